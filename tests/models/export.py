@@ -1,0 +1,489 @@
+#!/usr/bin/env python3
+"""Makes the test models: small random Transformers, exported the way people export them.
+
+    python tests/models/export.py              # all of them, next to this file
+    python tests/models/export.py 'gpt2*' t5-ts17
+    python tests/models/export.py --list
+    python tests/models/export.py --check      # re-checks the folders that are there, makes nothing
+
+Nobody needs this to build or to test: its results are committed. Each is an ONNX test folder
+
+    NAME/model.onnx
+    NAME/test_data_set_N/{input,output}_K.pb      K in the order of the graph's inputs and outputs
+
+The outputs are computed by PyTorch in float64 and rounded once, to the type of the ONNX output; ONNX Runtime only checks them
+(1e-5 of the largest magnitude). Weights are random, seeded by the model's name, and scaled so that activations stay of
+order one and every weight can be felt in the outputs (checked by its gradient).
+
+Start reading at MODELS, at the end.
+
+PyPI, as tested with Python 3.11: torch==2.9.1 transformers==4.57.6 optimum-onnx==0.1.0 onnx==1.23.2 onnxscript==0.7.2
+onnxruntime==1.31.1 numpy==2.3.5 accelerate==1.15.0
+"""
+import argparse
+import contextlib
+import copy
+import dataclasses
+import fnmatch
+import logging
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import typing
+import warnings
+import zlib
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import onnxruntime
+import torch
+import transformers as hf
+
+HERE = pathlib.Path(__file__).resolve().parent
+TOLERANCE = 1e-5
+
+
+# --- weights -----------------------------------------------------------------------------------------------------------
+
+def randomize(model: torch.nn.Module, seed: int, embedding_std: float = 1.0) -> torch.nn.Module:
+    """Gives every parameter random values that keep the variance of what passes through, whatever the layer."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(parameter, std, mean=0.0):
+        parameter.data.copy_(mean + std * torch.randn(parameter.shape, generator=generator))
+
+    seen = set()
+    for name, module in model.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:      # tied: the embedding came first and fits both uses
+                continue
+            seen.add(id(parameter))
+            if leaf == "bias" or leaf.endswith("_bias"):
+                normal(parameter, 0.2)
+            elif isinstance(module, torch.nn.Embedding):
+                # T5's table of biases, learned positions: added to something of order one
+                small = "relative_attention_bias" in name or "position" in name or name.endswith("wpe")
+                normal(parameter, 0.5 if small else embedding_std)
+            elif parameter.dim() == 1:     # the weight of a norm
+                normal(parameter, 0.2, mean=1.0)
+            elif type(module).__name__ == "Conv1D":    # GPT-2 stores [in, out]
+                normal(parameter, parameter.shape[0] ** -0.5)
+            elif parameter.dim() >= 2 and leaf == "weight":
+                normal(parameter, float(np.prod(parameter.shape[1:])) ** -0.5)
+            else:                          # class token, position embeddings as bare parameters
+                normal(parameter, 0.5)
+    return model.eval()
+
+
+@contextlib.contextmanager
+def float64_throughout():
+    """transformers computes norms and rotary tables in float32 on purpose; the reference must not."""
+    kept = torch.float32, torch.Tensor.float
+    torch.float32, torch.Tensor.float = torch.float64, torch.Tensor.double
+    try:
+        yield
+    finally:
+        torch.float32, torch.Tensor.float = kept
+
+
+def as_double(tensors):
+    return tuple(t.double() if t.is_floating_point() else t for t in tensors)
+
+
+def reference(module, inputs):
+    """The outputs of `module` in float64, as a list of tensors."""
+    exact = copy.deepcopy(module).double()
+    with torch.no_grad(), float64_throughout():
+        outputs = exact(*as_double(inputs))
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+    assert all(o.dtype == torch.float64 for o in outputs if o.is_floating_point())
+    return outputs
+
+
+def parameters_without_effect(module, inputs):
+    """Names of the parameters whose gradient vanishes (a key's bias does by the softmax: it shifts a whole row)."""
+    exact = copy.deepcopy(module).double()
+    for parameter in exact.parameters():
+        parameter.requires_grad_(True)
+    with float64_throughout():
+        outputs = exact(*as_double(inputs))
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+    generator = torch.Generator().manual_seed(0)
+    sum((o * torch.randn(o.shape, generator=generator, dtype=torch.float64)).sum() for o in outputs).backward()
+    return [n for n, p in exact.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-6]
+
+
+# --- wrappers: what the exporters see ------------------------------------------------------------------------------------
+
+class Logits(torch.nn.Module):
+    """input_ids, attention_mask -> logits"""
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+
+
+class LogitsWherePresent(torch.nn.Module):
+    """As above for rows padded at the left, zero at the padding: what attention gives a row without any key is nobody's promise."""
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask, position_ids):
+        logits = self.model(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
+                            use_cache=False).logits
+        return logits.masked_fill(attention_mask.unsqueeze(-1) == 0, 0.0)
+
+
+class Loss(torch.nn.Module):
+    """input_ids, labels -> the mean loss of the next token; labels of -100 are ignored"""
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.loss = torch.nn.CrossEntropyLoss(ignore_index=-100)
+
+    def forward(self, input_ids, labels):
+        logits = self.model(input_ids=input_ids, use_cache=False).logits[:, :-1]
+        return self.loss(logits.reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1))
+
+
+class WrittenOutLoss(torch.nn.Module):
+    """The same loss by log_softmax and gather, and beside the mean the loss of each token"""
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, labels):
+        logits = self.model(input_ids=input_ids, use_cache=False).logits[:, :-1]
+        labels = labels[:, 1:]
+        counted = labels != -100
+        safe = torch.where(counted, labels, torch.zeros_like(labels))
+        picked = torch.log_softmax(logits, dim=-1).gather(-1, safe.unsqueeze(-1)).squeeze(-1)
+        each = torch.where(counted, -picked, torch.zeros_like(picked))
+        return each.sum() / counted.to(each.dtype).sum(), each
+
+
+class Encoder(torch.nn.Module):
+    """input_ids, attention_mask, token_type_ids -> last_hidden_state, pooler_output"""
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask, token_type_ids):
+        out = self.model(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+        return out.last_hidden_state, out.pooler_output
+
+
+class EncoderDecoder(torch.nn.Module):
+    """input_ids, attention_mask, decoder_input_ids -> logits"""
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask, decoder_input_ids):
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids,
+                          use_cache=False).logits
+
+
+class Image(torch.nn.Module):
+    """pixel_values -> logits, last_hidden_state"""
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values):
+        out = self.model(pixel_values=pixel_values, output_hidden_states=True)
+        return out.logits, out.hidden_states[-1]
+
+
+class WithPast(torch.nn.Module):
+    """What Optimum exports: ..., past_key_values.N.{key,value} -> logits, present.N.{key,value}"""
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask, position_ids, *past):
+        cache = hf.DynamicCache()
+        for layer in range(len(past) // 2):
+            cache.update(past[2 * layer], past[2 * layer + 1], layer)
+        out = self.model(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
+                         past_key_values=cache, use_cache=True)
+        layers = out.past_key_values.layers
+        return (out.logits, *[t for layer in layers for t in (layer.keys, layer.values)])
+
+
+# --- inputs ------------------------------------------------------------------------------------------------------------
+
+def tokens(generator, vocabulary, *shape):
+    return torch.randint(0, vocabulary, shape, generator=generator)
+
+
+def right_padded(batch, length):
+    """Row 0 whole, row i without its last 2·i entries: [batch, length]"""
+    kept = torch.clamp(length - 2 * torch.arange(batch), min=2)
+    return (torch.arange(length)[None] < kept[:, None]).long()
+
+
+def text(vocabulary, shapes=((2, 7), (3, 11))):
+    def make(generator):
+        return [(tokens(generator, vocabulary, b, s), right_padded(b, s)) for b, s in shapes]
+    return make
+
+
+def text_left_padded(vocabulary, shapes=((3, 9), (2, 13))):
+    def make(generator):
+        sets = []
+        for batch, length in shapes:
+            mask = right_padded(batch, length).flip(1)
+            positions = torch.clamp(mask.cumsum(1) - 1, min=0)
+            sets.append((tokens(generator, vocabulary, batch, length), mask, positions))
+        return sets
+    return make
+
+
+def text_and_labels(vocabulary, shapes=((2, 7), (3, 11))):
+    def make(generator):
+        sets = []
+        for batch, length in shapes:
+            ids = tokens(generator, vocabulary, batch, length)
+            labels = ids.clone()
+            labels[:, 1:3] = -100
+            labels[-1, -1] = -100
+            sets.append((ids, labels))
+        return sets
+    return make
+
+
+def text_and_types(vocabulary, shapes=((2, 7), (3, 11))):
+    def make(generator):
+        return [(tokens(generator, vocabulary, b, s), right_padded(b, s), tokens(generator, 2, b, s)) for b, s in shapes]
+    return make
+
+
+def source_and_target(vocabulary, shapes=((2, 7, 5), (3, 11, 6))):
+    def make(generator):
+        return [(tokens(generator, vocabulary, b, s), right_padded(b, s), tokens(generator, vocabulary, b, t))
+                for b, s, t in shapes]
+    return make
+
+
+def images(channels, height, width, batches=(2, 3)):
+    def make(generator):
+        return [(torch.randn(b, channels, height, width, generator=generator),) for b in batches]
+    return make
+
+
+def text_and_past(vocabulary, layers, heads, head_dim, shapes=((2, 0, 7), (3, 6, 4), (1, 11, 1))):
+    """(batch, past, sequence); past 0 is the first call of a generation, sequence 1 each later one."""
+    def make(generator):
+        sets = []
+        for batch, past, length in shapes:
+            mask = right_padded(batch, past + length).flip(1) if past else right_padded(batch, length)
+            positions = torch.clamp(mask.cumsum(1) - 1, min=0)[:, past:]
+            cache = [torch.randn(batch, heads, past, head_dim, generator=generator) for _ in range(2 * layers)]
+            sets.append((tokens(generator, vocabulary, batch, length), mask, positions, *cache))
+        return sets
+    return make
+
+
+# --- exporters ---------------------------------------------------------------------------------------------------------
+
+@dataclasses.dataclass
+class Model:
+    name: str
+    build: typing.Callable[[int], torch.nn.Module]     # seed -> the Hugging Face model
+    wrap: type
+    inputs: dict                                       # name -> {axis: symbol}, in the order of wrap.forward
+    outputs: list
+    data: typing.Callable                              # generator -> list of tuples of tensors
+    export: typing.Callable                            # (model, module, data, path)
+    no_effect: tuple = ()                              # parameters allowed to have no effect: patterns
+
+
+@contextlib.contextmanager
+def traceable():
+    """Since 4.53 transformers makes masks by vmap, which neither exporter can follow; Optimum carries the same
+    masks without it."""
+    from optimum.exporters.onnx import model_patcher
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS as masks
+    kept = {kind: masks[kind] for kind in ("sdpa", "eager")}
+    masks.register("sdpa", model_patcher.sdpa_mask_without_vmap)
+    masks.register("eager", model_patcher.eager_mask_without_vmap)
+    try:
+        yield
+    finally:
+        for kind, function in kept.items():
+            masks.register(kind, function)
+
+
+def torchscript(opset):
+    def export(model, module, data, path):
+        with traceable():
+            torch.onnx.export(module, data[0], str(path), dynamo=False, opset_version=opset, input_names=list(model.inputs),
+                              output_names=model.outputs, dynamic_axes=model.inputs)
+    return export
+
+
+def dynamo(opset):
+    def export(model, module, data, path):
+        # names are hints only: dynamo gives each axis of each input a symbol of its own unless the trace ties them
+        shapes = tuple({axis: torch.export.Dim.DYNAMIC for axis in axes} for axes in model.inputs.values())
+        with traceable():
+            torch.onnx.export(module, data[0], str(path), dynamo=True, opset_version=opset, input_names=list(model.inputs),
+                              output_names=model.outputs, dynamic_shapes=shapes, external_data=False, verbose=False)
+        proto = onnx.load(path)
+        for node in proto.graph.node:      # Python tracebacks with the paths of this machine: a third of the file
+            for prop in [p for p in node.metadata_props if p.key.endswith("stack_trace")]:
+                node.metadata_props.remove(prop)
+        onnx.save(proto, path)
+    return export
+
+
+def optimum(task, opset):
+    def export(model, module, data, path):
+        from optimum.exporters.onnx import main_export
+        with tempfile.TemporaryDirectory() as folder:
+            module.model.save_pretrained(folder + "/in")
+            main_export(folder + "/in", output=folder + "/out", task=task, opset=opset, do_validation=False,
+                        no_post_process=False)
+            shutil.copy(folder + "/out/model.onnx", path)
+    return export
+
+
+# --- one folder --------------------------------------------------------------------------------------------------------
+
+def make(model: Model):
+    seed = zlib.crc32(model.name.rsplit("-", 1)[0].encode())     # all exporters of one model get the same weights and inputs
+    torch.manual_seed(seed)
+    module = model.wrap(model.build(seed)).eval()
+    data = model.data(torch.Generator().manual_seed(seed + 1))
+
+    idle = [n for n in parameters_without_effect(module, data[0])
+            if not any(fnmatch.fnmatchcase(n, pattern) for pattern in model.no_effect)]
+    if idle:
+        raise SystemExit(f"{model.name}: no effect on the outputs: {', '.join(idle)}")
+
+    folder = HERE / model.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.export(model, copy.deepcopy(module), data, folder / "model.onnx")
+
+    graph = onnx.load(folder / "model.onnx").graph
+    initializers = {i.name for i in graph.initializer}
+    in_names = [i.name for i in graph.input if i.name not in initializers]
+    for number, inputs in enumerate(data):
+        by_name = dict(zip(model.inputs, inputs))
+        outputs = dict(zip(model.outputs, reference(module, inputs)))
+        (folder / f"test_data_set_{number}").mkdir()
+        for k, name in enumerate(in_names):
+            save(folder, number, "input", k, name, by_name[name].numpy())
+        for k, output in enumerate(graph.output):
+            kind = onnx.helper.tensor_dtype_to_np_dtype(output.type.tensor_type.elem_type)
+            save(folder, number, "output", k, output.name, outputs[output.name].numpy().astype(kind))
+
+
+def save(folder, number, what, k, name, array):
+    tensor = onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+    (folder / f"test_data_set_{number}" / f"{what}_{k}.pb").write_bytes(tensor.SerializeToString())
+
+
+def load(folder, what, k):
+    tensor = onnx.TensorProto.FromString((folder / f"{what}_{k}.pb").read_bytes())
+    return tensor.name, onnx.numpy_helper.to_array(tensor)
+
+
+def check(name):
+    """One line about the folder; raises where ONNX Runtime's outputs are not the expected ones."""
+    folder = HERE / name
+    proto = onnx.load(folder / "model.onnx")
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+        verdict = "valid"
+    except Exception as error:
+        verdict = "checker: " + str(error).splitlines()[0][:80]
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    worst, shapes, spread = 0.0, [], []
+    for data in sorted(folder.glob("test_data_set_*")):
+        feeds = dict(load(data, "input", k) for k in range(len(list(data.glob("input_*.pb")))))
+        assert sorted(feeds) == sorted(i.name for i in session.get_inputs())
+        for k, got in enumerate(session.run(None, feeds)):
+            _, expected = load(data, "output", k)
+            assert got.shape == expected.shape and got.dtype == expected.dtype, (name, k, got.shape, expected.shape)
+            assert np.isfinite(expected).all(), (name, k)
+            error = np.abs(got.astype(np.float64) - expected).max() / max(np.abs(expected).max(), 1e-30)
+            assert error < TOLERANCE, (name, data.name, k, error)
+            worst = max(worst, error)
+        first = load(data, "output", 0)[1]
+        shapes.append("x".join(map(str, first.shape)) or "scalar")
+        spread.append(f"{first.std() if first.ndim else float(first):.2f}")
+    opsets = " ".join(f"{o.domain or 'ai.onnx'}:{o.version}" for o in proto.opset_import)
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    print(f"{name:22} {(folder / 'model.onnx').stat().st_size // 1024:5} KB, {size // 1024:5} in all, {opsets}, ir {proto.ir_version}, "
+          f"{len(proto.graph.node)} nodes, error {worst:.1e}, outputs {' '.join(shapes)} std {' '.join(spread)}, {verdict}", flush=True)
+
+
+# --- the models --------------------------------------------------------------------------------------------------------
+# Sizes are chosen so that little is a power of two and that splits over 2, 3, 4, 5 or 6 ranks are real somewhere.
+
+BATCH, SEQUENCE = "batch", "sequence"
+TEXT = {"input_ids": {0: BATCH, 1: SEQUENCE}, "attention_mask": {0: BATCH, 1: SEQUENCE}}
+
+
+def gpt2(seed, **changes):
+    config = hf.GPT2Config(**{**dict(
+        vocab_size=257, n_positions=40, n_embd=84, n_layer=2, n_head=6, n_inner=156, bos_token_id=0, eos_token_id=0,
+        attn_implementation="eager"), **changes})
+    return randomize(hf.GPT2LMHeadModel(config), seed, embedding_std=config.n_embd ** -0.5)
+
+
+def llama(seed, **changes):
+    config = hf.LlamaConfig(**{**dict(
+        vocab_size=211, hidden_size=96, num_hidden_layers=2, num_attention_heads=12, num_key_value_heads=4,
+        intermediate_size=120, max_position_embeddings=64, attn_implementation="sdpa"), **changes})
+    return randomize(hf.LlamaForCausalLM(config), seed)
+
+
+def pair(name, build, wrap, inputs, outputs, data, **more):
+    """The same model by TorchScript at opset 17 and by dynamo at opset 18."""
+    return [Model(f"{name}-ts17", build, wrap, inputs, outputs, data, torchscript(17), **more),
+            Model(f"{name}-dy18", build, wrap, inputs, outputs, data, dynamo(18), **more)]
+
+
+MODELS = [
+    *pair("gpt2", gpt2, Logits, TEXT, ["logits"], text(257)),
+    *pair("llama", llama, Logits, TEXT, ["logits"], text(211)),
+]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("patterns", nargs="*", default=["*"])
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    chosen = [m for m in MODELS if any(fnmatch.fnmatchcase(m.name, p) for p in arguments.patterns)]
+    if not chosen:
+        sys.exit("no model has such a name; --list shows them")
+    for model in chosen:
+        if arguments.list:
+            print(model.name)
+            continue
+        if not arguments.check:
+            make(model)
+        check(model.name)
+
+
+if __name__ == "__main__":
+    main()
