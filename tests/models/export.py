@@ -144,14 +144,14 @@ class LogitsWherePresent(torch.nn.Module):
 
 
 class Loss(torch.nn.Module):
-    """input_ids, labels -> the mean loss of the next token; labels of -100 are ignored"""
+    """input_ids, attention_mask, labels -> the mean loss of the next token; labels of -100 are ignored"""
     def __init__(self, model):
         super().__init__()
         self.model = model
         self.loss = torch.nn.CrossEntropyLoss(ignore_index=-100)
 
-    def forward(self, input_ids, labels):
-        logits = self.model(input_ids=input_ids, use_cache=False).logits[:, :-1]
+    def forward(self, input_ids, attention_mask, labels):
+        logits = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits[:, :-1]
         return self.loss(logits.reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1))
 
 
@@ -161,8 +161,8 @@ class WrittenOutLoss(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids, labels):
-        logits = self.model(input_ids=input_ids, use_cache=False).logits[:, :-1]
+    def forward(self, input_ids, attention_mask, labels):
+        logits = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits[:, :-1]
         labels = labels[:, 1:]
         counted = labels != -100
         safe = torch.where(counted, labels, torch.zeros_like(labels))
@@ -254,10 +254,10 @@ def text_and_labels(vocabulary, shapes=((2, 7), (3, 11))):
         sets = []
         for batch, length in shapes:
             ids = tokens(generator, vocabulary, batch, length)
-            labels = ids.clone()
-            labels[:, 1:3] = -100
-            labels[-1, -1] = -100
-            sets.append((ids, labels))
+            mask = right_padded(batch, length)
+            labels = torch.where(mask == 1, ids, -100)
+            labels[0, 2:4] = -100
+            sets.append((ids, mask, labels))
         return sets
     return make
 
@@ -450,7 +450,55 @@ def llama(seed, **changes):
     config = hf.LlamaConfig(**{**dict(
         vocab_size=211, hidden_size=96, num_hidden_layers=2, num_attention_heads=12, num_key_value_heads=4,
         intermediate_size=120, max_position_embeddings=64, attn_implementation="sdpa"), **changes})
-    return randomize(hf.LlamaForCausalLM(config), seed)
+    return randomize(hf.LlamaForCausalLM(config), seed, embedding_std=config.hidden_size ** (-0.5 if config.tie_word_embeddings else 0))
+
+
+def mistral(seed):
+    return randomize(hf.MistralForCausalLM(hf.MistralConfig(
+        vocab_size=300, hidden_size=72, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2, head_dim=10,
+        intermediate_size=84, max_position_embeddings=64, sliding_window=5, attn_implementation="eager")), seed)
+
+
+def qwen2(seed):
+    config = hf.Qwen2Config(
+        vocab_size=255, hidden_size=60, num_hidden_layers=3, num_attention_heads=5, num_key_value_heads=1,
+        intermediate_size=140, max_position_embeddings=64, tie_word_embeddings=True, attn_implementation="sdpa")
+    return randomize(hf.Qwen2ForCausalLM(config), seed, embedding_std=config.hidden_size ** -0.5)
+
+
+def opt(seed):
+    config = hf.OPTConfig(
+        vocab_size=301, hidden_size=54, word_embed_proj_dim=54, num_hidden_layers=3, num_attention_heads=6, ffn_dim=162,
+        max_position_embeddings=40, pad_token_id=1, bos_token_id=2, eos_token_id=2, attn_implementation="sdpa")
+    return randomize(hf.OPTForCausalLM(config), seed, embedding_std=config.hidden_size ** -0.5)
+
+
+def bert(seed):
+    return randomize(hf.BertModel(hf.BertConfig(
+        vocab_size=263, hidden_size=72, num_hidden_layers=2, num_attention_heads=12, intermediate_size=174,
+        max_position_embeddings=40, attn_implementation="sdpa")), seed)
+
+
+def t5(seed):
+    return randomize(hf.T5ForConditionalGeneration(hf.T5Config(
+        vocab_size=259, d_model=56, d_kv=12, num_heads=4, d_ff=108, num_layers=2, num_decoder_layers=2,
+        relative_attention_num_buckets=10, relative_attention_max_distance=20, decoder_start_token_id=0)), seed)
+
+
+def vit(seed):
+    return randomize(hf.ViTForImageClassification(hf.ViTConfig(
+        image_size=(24, 36), patch_size=6, num_channels=3, hidden_size=60, num_hidden_layers=3, num_attention_heads=3,
+        intermediate_size=126, num_labels=13, attn_implementation="sdpa")), seed)
+
+
+def present(layers):
+    return ["logits", *[f"present.{i}.{part}" for i in range(layers) for part in ("key", "value")]]
+
+
+def past(layers):
+    axes = {0: BATCH, 2: "past"}
+    return TEXT | {"position_ids": TEXT["input_ids"]} | {
+        f"past_key_values.{i}.{part}": axes for i in range(layers) for part in ("key", "value")}
 
 
 def pair(name, build, wrap, inputs, outputs, data, **more):
@@ -459,9 +507,44 @@ def pair(name, build, wrap, inputs, outputs, data, **more):
             Model(f"{name}-dy18", build, wrap, inputs, outputs, data, dynamo(18), **more)]
 
 
+def part(build, **changes):
+    return lambda seed: build(seed, **changes)
+
+
+ROWS = TEXT["input_ids"]
+TYPED = TEXT | {"token_type_ids": ROWS}
+PLACED = TEXT | {"position_ids": ROWS}
+LABELLED = TEXT | {"labels": ROWS}
+PAIRED = {"input_ids": {0: BATCH, 1: "source"}, "attention_mask": {0: BATCH, 1: "source"},
+          "decoder_input_ids": {0: BATCH, 1: "target"}}
+NO_KEY_BIAS = ("*k_proj.bias", "*key.bias")      # see parameters_without_effect
+
 MODELS = [
     *pair("gpt2", gpt2, Logits, TEXT, ["logits"], text(257)),
     *pair("llama", llama, Logits, TEXT, ["logits"], text(211)),
+    *pair("mistral", mistral, Logits, TEXT, ["logits"], text(300)),
+    *pair("qwen2", qwen2, Logits, TEXT, ["logits"], text(255)),
+    *pair("opt", opt, Logits, TEXT, ["logits"], text(301), no_effect=NO_KEY_BIAS),
+    *pair("bert", bert, Encoder, TYPED, ["last_hidden_state", "pooler_output"], text_and_types(263), no_effect=NO_KEY_BIAS),
+    *pair("t5", t5, EncoderDecoder, PAIRED, ["logits"], source_and_target(259)),
+    *pair("vit", vit, Image, {"pixel_values": {0: BATCH}}, ["logits", "last_hidden_state"], images(3, 24, 36),
+          no_effect=NO_KEY_BIAS),
+
+    Model("llama-past-opt18", part(llama, vocab_size=209, hidden_size=60, num_attention_heads=6, num_key_value_heads=2,
+                                   intermediate_size=132),
+          WithPast, past(2), present(2), text_and_past(209, 2, 2, 10), optimum("text-generation-with-past", 18)),
+    Model("gpt2-past-opt18", part(gpt2, vocab_size=264, n_embd=66, n_inner=150),
+          WithPast, past(2), present(2), text_and_past(264, 2, 6, 11), optimum("text-generation-with-past", 18)),
+
+    *pair("llama-loss", part(llama, vocab_size=252, hidden_size=72, num_attention_heads=6, num_key_value_heads=3,
+                             intermediate_size=120),
+          Loss, LABELLED, ["loss"], text_and_labels(252)),
+    *pair("llama-nll", part(llama, vocab_size=205, hidden_size=72, num_attention_heads=6, num_key_value_heads=3,
+                            intermediate_size=120, tie_word_embeddings=True),
+          WrittenOutLoss, LABELLED, ["loss", "losses"], text_and_labels(205)),
+    *pair("llama-leftpad", part(llama, vocab_size=253, hidden_size=66, num_attention_heads=6, num_key_value_heads=6, head_dim=10,
+                                intermediate_size=132),
+          LogitsWherePresent, PLACED, ["logits"], text_left_padded(253)),
 ]
 
 
@@ -476,13 +559,20 @@ def main():
     chosen = [m for m in MODELS if any(fnmatch.fnmatchcase(m.name, p) for p in arguments.patterns)]
     if not chosen:
         sys.exit("no model has such a name; --list shows them")
+    failed = []
     for model in chosen:
         if arguments.list:
             print(model.name)
             continue
-        if not arguments.check:
-            make(model)
-        check(model.name)
+        try:
+            if not arguments.check:
+                make(model)
+            check(model.name)
+        except Exception as error:
+            failed.append(model.name)
+            print(f"{model.name}: {type(error).__name__}: {str(error)[:400]}", file=sys.stderr, flush=True)
+    if failed:
+        sys.exit("failed: " + " ".join(failed))
 
 
 if __name__ == "__main__":
