@@ -1,0 +1,91 @@
+/* ir/placement.h - how a value lies on the mesh, and what the solver hands to the passes.
+ *
+ * An axis is a list of segments (concatenated pieces, as q|k|v), each an ordered product of factors, outermost first (heads x head_dim).
+ * A factor is whole or cut by a partition. The product of all extents of a segment's factors is the segment's extent; segments add up to the
+ * axis. A rank's local axis is the same list with each cut factor replaced by its local size: local segments are concatenated in
+ * the same order.
+ *
+ * A value may be partial over sub-axes: the true value is the sum (max, min) over the ranks that differ only in those coordinates. On sub-axes that
+ * neither cut it nor make it partial, it is replicated.
+ *
+ * Section: placement.c
+ */
+#ifndef TPC_IR_PLACEMENT_H
+#define TPC_IR_PLACEMENT_H
+
+#include "ir/graph.h"
+
+struct factor {
+    dim extent;
+    uint32_t partition; /* graph->partitions, 0: whole */
+};
+struct segment {
+    uint32_t count;
+    const struct factor *factor; /* outermost first; count 0 never occurs */
+};
+struct axis_layout {
+    uint32_t count; /* segments, >= 1 */
+    const struct segment *segment;
+};
+struct placement {
+    uint32_t rank;
+    const struct axis_layout *axis;
+    int32_t partial;           /* REDUCTION_*, 0: not partial */
+    uint32_t partial_subaxes;  /* mask */
+};
+
+/* All axes one whole factor. */
+const struct placement *placement_whole(struct arena *arena, uint32_t rank, const dim *shape);
+bool placement_is_whole(const struct placement *p);       /* nothing cut, not partial */
+bool placement_equal(const struct placement *a, const struct placement *b); /* same local data: compared after axis_normalise */
+/* Merges neighbouring whole factors and wholly uncut neighbouring segments, drops extent-1 factors: the canonical form of a layout. */
+struct axis_layout axis_normalise(struct graph *g, const struct axis_layout *a, struct arena *arena);
+uint32_t placement_subaxes(const struct graph *g, const struct placement *p); /* mask of all that cut it */
+dim segment_extent(struct graph *g, const struct segment *s);
+dim axis_extent(struct graph *g, const struct axis_layout *a);        /* whole */
+dim axis_local_extent(struct graph *g, const struct axis_layout *a);  /* this rank's, in partition symbols */
+/* Which indices of the whole axis rank r holds, in local order. Constant extents only (params): asserts otherwise. */
+struct intervals axis_intervals(const struct graph *g, const struct axis_layout *a, uint32_t r, struct arena *arena);
+/* As text: "[b, s, 3*64]{axis 2: 12/s:1 x 64} partial(sum: tp)" - for dump, explain and tests. */
+void placement_print(const struct graph *g, const struct placement *p, struct text *out);
+
+/* ---- the solution: solver's output, parallelize's input, dump's matter ---- */
+
+struct class_info { /* a decided or decidable class of factors */
+    dim extent;
+    int64_t unit;
+    uint32_t partition;   /* 0: left whole */
+    uint32_t member_count;
+    const value *member;  /* values that hold it */
+};
+
+typedef enum layer_style { STYLE_REPLICATED, STYLE_COLUMN, STYLE_ROW, STYLE_VOCABULARY, STYLE_FEATURE, STYLE_CROSS_ENTROPY } layer_style;
+const char *layer_style_name(layer_style s); /* "replicated", "column", ... */
+
+struct layer { /* one switch point */
+    value node;
+    layer_style style;
+    uint32_t param;       /* graph->params, UINT32_MAX: none */
+    int32_t axis;         /* of the param as stored, that is cut; -1 */
+    const char *reason;   /* one line for people */
+};
+
+struct solution {
+    const struct mesh *mesh;
+    /* per node of the Graph: how its result is produced (before any conversion) */
+    const struct placement **result;
+    /* per node and operand position: the placement in which that use wants it; operand[v][i] */
+    const struct placement ***operand;
+    /* per graph output: the placement in which the program hands it out (whole; states may stay cut) */
+    const struct placement **output;
+    uint32_t class_count;
+    const struct class_info *classes;
+    uint32_t layer_count;
+    const struct layer *layers; /* in node order */
+    uint32_t switches;          /* conversions that communicate */
+    double bytes_per_rank;      /* weights + states, maximum over ranks */
+    double time;                /* seconds by the cost model at nominal dims */
+    const char *note;           /* NULL, or why nothing was split */
+};
+
+#endif

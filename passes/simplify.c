@@ -1,0 +1,83 @@
+/* passes/simplify.c - the same outputs from fewer, canonical nodes.
+ *
+ * Requires: a verified Graph. Keeps: outputs, inputs (all, in order), states, names of the values that survive, origins. Breaks: nothing.
+ *
+ * The old graph is walked forward and every node is emitted anew. emit() first asks the rules of that op (simplify_rules.c); a rule
+ * answers with an existing value, with something built through emit() again, or with 0: leave alone. Then an equal node that was
+ * emitted before is reused, and only then is one added. What is emitted is thus simplified already, and there is no second round.
+ *
+ * Why it ends: each rule lowers (elements computed, nodes on the longest chain of layout ops, index of the op in ops.def), compared in that order.
+ */
+#include "passes/simplify.h"
+
+static bool find_same(struct simplifier *s, const struct node *n, value *found, uint32_t **slot) {
+    struct text key = {.arena = s->scratch};
+    uint64_t h = node_hash(n);
+    text_putn(&key, (const char *)&h, sizeof h);
+    text_putn(&key, (const char *)n->operand, n->operand_count * sizeof *n->operand);
+    bool added = false;
+    *slot = map_put(&s->seen, key.at, key.length, &added);
+    for (value v = added ? 0 : **slot; v != 0; v = s->next_same.at[v]) {
+        const struct node *o = graph_node(s->out, v);
+        if (node_same(o, n) && o->operand_count == n->operand_count &&
+            memcmp(o->operand, n->operand, n->operand_count * sizeof *n->operand) == 0) {
+            *found = v;
+            return true;
+        }
+    }
+    return false;
+}
+
+value emit(struct simplifier *s, const struct node *n) {
+    value v = simplify_by_rule(s, n);
+    if (v != 0) {
+        return v;
+    }
+    uint32_t *slot = NULL;
+    if (n->op != OP_INPUT && find_same(s, n, &v, &slot)) {
+        return v;
+    }
+    v = graph_add(s->out, n->op, n->dtype, n->rank, n->shape, n->operand_count, n->operand, &n->attribute);
+    while (s->next_same.count <= v) {
+        *PUSH(s->scratch, &s->next_same) = 0;
+    }
+    if (slot != NULL) {
+        s->next_same.at[v] = *slot;
+        *slot = v;
+    }
+    return v;
+}
+
+status simplify(struct arena *arena, const struct graph *g, struct diag *diag, struct graph **out) {
+    (void)diag;
+    struct simplifier s = {.in = g, .out = graph_derive(g), .scratch = arena, .seen = {.arena = arena}};
+    const bool *live = graph_live(g, arena);
+    value *new_of = NEW_ARRAY(arena, value, g->nodes.count);
+    for (value v = 1; v < g->nodes.count; v++) {
+        if (!live[v]) {
+            continue;
+        }
+        struct node n = *graph_node(g, v);
+        graph_set_origin(s.out, n.origin);
+        if (n.op == OP_INPUT) {
+            new_of[v] = graph_input(s.out, g->inputs.at[n.attribute.index].name, n.dtype, n.rank, n.shape);
+        } else {
+            value *operand = NEW_ARRAY(arena, value, n.operand_count);
+            for (uint32_t i = 0; i < n.operand_count; i++) {
+                operand[i] = new_of[n.operand[i]];
+            }
+            n.operand = operand;
+            new_of[v] = emit(&s, &n);
+        }
+        if (n.name != NULL && s.out->nodes.at[new_of[v]].name == NULL) {
+            s.out->nodes.at[new_of[v]].name = n.name;
+        }
+    }
+    for (uint32_t i = 0; i < g->outputs.count; i++) {
+        graph_output(s.out, g->outputs.at[i].name, new_of[g->outputs.at[i].value]);
+    }
+    s.out->states = g->states;
+    s.out->states.capacity = s.out->states.count;
+    *out = s.out;
+    return TPC_OK;
+}
