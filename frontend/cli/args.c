@@ -1,0 +1,125 @@
+/* frontend/cli/args.c - options as a table: `--name value`, `--name=value`, flags, and `--` before a positional that begins with '-'. */
+#include "frontend/cli/cli.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static const struct option_info *find_option(const struct command *c, const char *name, size_t length) {
+    for (const struct option_info *o = c->options; o->name != NULL; o++) {
+        if (strlen(o->name) == length && memcmp(o->name, name, length) == 0) {
+            return o;
+        }
+    }
+    return NULL;
+}
+
+static const char *known_options(struct arena *arena, const struct command *c) {
+    struct text t = {.arena = arena};
+    for (const struct option_info *o = c->options; o->name != NULL; o++) {
+        text_printf(&t, "%s%s", t.length == 0 ? "" : ", ", o->name);
+    }
+    return t.at == NULL ? "none" : t.at;
+}
+
+/* One option at argv[*i]; moves *i over its value. */
+static status parse_option(struct arena *arena, const struct command *c, int argc, char **argv, int *i, struct diag *diag, struct args *out) {
+    const char *word = argv[*i], *equals = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
+    size_t length = equals == NULL ? strlen(word) : (size_t)(equals - word);
+    const struct option_info *o = find_option(c, word, length);
+    if (o == NULL) {
+        return diag_error(diag, TPC_USAGE, NULL, "%s: unknown option %.*s (known: %s)", c->name, (int)length, word, known_options(arena, c));
+    }
+    const char *v = NULL;
+    if (o->value == NULL && equals != NULL) {
+        return diag_error(diag, TPC_USAGE, NULL, "%s: %s takes no value", c->name, o->name);
+    }
+    if (o->value != NULL) {
+        v = equals != NULL ? equals + 1 : *i + 1 < argc ? argv[++*i] : NULL;
+        if (v == NULL) {
+            return diag_error(diag, TPC_USAGE, NULL, "%s: %s needs a value (%s)", c->name, o->name, o->value);
+        }
+    }
+    *PUSH(arena, &out->given) = (struct given){o->name, v};
+    return TPC_OK;
+}
+
+status args_parse(struct arena *arena, const struct command *c, int argc, char **argv, struct diag *diag, struct args *out) {
+    *out = (struct args){.command = c};
+    bool only_positional = false;
+    for (int i = 0; i < argc; i++) {
+        if (only_positional || argv[i][0] != '-' || argv[i][1] == 0) {
+            *PUSH(arena, &out->positional) = argv[i];
+        } else if (strcmp(argv[i], "--") == 0) {
+            only_positional = true;
+        } else {
+            status s = parse_option(arena, c, argc, argv, &i, diag, out);
+            if (s != TPC_OK) {
+                return s;
+            }
+        }
+    }
+    if (out->positional.count < c->least || out->positional.count > c->most) {
+        return diag_error(diag, TPC_USAGE, NULL, "usage: tpc %s %s (see tpc %s --help)", c->name, c->usage, c->name);
+    }
+    return TPC_OK;
+}
+
+void args_help(const struct command *c, FILE *to) {
+    fprintf(to, "tpc %s %s\n\n%s\n", c->name, c->usage, c->summary);
+    if (c->options->name != NULL) {
+        fprintf(to, "\nOptions:\n");
+    }
+    for (const struct option_info *o = c->options; o->name != NULL; o++) {
+        char left[64];
+        snprintf(left, sizeof left, "%s%s%s", o->name, o->value == NULL ? "" : " ", o->value == NULL ? "" : o->value);
+        fprintf(to, "  %-28s %s\n", left, o->help);
+    }
+    fprintf(to, "\nExamples:\n%s", c->examples);
+}
+
+const char *args_value(const struct args *a, const char *name, const char *otherwise) {
+    for (uint32_t i = a->given.count; i-- > 0;) {
+        if (strcmp(a->given.at[i].name, name) == 0) {
+            return a->given.at[i].value;
+        }
+    }
+    return otherwise;
+}
+
+bool args_flag(const struct args *a, const char *name) {
+    for (uint32_t i = 0; i < a->given.count; i++) {
+        if (strcmp(a->given.at[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+status args_number(const struct args *a, const char *name, int64_t least, int64_t most, int64_t *out, struct diag *diag) {
+    const char *v = args_value(a, name, NULL);
+    if (v == NULL) {
+        return TPC_OK;
+    }
+    char *end = NULL;
+    errno = 0;
+    long long n = strtoll(v, &end, 10);
+    if (errno != 0 || end == v || *end != 0 || n < least || n > most) {
+        return diag_error(diag, TPC_USAGE, NULL, "%s: %s is '%s' but must be a whole number from %lld to %lld", a->command->name, name, v, (long long)least, (long long)most);
+    }
+    *out = n;
+    return TPC_OK;
+}
+
+status args_real(const struct args *a, const char *name, double *out, struct diag *diag) {
+    const char *v = args_value(a, name, NULL);
+    if (v == NULL) {
+        return TPC_OK;
+    }
+    char *end = NULL;
+    double x = strtod(v, &end);
+    if (end == v || *end != 0 || !(x >= 0)) {
+        return diag_error(diag, TPC_USAGE, NULL, "%s: %s is '%s' but must be a number >= 0", a->command->name, name, v);
+    }
+    *out = x;
+    return TPC_OK;
+}

@@ -1,0 +1,74 @@
+/* frontend/cli/main.c - finds the subcommand and runs it inside the guard that turns a failed allocation into exit code 71. */
+#include "frontend/cli/cli.h"
+#include "runtime/tpc.h"
+
+#include <signal.h>
+
+static const struct command *const commands[] = {&command_compile, &command_run, &command_dump, &command_verify, &command_doctor};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void usage(FILE *to) {
+    fprintf(to, "tpc %s - takes a Transformer as an ONNX file, splits it over N ranks, proves the split, and runs it\n\nUsage:\n", TPC_VERSION);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        fprintf(to, "  tpc %-8s %s\n", commands[i]->name, commands[i]->summary);
+    }
+    fprintf(to, "\n`tpc COMMAND --help` shows a command's options and examples.\n"
+                "Exit codes: 0; 1 verify found a difference; 64 usage; 65 bad model, plan or tensor; 66 no such file;\n"
+                "69 unsupported; 70 internal; 71 out of memory; 74 input or output failed.\n");
+}
+
+struct invocation {
+    struct arena *arena;
+    const struct command *command;
+    int argc;
+    char **argv;
+    struct diag diag;
+};
+
+static status invoke(void *context) {
+    struct invocation *v = context;
+    for (int i = 0; i < v->argc; i++) {
+        if (strcmp(v->argv[i], "--help") == 0 || strcmp(v->argv[i], "-h") == 0) {
+            args_help(v->command, stdout);
+            return TPC_OK;
+        }
+    }
+    struct args args;
+    status s = args_parse(v->arena, v->command, v->argc, v->argv, &v->diag, &args);
+    return s != TPC_OK ? s : v->command->run(v->arena, &args, &v->diag);
+}
+
+int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_IGN); /* a closed stdout is an I/O error, reported below */
+    if (argc < 2) {
+        usage(stderr);
+        return TPC_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        usage(stdout);
+        return TPC_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("tpc %s\n", TPC_VERSION);
+        return TPC_OK;
+    }
+    struct invocation v = {.argc = argc - 2, .argv = argv + 2};
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(argv[1], commands[i]->name) == 0) {
+            v.command = commands[i];
+        }
+    }
+    if (v.command == NULL) {
+        return (int)diag_error(NULL, TPC_USAGE, NULL, "unknown command '%s' (compile, run, dump, verify, doctor; see tpc --help)", argv[1]);
+    }
+    v.arena = arena_new();
+    if (v.arena == NULL) {
+        return (int)diag_error(NULL, TPC_NOMEM, NULL, "out of memory");
+    }
+    status s = guard_run(&v.diag, invoke, &v);
+    arena_free(v.arena);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && s == TPC_OK) {
+        s = diag_error(NULL, TPC_IO, NULL, "cannot write to standard output");
+    }
+    return (int)s;
+}

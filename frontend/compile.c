@@ -1,0 +1,102 @@
+/* frontend/compile.c - the pipeline: plain calls, in order. Each stage's result is verified before the next sees it. */
+#include "frontend/compile.h"
+
+#include <stdlib.h>
+
+const char *const compile_passes[] = {"import", "simplify", "solve", "parallelize", "fuse", "schedule", NULL};
+
+static void dump_graph(const struct compile_options *o, const char *pass, const struct graph *g, struct arena *arena) {
+    if (o->dump_after == NULL || strcmp(o->dump_after, pass) != 0) {
+        return;
+    }
+    struct text t = {.arena = arena};
+    graph_print(g, &t);
+    fwrite(t.at, 1, t.length, o->dump_to);
+}
+
+static void dump_program(const struct compile_options *o, const char *pass, const struct program *p, struct arena *arena) {
+    if (o->dump_after == NULL || strcmp(o->dump_after, pass) != 0) {
+        return;
+    }
+    struct text t = {.arena = arena};
+    program_print(p, &t);
+    fwrite(t.at, 1, t.length, o->dump_to);
+}
+
+static void dump_solution(const struct compile_options *o, const struct graph *g, const struct solution *s, struct arena *arena) {
+    if (o->dump_after == NULL || strcmp(o->dump_after, "solve") != 0) {
+        return;
+    }
+    struct text t = {.arena = arena};
+    for (value v = 1; v < g->nodes.count; v++) {
+        text_printf(&t, "%%%u %s ", v, op_info(graph_node(g, v)->op)->text);
+        placement_print(g, s->result[v], &t);
+        for (uint32_t i = 0; i < graph_node(g, v)->operand_count; i++) {
+            value a = graph_node(g, v)->operand[i];
+            if (!placement_equal(s->operand[v][i], s->result[a])) {
+                text_printf(&t, " (%%%u as ", a);
+                placement_print(g, s->operand[v][i], &t);
+                text_put(&t, ")");
+            }
+        }
+        text_put(&t, "\n");
+    }
+    fwrite(t.at, 1, t.length, o->dump_to);
+}
+
+/* Every named value that is no output yet becomes one, so that runs can be compared value by value. */
+static void expose_values(struct graph *g) {
+    bool *is_output = NEW_ARRAY(g->arena, bool, g->nodes.count);
+    for (uint32_t i = 0; i < g->outputs.count; i++) {
+        is_output[g->outputs.at[i].value] = true;
+    }
+    for (value v = 1; v < g->nodes.count; v++) {
+        const struct node *n = graph_node(g, v);
+        if (n->name != NULL && !is_output[v] && op_info(n->op)->class != CLASS_LEAF) {
+            graph_output(g, n->name, v);
+        }
+    }
+}
+
+status compile_graph(struct arena *arena, struct graph *graph, const struct compile_options *o, struct diag *diag, struct compiled *out) {
+    status s = graph_verify(graph, "import", diag);
+    if (s != TPC_OK) {
+        return s;
+    }
+    dump_graph(o, "import", graph, arena);
+    if ((s = simplify(arena, graph, diag, &out->graph)) != TPC_OK || (s = graph_verify(out->graph, "simplify", diag)) != TPC_OK) {
+        return s;
+    }
+    dump_graph(o, "simplify", out->graph, arena);
+    if (o->every_value) {
+        expose_values(out->graph);
+    }
+    struct solve_options solving = {.ranks = o->ranks};
+    if ((s = solve(out->graph, &solving, arena, diag, &out->solution)) != TPC_OK) {
+        return s;
+    }
+    dump_solution(o, out->graph, out->solution, arena);
+    struct graph *split = NULL;
+    if ((s = parallelize(arena, out->graph, out->solution, diag, &split)) != TPC_OK) {
+        return s;
+    }
+    dump_graph(o, "parallelize", split, arena);
+    if ((s = graph_verify(split, "parallelize", diag)) != TPC_OK || (s = check(arena, out->graph, split, out->solution, diag)) != TPC_OK) {
+        return s;
+    }
+    if ((s = fuse(arena, split, diag, &out->program)) != TPC_OK) {
+        return s;
+    }
+    dump_program(o, "fuse", out->program, arena);
+    if ((s = schedule(out->program, diag)) != TPC_OK || (s = program_verify(out->program, diag)) != TPC_OK) {
+        return s;
+    }
+    dump_program(o, "schedule", out->program, arena);
+    return TPC_OK;
+}
+
+status compile_model(struct arena *arena, const char *path, const struct compile_options *o, struct diag *diag, struct compiled *out) {
+    struct graph *graph = NULL;
+    status s = onnx_import(arena, path, &o->import, diag, &graph);
+    return s != TPC_OK ? s : compile_graph(arena, graph, o, diag, out);
+}

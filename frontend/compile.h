@@ -1,0 +1,41 @@
+/* frontend/compile.h - the pipeline from a model file to a scheduled Program, and what it decided as a JSON document.
+ *
+ * Sections: compile.c (the pipeline), report.c (the document of `tpc dump --json`, docs/plan-json.md), inputs.c (inputs made up for a model)
+ */
+#ifndef TPC_FRONTEND_COMPILE_H
+#define TPC_FRONTEND_COMPILE_H
+
+#include "frontend/onnx/onnx.h"
+#include "ir/program.h"
+#include "passes/passes.h"
+#include "solver/solver.h"
+
+struct compile_options {
+    struct import_options import;
+    uint32_t ranks;
+    const char *dump_after;   /* a pass's name: prints the Graph or Program behind it to dump_to; NULL: nothing */
+    FILE *dump_to;
+    bool every_value;         /* every value becomes an output too (verify looks for the first that differs) */
+};
+
+struct compiled {
+    struct graph *graph;       /* simplified, unsplit */
+    struct solution *solution;
+    struct program *program;
+};
+
+/* The names that dump_after takes, NULL-ended. */
+extern const char *const compile_passes[];
+
+/* All results live in `arena`. Diagnostics name the ONNX node. TPC_DATA, TPC_UNSUPPORTED, TPC_NOINPUT, TPC_INTERNAL. */
+status compile_model(struct arena *arena, const char *path, const struct compile_options *options, struct diag *diag, struct compiled *out);
+/* The same from a Graph on (tests, text form). */
+status compile_graph(struct arena *arena, struct graph *graph, const struct compile_options *options, struct diag *diag, struct compiled *out);
+
+/* The JSON document, in `arena`. Bytes of collectives and activations are at the solver's nominal dims. */
+const char *report_json(struct arena *arena, const struct compiled *c);
+
+/* Value v of an int input must be in [0, *limit): the smallest extent that it indexes; false when it indexes nothing. */
+bool input_index_limit(const struct graph *g, uint32_t input, const int64_t *of, int64_t *limit);
+
+#endif
