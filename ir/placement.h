@@ -37,17 +37,26 @@ struct placement {
 /* All axes one whole factor. */
 const struct placement *placement_whole(struct arena *arena, uint32_t rank, const dim *shape);
 bool placement_is_whole(const struct placement *p);       /* nothing cut, not partial */
-bool placement_equal(const struct placement *a, const struct placement *b); /* same local data: compared after axis_normalise */
-/* Merges neighbouring whole factors and wholly uncut neighbouring segments, drops extent-1 factors: the canonical form of a layout. */
+bool placement_equal(const struct placement *a, const struct placement *b); /* same local data; both canonical (the solver's are) */
+bool axis_is_whole(const struct axis_layout *a);
+bool axis_equal(const struct axis_layout *a, const struct axis_layout *b);  /* layouts of one axis, both canonical */
+/* Every axis canonical; a partial without sub-axes is dropped. */
+const struct placement *placement_normalise(struct graph *g, const struct placement *p, struct arena *arena);
+/* The canonical form of a layout: merges neighbouring whole factors, drops extent-1 ones, and merges neighbouring segments that differ only in
+ * their leading whole factor: a x R | b x R becomes (a+b) x R (R begins with a cut factor, or is empty). */
 struct axis_layout axis_normalise(struct graph *g, const struct axis_layout *a, struct arena *arena);
 uint32_t placement_subaxes(const struct graph *g, const struct placement *p); /* mask of all that cut it */
+uint32_t axis_subaxes(const struct graph *g, const struct axis_layout *a);
 dim segment_extent(struct graph *g, const struct segment *s);
+dim segment_local_extent(struct graph *g, const struct segment *s);
 dim axis_extent(struct graph *g, const struct axis_layout *a);        /* whole */
 dim axis_local_extent(struct graph *g, const struct axis_layout *a);  /* this rank's, in partition symbols */
 /* Which indices of the whole axis rank r holds, in local order. Constant extents only (params): asserts otherwise. */
 struct intervals axis_intervals(const struct graph *g, const struct axis_layout *a, uint32_t r, struct arena *arena);
 /* As text: "[b, s, 3*64]{axis 2: 12/s:1 x 64} partial(sum: tp)" - for dump, explain and tests. */
 void placement_print(const struct graph *g, const struct placement *p, struct text *out);
+/* "tp" for all sub-axes of that name, "tp.0, tp.2" for some. */
+void mesh_print_subaxes(const struct mesh *m, uint32_t subaxes, struct text *out);
 
 /* ---- the solution: solver's output, parallelize's input, dump's matter ---- */
 
