@@ -123,11 +123,46 @@ void *list_grow(struct arena *arena, void *at, uint32_t *capacity, uint32_t coun
 /* ---- checked sizes: inline ---------------------------------------------------------------------------------- */
 
 /* Each returns false on overflow and then leaves *out alone. */
-static inline bool size_add(size_t a, size_t b, size_t *out) { size_t r; if (__builtin_add_overflow(a, b, &r)) return false; *out = r; return true; }
-static inline bool size_mul(size_t a, size_t b, size_t *out) { size_t r; if (__builtin_mul_overflow(a, b, &r)) return false; *out = r; return true; }
-static inline bool i64_add(int64_t a, int64_t b, int64_t *out) { int64_t r; if (__builtin_add_overflow(a, b, &r)) return false; *out = r; return true; }
-static inline bool i64_sub(int64_t a, int64_t b, int64_t *out) { int64_t r; if (__builtin_sub_overflow(a, b, &r)) return false; *out = r; return true; }
-static inline bool i64_mul(int64_t a, int64_t b, int64_t *out) { int64_t r; if (__builtin_mul_overflow(a, b, &r)) return false; *out = r; return true; }
+static inline bool size_add(size_t a, size_t b, size_t *out)
+{
+    size_t r;
+    if (__builtin_add_overflow(a, b, &r))
+        return false;
+    *out = r;
+    return true;
+}
+static inline bool size_mul(size_t a, size_t b, size_t *out)
+{
+    size_t r;
+    if (__builtin_mul_overflow(a, b, &r))
+        return false;
+    *out = r;
+    return true;
+}
+static inline bool i64_add(int64_t a, int64_t b, int64_t *out)
+{
+    int64_t r;
+    if (__builtin_add_overflow(a, b, &r))
+        return false;
+    *out = r;
+    return true;
+}
+static inline bool i64_sub(int64_t a, int64_t b, int64_t *out)
+{
+    int64_t r;
+    if (__builtin_sub_overflow(a, b, &r))
+        return false;
+    *out = r;
+    return true;
+}
+static inline bool i64_mul(int64_t a, int64_t b, int64_t *out)
+{
+    int64_t r;
+    if (__builtin_mul_overflow(a, b, &r))
+        return false;
+    *out = r;
+    return true;
+}
 
 /* ---- strings: string.c -------------------------------------------------------------------------------------- */
 
