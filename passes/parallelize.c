@@ -6,7 +6,7 @@
  * Every value gets a local form in its result placement; every use gets a conversion from that to the placement that the solution wants
  * there (parallelize_convert.c), made once per (value, placement). Then a node's local form is the same op on local operands: most
  * rows need nothing more, since shapes are derived; `localise` has the rows that do. Conversions at a param make no code: the
- * param is loaded in the wanted shard.
+ * param is loaded in the wanted shard, and constants and iotas are made anew in each placement.
  *
  * Start reading at parallelize().
  */
@@ -118,6 +118,17 @@ static value local_indexed(struct rewrite *w, const struct node *n, const value 
     return graph_add(w->program, n->op, n->dtype, 0, NULL, n->operand_count, operand, &a);
 }
 
+static bool axis_uncut(const struct axis_layout *a) {
+    for (uint32_t s = 0; s < a->count; s++) {
+        for (uint32_t f = 0; f < a->segment[s].count; f++) {
+            if (a->segment[s].factor[f].partition != 0) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 /* A slice of a cut axis begins where a segment begins: the local start is what is held of the segments before. */
 static dim local_start(struct rewrite *w, const struct axis_layout *a, dim start) {
     struct graph *p = w->program;
@@ -127,9 +138,15 @@ static dim local_start(struct rewrite *w, const struct axis_layout *a, dim start
         dim next = dim_add(p->dims, whole, segment_extent(p, &a->segment[s]));
         if (dim_provably_ge(p->dims, start, next)) {
             local = dim_add(p->dims, local, axis_local_extent(p, &one));
-        } else { /* within a segment: it is whole there */
-            local = dim_add(p->dims, local, dim_sub(p->dims, start, whole));
-            return local;
+        } else { /* within a segment [a, rest]: a is whole, and what is before holds as many of rest as the rank does */
+            struct segment rest = {a->segment[s].count - 1, a->segment[s].factor + 1};
+            struct axis_layout inner = {1, &rest};
+            dim before = dim_sub(p->dims, start, whole), one_of = dim_const(p->dims, 1), local_of = one_of;
+            if (rest.count > 0 && !axis_uncut(&one)) {
+                one_of = segment_extent(p, &rest);
+                local_of = axis_local_extent(p, &inner);
+            }
+            return dim_add(p->dims, local, dim_mul(p->dims, dim_exact_div(p->dims, before, one_of), local_of));
         }
         whole = next;
     }
@@ -193,8 +210,19 @@ static value local_iota(struct rewrite *w, const struct node *n, const struct pl
     return convert(w, graph_iota(w->program, n->dtype, n->rank, extent, a), &from, to);
 }
 
+static bool is_leaf(op o) { return o == OP_PARAM || o == OP_CONSTANT || o == OP_IOTA || o == OP_DIM; }
+
+/* A leaf has no local form of its own: it is made in the placement that a use wants. */
 static value local_leaf(struct rewrite *w, const struct node *n, const struct placement *to) {
     struct graph *p = w->program;
+    if (n->op == OP_PARAM) {
+        return local_param(w, n, to);
+    }
+    if (n->op == OP_IOTA) {
+        dim shape[MAX_RANK];
+        local_shape(w, to, shape);
+        return local_iota(w, n, to, shape);
+    }
     value v = graph_add(p, n->op, n->dtype, n->rank, n->shape, 0, NULL, &n->attribute);
     return convert(w, v, placement_whole(w->arena, n->rank, n->shape), to);
 }
@@ -205,17 +233,8 @@ static value localise(struct rewrite *w, value original, const value *operand) {
     const struct placement *const *lies = w->solution->operand[original];
     dim shape[MAX_RANK];
     local_shape(w, to, shape);
-    if (n->op == OP_PARAM) {
-        return local_param(w, n, to);
-    }
     if (n->op == OP_INPUT) {
         return graph_input(w->program, w->graph->inputs.at[n->attribute.index].name, n->dtype, n->rank, shape);
-    }
-    if (n->op == OP_IOTA) {
-        return local_iota(w, n, to, shape);
-    }
-    if (n->op == OP_CONSTANT || n->op == OP_DIM) {
-        return local_leaf(w, n, to);
     }
     if (n->op == OP_GATHER || n->op == OP_SCATTER) {
         return local_indexed(w, n, operand, lies);
@@ -234,8 +253,8 @@ static value localise(struct rewrite *w, value original, const value *operand) {
 /* The program's value of `v` in placement `to`. */
 static value in_placement(struct rewrite *w, value v, const struct placement *to) {
     const struct placement *from = w->solution->result[v];
-    bool param = graph_node(w->graph, v)->op == OP_PARAM; /* has no local form of its own */
-    if (!param && placement_equal(from, to)) {
+    bool leaf = is_leaf(graph_node(w->graph, v)->op);
+    if (!leaf && placement_equal(from, to)) {
         return w->local[v];
     }
     for (struct made *m = &w->made[v]; m != NULL; m = m->next) {
@@ -245,8 +264,9 @@ static value in_placement(struct rewrite *w, value v, const struct placement *to
     }
     const struct node *n = graph_node(w->graph, v);
     graph_set_origin(w->program, n->origin);
-    value made = param ? local_param(w, n, to) : convert(w, w->local[v], from, to);
+    value made = leaf ? local_leaf(w, n, to) : convert(w, w->local[v], from, to);
     mark_source(w, v);
+    w->program->nodes.at[made].name = w->program->nodes.at[made].name == NULL && leaf ? n->name : w->program->nodes.at[made].name;
     struct made *m = NEW(w->arena, struct made);
     *m = (struct made){to, made, w->made[v].next};
     w->made[v].next = m;
@@ -258,7 +278,7 @@ static status walk(struct rewrite *w, const bool *live) {
     value operand_space[MAX_RANK];
     for (value v = 1; v < g->nodes.count; v++) {
         const struct node *n = graph_node(g, v);
-        if (!live[v] || n->op == OP_PARAM) { /* params are loaded as each use wants them */
+        if (!live[v] || is_leaf(n->op)) {
             continue;
         }
         value *operand = n->operand_count <= MAX_RANK ? operand_space : NEW_ARRAY(w->arena, value, n->operand_count);
