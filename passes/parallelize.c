@@ -118,17 +118,6 @@ static value local_indexed(struct rewrite *w, const struct node *n, const value 
     return graph_add(w->program, n->op, n->dtype, 0, NULL, n->operand_count, operand, &a);
 }
 
-static bool axis_uncut(const struct axis_layout *a) {
-    for (uint32_t s = 0; s < a->count; s++) {
-        for (uint32_t f = 0; f < a->segment[s].count; f++) {
-            if (a->segment[s].factor[f].partition != 0) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 /* A slice of a cut axis begins where a segment begins: the local start is what is held of the segments before. */
 static dim local_start(struct rewrite *w, const struct axis_layout *a, dim start) {
     struct graph *p = w->program;
@@ -142,7 +131,7 @@ static dim local_start(struct rewrite *w, const struct axis_layout *a, dim start
             struct segment rest = {a->segment[s].count - 1, a->segment[s].factor + 1};
             struct axis_layout inner = {1, &rest};
             dim before = dim_sub(p->dims, start, whole), one_of = dim_const(p->dims, 1), local_of = one_of;
-            if (rest.count > 0 && !axis_uncut(&one)) {
+            if (rest.count > 0 && !axis_is_whole(&one)) {
                 one_of = segment_extent(p, &rest);
                 local_of = axis_local_extent(p, &inner);
             }

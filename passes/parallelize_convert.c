@@ -58,17 +58,6 @@ static value convert_segment(struct rewrite *w, value v, uint32_t axis, const st
     return v;
 }
 
-static bool axis_is_whole(const struct axis_layout *a) {
-    for (uint32_t s = 0; s < a->count; s++) {
-        for (uint32_t f = 0; f < a->segment[s].count; f++) {
-            if (a->segment[s].factor[f].partition != 0) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 /* The same segments and factors, partitions aside. */
 static bool same_structure(const struct axis_layout *a, const struct axis_layout *b) {
     if (a->count != b->count) {
