@@ -254,7 +254,8 @@ static value in_placement(struct rewrite *w, value v, const struct placement *to
     const struct node *n = graph_node(w->graph, v);
     graph_set_origin(w->program, n->origin);
     value made = leaf ? local_leaf(w, n, to) : convert(w, w->local[v], from, to);
-    mark_source(w, v);
+    mark_source(w, 0);
+    w->program->source.at[made] = v;
     w->program->nodes.at[made].name = w->program->nodes.at[made].name == NULL && leaf ? n->name : w->program->nodes.at[made].name;
     struct made *m = NEW(w->arena, struct made);
     *m = (struct made){to, made, w->made[v].next};
