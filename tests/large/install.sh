@@ -1,0 +1,42 @@
+#!/bin/sh
+# tests/large/install.sh TPC - installs into a directory and builds against it as a user would: C and C++, shared and static.
+set -eu
+root=$PWD/root
+rm -rf "$root"
+cmake --install "$BUILD" --prefix "$root" >/dev/null
+"$root/bin/tpc" --version
+"$root/bin/tpc" --help >/dev/null
+
+PKG_CONFIG_PATH=$(dirname "$(find "$root" -name tpc.pc)")
+export PKG_CONFIG_PATH
+libdir=$(pkg-config --variable=libdir tpc)
+version=$(pkg-config --modversion tpc)
+
+# arena_new is our own name too: the libraries must leave it to the user.
+cat >user.c <<'END'
+#include <tpc.h>
+#include <stdio.h>
+int arena_new(void);
+int arena_new(void) { return 0; }
+int main(void) { puts(TPC_VERSION); return arena_new(); }
+END
+cp user.c user.cc
+
+build() { # COMPILER SOURCE FLAG...
+    "$@" -Wall -Wextra -Wpedantic -Werror -o user
+    [ "$(LD_LIBRARY_PATH=$libdir ./user)" = "$version" ] || { echo "$*: prints another version than $version"; exit 1; }
+}
+# shellcheck disable=SC2046 # lists of words
+{
+    build "$CC" -std=c11 user.c $(pkg-config --cflags --libs tpc)
+    build "$CC" -std=c11 user.c $(pkg-config --cflags tpc) -Wl,--whole-archive "$libdir/libtpc.a" -Wl,--no-whole-archive \
+        $(pkg-config --libs --static tpc | sed 's/-ltpc//')
+    if command -v c++ >/dev/null; then
+        build c++ user.cc $(pkg-config --cflags --libs tpc)
+    fi
+}
+
+for library in "-D $libdir/libtpc.so" "$libdir/libtpc.a"; do
+    # shellcheck disable=SC2086
+    nm -g --defined-only $library | awk 'NF == 3 && $3 !~ /^tpc_/ { print "exported, but not ours to take: " $3; bad = 1 } END { exit bad }'
+done
