@@ -73,6 +73,8 @@ dim dim_rank(struct dims *t);
 dim dim_of_symbol(struct dims *t, uint32_t symbol);
 /* Narrows what is known of a symbol. Do it before expressions are built with it: those that exist keep their form. */
 void dims_bound_symbol(struct dims *t, uint32_t symbol, int64_t lower, int64_t upper);
+/* Takes back what was known beyond these bounds (a partition's number means another partition in another Program over the same table). */
+void dims_widen_symbol(struct dims *t, uint32_t symbol, int64_t lower, int64_t upper);
 
 dim dim_add(struct dims *t, dim a, dim b);
 dim dim_sub(struct dims *t, dim a, dim b);

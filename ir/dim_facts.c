@@ -144,18 +144,30 @@ int64_t dim_upper(const struct dims *t, dim d)
     return d ? dim_entry(t, d)->upper : INT64_MAX;
 }
 
-void dims_bound_symbol(struct dims *t, uint32_t symbol, int64_t lower, int64_t upper)
+static void set_bounds(struct dims *t, uint32_t symbol, int64_t lower, int64_t upper)
 {
     struct symbol *s = &t->symbols.at[symbol];
-    if (lower <= s->lower && upper >= s->upper)
+    if (lower == s->lower && upper == s->upper)
         return;
-    s->lower = greater(lower, s->lower);
-    s->upper = lesser(upper, s->upper);
+    s->lower = lower;
+    s->upper = upper;
     for (dim d = t->of_symbol.at[symbol]; d < t->entries.count; d++) { /* arguments have smaller numbers */
         struct dim_entry *e = &t->entries.at[d];
         dim_bounds(t, &e->node, &e->lower, &e->upper);
     }
     memset(t->memo, 0, sizeof t->memo);
+}
+
+void dims_bound_symbol(struct dims *t, uint32_t symbol, int64_t lower, int64_t upper)
+{
+    const struct symbol *s = &t->symbols.at[symbol];
+    set_bounds(t, symbol, greater(lower, s->lower), lesser(upper, s->upper));
+}
+
+void dims_widen_symbol(struct dims *t, uint32_t symbol, int64_t lower, int64_t upper)
+{
+    const struct symbol *s = &t->symbols.at[symbol];
+    set_bounds(t, symbol, lesser(lower, s->lower), greater(upper, s->upper));
 }
 
 static bool ge_at(struct dims *t, dim a, dim b, int depth)

@@ -10,7 +10,7 @@
  * A Program is a Graph whose `mesh.ranks` is set: extents are this rank's (they may use partition symbols), params are shards, and the
  * collective rows occur. `source[v]` then says which value of the original Graph node v stands for (0: none, an auxiliary).
  *
- * Sections: graph.c (build, copy, walk), text_print.c, text_parse.c, verify.c, interpret*.c
+ * Sections: graph.c (tables, walk, guards), graph_build.c (builders; rules in op_infer.c), mesh.c, text_print.c, text_parse.c, verify.c, interpret*.c
  */
 #ifndef TPC_IR_GRAPH_H
 #define TPC_IR_GRAPH_H
@@ -84,6 +84,9 @@ struct weight_file {
     int64_t mtime;        /* nanoseconds since 1970 when compiled */
     uint64_t fingerprint; /* XXH3 over size and the first and last 64 KiB: a changed file is refused at load */
 };
+enum { WEIGHT_SAMPLE = 65536 };
+/* The fingerprint from the first and the last min(size, WEIGHT_SAMPLE) bytes of a file. */
+static inline uint64_t weight_fingerprint(uint64_t size, const void *first, const void *last, size_t sample) { return hash_bytes(last, sample, hash_bytes(first, sample, size)); }
 
 struct guard {
     dim a, b; /* as written before either was rewritten; must be equal at run time */
@@ -150,18 +153,21 @@ struct graph {
     uint64_t model_hash;       /* XXH3 of the model file without tensor bytes */
     int64_t ir_version;
     LIST(struct opset) opsets;
+    uint32_t origin; /* what graph_set_origin has set */
 };
 
 struct graph *graph_new(struct arena *arena); /* with its own dims table */
 
 static inline const struct node *graph_node(const struct graph *g, value v) { return &g->nodes.at[v]; }
 
-/* ---- building: each derives shape and dtype, hash-conses nothing, folds nothing. Wrong calls are our bugs: assert. The current origin is g's
- * last set by graph_set_origin. `shape` arrays are copied. ---- */
+/* ---- building: each derives shape and dtype, hash-conses nothing, folds nothing. Wrong calls are our bugs: they end the process with a message
+ * (in release builds too). A derived extent that overflows is DIM_NONE: who lowers untrusted input looks. Shapes are stored resolved. The current
+ * origin is g's last set by graph_set_origin. `shape` arrays are copied. ---- */
 void graph_set_origin(struct graph *g, uint32_t origin);
 uint32_t graph_add_origin(struct graph *g, const char *file, int64_t index, const char *name, const char *op_type);
 /* The general one: all other builders end here. Derives the shape unless the row's shape is GIVEN (or partly given: see each row), in
- * which case `rank` and `shape` are it. `type` is used by rows whose dtype is GIVEN. Lists are copied. */
+ * which case `rank` and `shape` are it; other rows ignore them. `type` is used by rows whose dtype is GIVEN. Lists are copied, `data` is not.
+ * `source` is left alone: who builds a Program fills it. */
 value graph_add(struct graph *g, op o, dtype type, uint32_t rank, const dim *shape, uint32_t operands, const value *operand, const struct attribute *attribute);
 
 value graph_input(struct graph *g, const char *name, dtype type, uint32_t rank, const dim *shape);
@@ -175,7 +181,7 @@ value graph_unary(struct graph *g, op o, value a);
 value graph_binary(struct graph *g, op o, value a, value b); /* equal shapes */
 value graph_select(struct graph *g, value condition, value a, value b);
 value graph_cast(struct graph *g, value a, dtype to); /* a itself when it is of that type */
-value graph_reduce(struct graph *g, op o, value a, uint32_t count, const int32_t *axes); /* axes in any order */
+value graph_reduce(struct graph *g, op o, value a, uint32_t count, const int32_t *axes); /* axes in any order; a itself when none */
 value graph_dot(struct graph *g, value lhs, value rhs, uint32_t nbatch, uint32_t ncontract);
 value graph_gather(struct graph *g, value operand, value indices, uint32_t axis, uint32_t nbatch);
 value graph_scatter(struct graph *g, value operand, value indices, value updates, uint32_t axis, uint32_t nbatch, int32_t mode);
@@ -184,9 +190,9 @@ value graph_transpose(struct graph *g, value a, const int32_t *permutation);    
 value graph_broadcast(struct graph *g, value a, uint32_t rank, const dim *shape, const int32_t *axes);
 /* numpy's alignment: a's axes are the last ones of shape; extents equal or 1. a itself when equal. */
 value graph_broadcast_to(struct graph *g, value a, uint32_t rank, const dim *shape);
-value graph_slice(struct graph *g, value a, const dim *start, const dim *size, const int32_t *step); /* step NULL: ones */
+value graph_slice(struct graph *g, value a, const dim *start, const dim *size, const int32_t *step); /* step NULL: ones; a itself when it takes all */
 value graph_slice_axis(struct graph *g, value a, uint32_t axis, dim start, dim size);
-value graph_concat(struct graph *g, uint32_t count, const value *part, uint32_t axis);
+value graph_concat(struct graph *g, uint32_t count, const value *part, uint32_t axis); /* part[0] when it is alone */
 value graph_pad(struct graph *g, value a, value scalar, const dim *before, const dim *shape);
 value graph_reverse(struct graph *g, value a, uint32_t count, const int32_t *axes);
 value graph_window(struct graph *g, value a, uint32_t axis, int32_t k, int32_t stride, int32_t dilation);
@@ -232,10 +238,18 @@ bool partition_range(const struct graph *g, uint32_t partition, uint32_t part, c
 
 /* ---- text_print.c, text_parse.c: the exact text form, docs/text-form.md ---- */
 void graph_print(const struct graph *g, struct text *out);
+/* The whole text is one graph; it is verified (TPC_DATA when it is broken). */
 status graph_parse(struct arena *arena, const char *name, const char *text, size_t length, struct diag *diag, struct graph **out);
+/* For texts that embed a graph (a program's): one node's line; the statements of a graph up to one that is none of its own. The latter returns NULL
+ * after reporting, else a graph that is not verified yet. `struct lexer` is in ir/text_form.h. */
+struct lexer;
+void graph_print_node(const struct graph *g, value v, struct text *out);
+struct graph *graph_parse_statements(struct lexer *l);
 
 /* ---- verify.c ---- */
 /* TPC_OK, or TPC_INTERNAL with a diagnostic per broken invariant (at most ten). `after` names the pass, for the message. */
 status graph_verify(const struct graph *g, const char *after, struct diag *diag);
+/* The same for a graph that came from a file called `name`: the status is TPC_DATA. */
+status graph_verify_file(const struct graph *g, const char *name, struct diag *diag);
 
 #endif

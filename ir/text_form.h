@@ -24,6 +24,7 @@ struct lexer {
     struct arena *arena;
     struct diag *diag;
     bool failed;
+    size_t repeated; /* bytes that all(...) has stood for */
 };
 
 struct lexer lexer_over(struct arena *arena, const char *name, const char *text, size_t length, struct diag *diag);

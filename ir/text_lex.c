@@ -284,7 +284,8 @@ void text_shape(struct text *out, const struct dims *t, uint32_t rank, const dim
 /* ---- elements ---- */
 
 enum { LISTED_ELEMENTS = 64 };
-static const size_t repeated_limit = (size_t)1 << 28; /* bytes that a few characters may stand for */
+/* Bytes that all(...) may stand for, each and in one text: a short text must not fill the memory. */
+static const size_t repeated_limit = (size_t)1 << 16, repeated_total = (size_t)1 << 28;
 
 /* A number that reads back as the same value; 0x1.8p+1 would be exact too, but people read this. */
 static void print_number(char *out, size_t room, dtype type, const void *data, size_t i)
@@ -394,26 +395,35 @@ static bool lex_hex(struct lexer *l, unsigned char *data, size_t size)
     return (i == size && l->at < l->end && *l->at == '"') ? (l->at++, true) : lex_fail(l, "expected %zu bytes", size);
 }
 
+/* all(x): x, count times. */
+static bool lex_repeated(struct lexer *l, dtype type, size_t count, char *data, size_t size)
+{
+    l->repeated += size;
+    if (count == 0 || l->repeated > repeated_total)
+        return lex_fail(l, "too many repeated elements");
+    if (!lex_number(l, type, data, 0))
+        return false;
+    for (size_t i = 1; i < count; i++)
+        memcpy(data + i * (size / count), data, size / count);
+    return lex_expect(l, ")");
+}
+
 bool lex_elements(struct lexer *l, dtype type, size_t count, const void **out, size_t *size)
 {
-    size_t element = dtype_size(type), room;
     bool hex = lex_accept(l, "x\""), all = !hex && lex_accept(l, "all(");
     if (!hex && !all && !lex_expect(l, "["))
         return false;
     size_t most = all ? repeated_limit : (size_t)(l->end - l->at) * 8; /* an element takes at least a character */
-    if (!size_mul(count, element, size) || *size > most)
+    if (!size_mul(count, dtype_size(type), size) || *size > most)
         return lex_fail(l, "fewer elements than the shape has");
-    room = *size ? *size : 1;
-    char *data = arena_alloc(l->arena, room);
+    char *data = arena_alloc(l->arena, *size ? *size : 1);
     *out = data;
     if (hex)
         return lex_hex(l, (unsigned char *)data, *size);
-    if (all && (count == 0 || !lex_number(l, type, data, 0)))
-        return lex_fail(l, "expected a number");
-    for (size_t i = 1; all && i < count; i++)
-        memcpy(data + i * element, data, element);
-    for (size_t i = 0; !all && i < count; i++)
+    if (all)
+        return lex_repeated(l, type, count, data, *size);
+    for (size_t i = 0; i < count; i++)
         if ((i && !lex_expect(l, ",")) || !lex_number(l, type, data, i))
             return false;
-    return lex_expect(l, all ? ")" : "]");
+    return lex_expect(l, "]");
 }

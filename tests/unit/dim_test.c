@@ -1,11 +1,12 @@
 /* tests/unit/dim_test.c - dims: normal form, division, bounds, assumptions, text, and random expressions against plain evaluation. */
 #include "ir/dim.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h> /* needs those above */
 
 static struct arena *arena;
 static struct dims *t;

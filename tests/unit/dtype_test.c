@@ -1,12 +1,13 @@
 /* tests/unit/dtype_test.c - conversions of the 16-bit floats, over all of their values, and element access. */
 #include "ir/dtype.h"
 
-#include <cmocka.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h> /* needs those above */
 
 static void test_rows(void **state)
 {
