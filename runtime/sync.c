@@ -1,4 +1,4 @@
-/* runtime/sync.c - signals: spin a little, then sleep on a futex.
+/* runtime/sync.c - signals: spin a little, offering the core to others meanwhile, then sleep on a futex.
  *
  * Invariant: a sleeper announces itself before it looks at the value for the last time, and a raise changes the value before it looks
  * for sleepers; both sequentially consistent, so that one of the two sees the other. Sleeps are bounded (100 ms), so that a stop flag,
@@ -78,15 +78,13 @@ void signal_raise(struct signal *s)
 void signal_wait(struct signal *s, uint32_t seen, const atomic_bool *stop)
 {
     bool crowded = atomic_load_explicit(&busy_threads, memory_order_relaxed) > (int32_t)sync_cores();
-    for (uint32_t i = 0; i < (crowded ? 0u : 4000u); i++) {
-        if (signal_value(s) != seen || stopped(stop))
-            return;
-        relax();
-    }
-    for (uint32_t i = 0; i < 4; i++) {
-        if (signal_value(s) != seen || stopped(stop))
-            return;
-        sched_yield();
+    for (uint32_t round = 0; round < (crowded ? 8u : 128u); round++) {
+        for (uint32_t i = 0; i < (crowded ? 4u : 32u); i++) {
+            if (signal_value(s) != seen || stopped(stop))
+                return;
+            relax();
+        }
+        sched_yield(); /* cheap where nobody waits for this core, and the right thing where somebody does */
     }
     atomic_fetch_add(&s->sleepers, 1);
     while (atomic_load(&s->value) == seen && !stopped(stop))
