@@ -16,12 +16,14 @@
 
 #include "ir/graph.h"
 
+enum { KERNEL_AXES = 32 }; /* at most, outer and inner each */
+
 typedef enum instruction_kind {
     INST_CONST,  /* the scalar `number` (floats) or `integer` (ints, bool) */
     INST_INDEX,  /* `index` as an i64 */
     INST_LOAD,   /* buffer[index + dynamic * dynamic_stride] */
     INST_MAP,    /* a pointwise row of ops.def on arg[0..2] */
-    INST_REDUCE, /* REDUCE_SUM, _PROD, _MAX, _MIN of arg[0] over the row; the op's identity for an empty row */
+    INST_REDUCE, /* REDUCE_SUM, _PROD, _MAX, _MIN of arg[0] (any level) over the row; the op's identity for an empty row */
     INST_STORE   /* buffer[index + dynamic * dynamic_stride] = arg[0], where the predicate holds; level 0: once per point */
 } instruction_kind;
 
@@ -58,7 +60,8 @@ struct kernel {
     const struct instruction *instruction;
 };
 
-uint64_t kernel_hash(const struct kernel *k, const struct dims *t); /* by content, stable over processes (hashes text of dims, not their numbers) */
+/* By content, stable over processes (hashes text of dims, not their numbers). Leaves nothing in `scratch`. */
+uint64_t kernel_hash(const struct kernel *k, const struct dims *t, struct arena *scratch);
 bool kernel_same(const struct kernel *a, const struct kernel *b);
 /* Symbols that the kernel's expressions use (not coordinates), ascending: its run-time arguments. */
 uint32_t kernel_symbols(const struct kernel *k, const struct dims *t, struct arena *arena, const uint32_t **symbols);
