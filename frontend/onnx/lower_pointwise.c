@@ -1,0 +1,278 @@
+/* frontend/onnx/lower_pointwise.c - element by element: arithmetic, comparisons, logic, casts.
+ *
+ * Where all operands' elements are known (shapes, masks, positions) the result is known too and nothing is built.
+ */
+#include "frontend/onnx/lower.h"
+
+/* ---- known elements ----------------------------------------------------------------------------------------- */
+
+struct known_context {
+    struct call *c;
+    op o;
+    dtype type; /* of the operands */
+    uint32_t rank, count;
+    const struct datum *in[3];
+};
+
+static const struct formula *operand_at(const struct known_context *k, uint32_t i, const dim *index)
+{
+    const struct datum *d = k->in[i];
+    dim own[MAX_RANK];
+    for (uint32_t a = 0; a < d->rank; a++)
+        own[a] = dim_is(k->c->t, d->shape[a], 1) ? dim_const(k->c->t, 0) : index[k->rank - d->rank + a];
+    return content_at(&k->c->im->s, d->content, d->rank, d->shape, own);
+}
+
+static const struct formula *known_element(void *context, const dim *index)
+{
+    const struct known_context *k = context;
+    struct symbolic *s = &k->c->im->s;
+    const struct formula *a = operand_at(k, 0, index);
+    if (k->count == 1)
+        return k->o == OP_CAST ? formula_cast(s, k->in[0]->dtype, k->type, a) : formula_unary(s, k->o, k->type, a);
+    const struct formula *b = operand_at(k, 1, index);
+    if (k->count == 3)
+        return formula_select(s, a, b, operand_at(k, 2, index));
+    return formula_binary(s, k->o, k->type, a, b);
+}
+
+/* Sets output 0 by formulas of the inputs order[0..count) where all are known. */
+static bool set_known(struct call *c, op o, dtype result, uint32_t count, const uint32_t *order)
+{
+    struct known_context k = {.c = c, .o = o, .count = count};
+    dim shape[MAX_RANK];
+    for (uint32_t i = 0; i < count; i++) {
+        k.in[i] = call_in(c, order[i]);
+        if (!k.in[i]->content)
+            return false;
+        k.rank = call_broadcast(c, k.rank, shape, k.in[i]->rank, k.in[i]->shape);
+    }
+    k.type = o == OP_CAST ? result : k.in[count - 1]->dtype;
+    const struct content *content = content_make(&c->im->s, k.rank, shape, known_element, &k);
+    if (content)
+        call_set_content(c, 0, result, k.rank, shape, content);
+    return content != NULL;
+}
+
+static const uint32_t in_order[] = {0, 1, 2}, swapped[] = {1, 0};
+
+static void require_equal_types(struct call *c, uint32_t a, uint32_t b)
+{
+    if (call_in(c, a)->dtype != call_in(c, b)->dtype)
+        call_fail(c, "operand types differ: %s and %s", dtype_name(call_in(c, a)->dtype), dtype_name(call_in(c, b)->dtype));
+}
+
+/* ---- arithmetic --------------------------------------------------------------------------------------------- */
+
+void lower_unary(struct call *c)
+{
+    op o = (op)c->argument;
+    dtype type = call_in(c, 0)->dtype;
+    if (!set_known(c, o, o == OP_ISNAN ? DT_BOOL : type, 1, in_order))
+        call_set(c, 0, graph_unary(c->g, o, call_use(c, 0)));
+}
+
+/* Rounding is nothing to integers. */
+void lower_rounding(struct call *c)
+{
+    if (dtype_is_float(call_in(c, 0)->dtype))
+        lower_unary(c);
+    else
+        call_set_alias(c, 0, 0);
+}
+
+void lower_binary(struct call *c)
+{
+    op o = (op)c->argument;
+    double one = 0;
+    require_equal_types(c, 0, 1);
+    if (set_known(c, o, call_in(c, 0)->dtype, 2, in_order))
+        return;
+    if (o == OP_DIV && dtype_is_float(call_in(c, 0)->dtype) && call_in(c, 0)->rank <= call_in(c, 1)->rank &&
+        call_real(c, 0, &one) && one == 1)
+        call_set(c, 0, graph_unary(c->g, OP_RECIP, call_use(c, 1)));
+    else
+        call_set(c, 0, build_both(c, o, call_use(c, 0), call_use(c, 1)));
+}
+
+void lower_compare(struct call *c)
+{
+    op o = (op)c->argument;
+    require_equal_types(c, 0, 1);
+    if (!set_known(c, o, DT_BOOL, 2, in_order))
+        call_set(c, 0, build_both(c, o, call_use(c, 0), call_use(c, 1)));
+}
+
+/* Greater and GreaterOrEqual: less with the operands exchanged. */
+void lower_compare_swapped(struct call *c)
+{
+    op o = (op)c->argument;
+    require_equal_types(c, 0, 1);
+    if (!set_known(c, o, DT_BOOL, 2, swapped))
+        call_set(c, 0, build_both(c, o, call_use(c, 1), call_use(c, 0)));
+}
+
+void lower_where(struct call *c)
+{
+    require_equal_types(c, 1, 2);
+    if (!set_known(c, OP_SELECT, call_in(c, 1)->dtype, 3, in_order))
+        call_set(c, 0, build_choose(c, call_use(c, 0), call_use(c, 1), call_use(c, 2)));
+}
+
+/* Max, Min, Sum, Mean of any number of operands. */
+void lower_variadic(struct call *c)
+{
+    op o = (op)c->argument;
+    if (c->in_count == 1) {
+        call_set_alias(c, 0, 0);
+        return;
+    }
+    if (c->in_count == 2) {
+        require_equal_types(c, 0, 1);
+        if (set_known(c, o, call_in(c, 0)->dtype, 2, in_order))
+            return;
+    }
+    value v = call_use(c, 0);
+    for (uint32_t i = 1; i < c->in_count; i++)
+        v = build_both(c, o, v, call_use(c, i));
+    call_set(c, 0, v);
+}
+
+void lower_mean(struct call *c)
+{
+    value v = call_use(c, 0);
+    for (uint32_t i = 1; i < c->in_count; i++)
+        v = build_both(c, OP_ADD, v, call_use(c, i));
+    call_set(c, 0, build_with(c, OP_DIV, v, c->in_count));
+}
+
+/* x to a small whole power as a product, else NONE (0). */
+static value power_by_product(struct call *c, value x, double exponent)
+{
+    if (exponent == 1)
+        return x;
+    if (exponent == 2)
+        return graph_binary(c->g, OP_MUL, x, x);
+    if (exponent == 3)
+        return graph_binary(c->g, OP_MUL, graph_binary(c->g, OP_MUL, x, x), x);
+    if (!dtype_is_float(call_type(c, x)))
+        return 0;
+    if (exponent == 0.5)
+        return graph_unary(c->g, OP_SQRT, x);
+    return exponent == -1 ? graph_unary(c->g, OP_RECIP, x) : 0;
+}
+
+void lower_pow(struct call *c)
+{
+    double exponent = 0;
+    dtype type = call_in(c, 0)->dtype, other = call_in(c, 1)->dtype;
+    if ((type == other || !dtype_is_float(other)) && set_known(c, OP_POW, type, 2, in_order)) {
+        c->im->data.at[c->out[0]]->dtype = type;
+        return;
+    }
+    value x = call_use(c, 0);
+    bool scalar = call_in(c, 1)->rank <= call_in(c, 0)->rank && call_real(c, 1, &exponent);
+    value product = scalar ? power_by_product(c, x, exponent) : 0;
+    if (product) {
+        call_set(c, 0, product);
+        return;
+    }
+    dtype work = dtype_is_float(other) && !dtype_is_float(type) ? other : type;
+    value power = build_both(c, OP_POW, graph_cast(c->g, x, work), call_use_as(c, 1, work));
+    call_set(c, 0, graph_cast(c->g, power, type));
+}
+
+/* fmod 1: C's remainder. fmod 0: the sign of the divisor. */
+void lower_mod(struct call *c)
+{
+    dtype type = call_in(c, 0)->dtype;
+    require_equal_types(c, 0, 1);
+    const struct content *divided = call_in(c, 0)->content, *divisor = call_in(c, 1)->content;
+    bool plain = attribute_int(c, "fmod", 0) != 0 || !dtype_is_signed(type), positive = plain;
+    if (divided && divisor && !plain) {
+        positive = true;
+        for (uint32_t i = 0; i < divided->count; i++)
+            positive = positive && divided->at[i]->op == FORMULA_DIM && dim_lower(c->t, divided->at[i]->d) >= 0;
+        for (uint32_t i = 0; i < divisor->count; i++)
+            positive = positive && divisor->at[i]->op == FORMULA_DIM && dim_lower(c->t, divisor->at[i]->d) >= 0;
+    }
+    if (positive && set_known(c, OP_MOD, type, 2, in_order))
+        return;
+    value a = call_use(c, 0), b = call_use(c, 1);
+    value r = build_both(c, OP_MOD, a, b);
+    if (plain) {
+        call_set(c, 0, r);
+        return;
+    }
+    b = build_expand(c, b, call_rank(c, r), call_shape(c, r));
+    value zero = build_full(c, type, 0, call_rank(c, r), call_shape(c, r));
+    value opposite = graph_binary(c->g, OP_XOR, graph_binary(c->g, OP_LT, r, zero), graph_binary(c->g, OP_LT, b, zero));
+    value nonzero = graph_unary(c->g, OP_NOT, graph_binary(c->g, OP_EQ, r, zero));
+    value wrong = graph_binary(c->g, OP_AND, opposite, nonzero);
+    call_set(c, 0, graph_select(c->g, wrong, graph_binary(c->g, OP_ADD, r, b), r));
+}
+
+void lower_bitshift(struct call *c)
+{
+    const char *direction = attribute_text(c, "direction", "");
+    if (strcmp(direction, "LEFT") != 0 && strcmp(direction, "RIGHT") != 0)
+        call_fail(c, "direction is '%s', neither LEFT nor RIGHT", direction);
+    call_set(c, 0, build_both(c, *direction == 'L' ? OP_SHL : OP_SHR, call_use(c, 0), call_use(c, 1)));
+}
+
+void lower_isinf(struct call *c)
+{
+    struct attribute a = {.mode = 0};
+    value x = call_use(c, 0);
+    a.mode |= attribute_int(c, "detect_positive", 1) ? 1 : 0;
+    a.mode |= attribute_int(c, "detect_negative", 1) ? 2 : 0;
+    call_set(c, 0, graph_add(c->g, OP_ISINF, DT_NONE, 0, NULL, 1, &x, &a));
+}
+
+/* ---- types -------------------------------------------------------------------------------------------------- */
+
+static void cast_to(struct call *c, dtype to)
+{
+    if (call_in(c, 0)->dtype == to)
+        call_set_alias(c, 0, 0);
+    else if (!set_known(c, OP_CAST, to, 1, in_order))
+        call_set(c, 0, graph_cast(c->g, call_use(c, 0), to));
+}
+
+void lower_cast(struct call *c)
+{
+    int64_t onnx = attribute_int(c, "to", 0);
+    dtype to = dtype_from_onnx(onnx);
+    if (to == DT_NONE)
+        call_unsupported(c, "element type %lld", (long long)onnx);
+    cast_to(c, to);
+}
+
+void lower_castlike(struct call *c)
+{
+    cast_to(c, call_in(c, 1)->dtype);
+}
+
+void lower_clip(struct call *c)
+{
+    value x = call_use(c, 0);
+    dtype type = call_type(c, x);
+    const Onnx__AttributeProto *low = attribute(c, "min"), *high = attribute(c, "max");
+    if (c->version >= 11) {
+        value v = call_has(c, 1) ? build_both(c, OP_MAX, x, call_use(c, 1)) : x;
+        v = call_has(c, 2) ? build_both(c, OP_MIN, v, call_use(c, 2)) : v;
+        if (v == x)
+            call_set_alias(c, 0, 0);
+        else
+            call_set(c, 0, v);
+        return;
+    }
+    if (low)
+        x = build_both(c, OP_MAX, x, build_real(c, type, (double)low->f));
+    if (high)
+        x = build_both(c, OP_MIN, x, build_real(c, type, (double)high->f));
+    if (low || high)
+        call_set(c, 0, x);
+    else
+        call_set_alias(c, 0, 0);
+}
