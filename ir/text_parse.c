@@ -406,7 +406,7 @@ static bool read_operands(struct reader *r, struct node *n)
 {
     LIST(value) list = {0};
     value v;
-    if (lex_peek(r->l, "%")) {
+    if (op_info(n->op)->arity != 0) { /* after a leaf "%" begins the next node */
         do {
             if (!read_value(r, &v))
                 return false;
