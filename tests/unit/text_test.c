@@ -347,12 +347,45 @@ static void test_damage(void **state)
     }
 }
 
+struct attempt {
+    struct arena *arena;
+    const char *text;
+};
+
+static status attempt_parse(void *context)
+{
+    struct attempt *a = context;
+    struct graph *g;
+    return graph_parse(a->arena, "test.tpc", a->text, strlen(a->text), &diag, &g);
+}
+
+/* Whichever allocation fails: the status says so and nothing leaks. */
+static void test_no_memory(void **state)
+{
+    (void)state;
+    struct text text = {.arena = arena};
+    text_put(&text, "%0: f32[b, 4] = input as \"x\"\n");
+    for (int i = 0; i < 3000; i++)
+        text_printf(&text, "%%%d = exp %%%d \"name %d\"\n", i + 1, i, i);
+    status s = TPC_NOMEM;
+    for (uint64_t n = 2; s == TPC_NOMEM && n < 1000; n++) {
+        base_fail_after(0);
+        struct attempt a = {arena_new(), text.at};
+        base_fail_after(n);
+        s = guard_run(&diag, attempt_parse, &a);
+        base_fail_after(0);
+        arena_free(a.arena);
+        assert_true(s == TPC_NOMEM || n > 4);
+    }
+    assert_int_equal(s, TPC_OK);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_graph),    TEST(test_program),  TEST(test_constants),     TEST(test_by_hand),
-        TEST(test_bad_text), TEST(test_verifier), TEST(test_shard_extents), TEST(test_damage),
+        TEST(test_graph),    TEST(test_program),       TEST(test_constants), TEST(test_by_hand),   TEST(test_bad_text),
+        TEST(test_verifier), TEST(test_shard_extents), TEST(test_damage),    TEST(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
