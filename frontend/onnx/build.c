@@ -48,7 +48,7 @@ value build_both(struct call *c, op o, value a, value b)
     uint32_t rank = call_rank(c, a);
     if (call_type(c, a) != call_type(c, b))
         call_fail(c, "operand types differ: %s and %s", dtype_name(call_type(c, a)), dtype_name(call_type(c, b)));
-    memcpy(shape, call_shape(c, a), rank * sizeof *shape);
+    dims_copy(shape, call_shape(c, a), rank);
     rank = call_broadcast(c, rank, shape, call_rank(c, b), call_shape(c, b));
     a = build_expand(c, a, rank, shape);
     b = build_expand(c, b, rank, shape);
@@ -61,7 +61,7 @@ value build_choose(struct call *c, value condition, value a, value b)
     uint32_t rank = call_rank(c, condition);
     if (call_type(c, a) != call_type(c, b))
         call_fail(c, "operand types differ: %s and %s", dtype_name(call_type(c, a)), dtype_name(call_type(c, b)));
-    memcpy(shape, call_shape(c, condition), rank * sizeof *shape);
+    dims_copy(shape, call_shape(c, condition), rank);
     rank = call_broadcast(c, rank, shape, call_rank(c, a), call_shape(c, a));
     rank = call_broadcast(c, rank, shape, call_rank(c, b), call_shape(c, b));
     condition = build_expand(c, condition, rank, shape);
@@ -91,7 +91,7 @@ value build_reduce(struct call *c, op o, value v, uint32_t count, const int32_t 
 {
     dim shape[MAX_RANK];
     uint32_t rank = call_rank(c, v);
-    memcpy(shape, call_shape(c, v), rank * sizeof *shape);
+    dims_copy(shape, call_shape(c, v), rank);
     if (count == 0)
         return v;
     value r = graph_reduce(c->g, o, v, count, axes);
@@ -128,8 +128,11 @@ value build_softmax(struct call *c, value x, uint32_t first, uint32_t count, boo
 
 /* ---- layout ------------------------------------------------------------------------------------------------- */
 
+/* A reshape of a reshape is one from where the first began: exporters merge axes and split them again. */
 value build_reshape(struct call *c, value v, uint32_t rank, const dim *shape)
 {
+    while (graph_node(c->g, v)->op == OP_RESHAPE)
+        v = graph_node(c->g, v)->operand[0];
     return graph_reshape(c->g, v, rank, shape);
 }
 
@@ -139,7 +142,7 @@ value build_unsqueeze(struct call *c, value v, uint32_t axis)
     uint32_t rank = call_rank(c, v);
     for (uint32_t k = 0; k <= rank; k++)
         shape[k] = k == axis ? call_const(c, 1) : call_shape(c, v)[k < axis ? k : k - 1];
-    return graph_reshape(c->g, v, rank + 1, shape);
+    return build_reshape(c, v, rank + 1, shape);
 }
 
 value build_squeeze(struct call *c, value v, uint32_t axis)
@@ -148,7 +151,7 @@ value build_squeeze(struct call *c, value v, uint32_t axis)
     uint32_t rank = call_rank(c, v);
     for (uint32_t k = 0; k + 1 < rank; k++)
         shape[k] = call_shape(c, v)[k < axis ? k : k + 1];
-    return graph_reshape(c->g, v, rank - 1, shape);
+    return build_reshape(c, v, rank - 1, shape);
 }
 
 value build_move_axis(struct call *c, value v, uint32_t from, uint32_t to)
@@ -197,12 +200,12 @@ static uint32_t align_batch(struct call *c, value *a, value *b)
 {
     dim batch[MAX_RANK], shape[MAX_RANK];
     uint32_t ra = call_rank(c, *a) - 2, rb = call_rank(c, *b) - 2;
-    memcpy(batch, call_shape(c, *a), ra * sizeof *batch);
+    dims_copy(batch, call_shape(c, *a), ra);
     uint32_t rank = call_broadcast(c, ra, batch, rb, call_shape(c, *b));
-    memcpy(shape, batch, rank * sizeof *shape);
-    memcpy(shape + rank, call_shape(c, *a) + ra, 2 * sizeof *shape);
+    dims_copy(shape, batch, rank);
+    dims_copy(shape + rank, call_shape(c, *a) + ra, 2);
     *a = build_expand(c, *a, rank + 2, shape);
-    memcpy(shape + rank, call_shape(c, *b) + rb, 2 * sizeof *shape);
+    dims_copy(shape + rank, call_shape(c, *b) + rb, 2);
     *b = build_expand(c, *b, rank + 2, shape);
     return rank;
 }

@@ -236,27 +236,70 @@ static void sync_inputs(struct call *c)
             datum_sync(c->im, c->im->data.at[c->in[i]]);
 }
 
-dim call_agree(struct call *c, dim a, dim b, const char *what)
+static void agree_once(struct call *c, dim a, dim b, const char *what)
 {
     struct dims *t = c->t;
-    a = dim_resolve(t, a);
-    b = dim_resolve(t, b);
-    if (a == b)
-        return a;
     const char *why = arena_printf(c->im->arena, "%s: %s", c->proto->op_type, what);
     if (!graph_guard(c->g, a, b, why))
         call_fail(c, "%s differ: %s and %s", what, dim_text(t, a, c->im->scratch), dim_text(t, b, c->im->scratch));
     graph_resolve(c->g);
     c->im->epoch++;
     sync_inputs(c);
-    return dim_resolve(t, a);
+}
+
+struct renaming {
+    uint32_t count;
+    uint32_t from[MAX_RANK];
+    dim to[MAX_RANK];
+};
+static dim renamed(void *context, uint32_t symbol)
+{
+    const struct renaming *r = context;
+    for (uint32_t i = 0; i < r->count; i++)
+        if (r->from[i] == symbol)
+            return r->to[i];
+    return DIM_NONE;
+}
+
+/* Expressions that are the same but for the names of symbols ([batch * sequence] of logits and of labels): equal name by name. */
+static void agree_names(struct call *c, dim a, dim b, const char *what)
+{
+    struct dims *t = c->t;
+    struct renaming r = {.count = 0};
+    uint32_t other = 0;
+    for (uint32_t s = 0; s < dims_symbol_count(t); s++) {
+        if (dim_uses_symbol(t, a, s) && r.count < MAX_RANK)
+            r.from[r.count++] = s;
+        if (dim_uses_symbol(t, b, s) && other < MAX_RANK)
+            r.to[other++] = dim_of_symbol(t, s);
+    }
+    if (other != r.count || r.count < 2 || dim_substitute(t, a, renamed, &r) != b)
+        return;
+    for (uint32_t i = 0; i < r.count; i++) {
+        dim left = dim_resolve(t, dim_of_symbol(t, r.from[i])), right = dim_resolve(t, r.to[i]);
+        if (left != right)
+            agree_once(c, left, right, what);
+    }
+}
+
+dim call_agree(struct call *c, dim a, dim b, const char *what)
+{
+    a = dim_resolve(c->t, a);
+    b = dim_resolve(c->t, b);
+    if (a != b)
+        agree_names(c, a, b, what);
+    a = dim_resolve(c->t, a);
+    b = dim_resolve(c->t, b);
+    if (a != b)
+        agree_once(c, a, b, what);
+    return dim_resolve(c->t, a);
 }
 
 uint32_t call_broadcast(struct call *c, uint32_t rank, dim *shape, uint32_t other_rank, const dim *other)
 {
     uint32_t result = rank > other_rank ? rank : other_rank;
     dim copy[MAX_RANK];
-    memcpy(copy, shape, rank * sizeof *shape);
+    dims_copy(copy, shape, rank);
     for (uint32_t k = 0; k < result; k++) { /* from the last axis on */
         dim a = k < rank ? dim_resolve(c->t, copy[rank - 1 - k]) : call_const(c, 1);
         dim b = k < other_rank ? dim_resolve(c->t, other[other_rank - 1 - k]) : call_const(c, 1);

@@ -254,6 +254,28 @@ static void find_states(struct graph *g)
     }
 }
 
+/* Leaves out the origins that nothing came from (shapes and constants that were computed away). */
+static void prune_origins(struct graph *g)
+{
+    uint32_t *number = NEW_ARRAY(g->arena, uint32_t, g->origins.count), count = 1;
+    for (uint32_t v = 1; v < g->nodes.count; v++)
+        number[g->nodes.at[v].origin] = 1;
+    for (uint32_t i = 0; i < g->guards.count; i++)
+        number[g->guards.at[i].origin] = 1;
+    for (uint32_t i = 1; i < g->origins.count; i++) {
+        if (!number[i])
+            continue;
+        g->origins.at[count] = g->origins.at[i];
+        number[i] = count++;
+    }
+    number[0] = 0;
+    for (uint32_t v = 1; v < g->nodes.count; v++)
+        g->nodes.at[v].origin = number[g->nodes.at[v].origin];
+    for (uint32_t i = 0; i < g->guards.count; i++)
+        g->guards.at[i].origin = number[g->guards.at[i].origin];
+    g->origins.count = count;
+}
+
 /* ---- the model ---------------------------------------------------------------------------------------------- */
 
 static status note_model(struct importer *im, const struct wire_bytes *walked)
@@ -329,6 +351,7 @@ static status import_model(void *context)
         return s;
     graph_resolve(im->g);
     find_states(im->g);
+    prune_origins(im->g);
 #ifndef NDEBUG
     s = graph_verify(im->g, "import", im->diag);
 #endif

@@ -176,6 +176,17 @@ uint32_t call_rank(struct call *c, value v);
 dtype call_type(struct call *c, value v);
 dim call_const(struct call *c, int64_t x);
 
+/* memcpy and memcmp of shapes, which may be empty (and then NULL) */
+static inline void dims_copy(dim *to, const dim *from, uint32_t count)
+{
+    if (count)
+        memcpy(to, from, count * sizeof *to);
+}
+static inline bool dims_same(const dim *a, const dim *b, uint32_t count)
+{
+    return count == 0 || memcmp(a, b, count * sizeof *a) == 0;
+}
+
 /* building: numpy's broadcasting around graph_* */
 value build_expand(struct call *c, value v, uint32_t rank, const dim *shape);
 value build_both(struct call *c, op o, value a, value b);

@@ -185,8 +185,8 @@ void lower_hardmax(struct call *c)
     uint32_t axis = call_axis(c, attribute_int(c, "axis", c->version >= 13 ? -1 : 1), rank);
     dim flat[MAX_RANK], shape[MAX_RANK];
     uint32_t flat_rank = c->version >= 13 ? rank : axis + 1;
-    memcpy(shape, call_shape(c, x), rank * sizeof *shape);
-    memcpy(flat, shape, rank * sizeof *flat);
+    dims_copy(shape, call_shape(c, x), rank);
+    dims_copy(flat, shape, rank);
     if (c->version < 13)
         flat[axis] = call_product(c, shape, axis, rank);
     value v = graph_reshape(c->g, x, flat_rank, flat);

@@ -50,7 +50,7 @@ static value rotate(struct call *c, value x, value cosine, value sine, dim rotar
         part[0] = build_unsqueeze(c, part[0], last + 1);
         part[1] = build_unsqueeze(c, part[1], last + 1);
         y = graph_concat(c->g, 2, part, last + 1);
-        memcpy(shape, call_shape(c, y), (last + 1) * sizeof *shape);
+        dims_copy(shape, call_shape(c, y), (last + 1));
         shape[last] = rotary;
         y = build_reshape(c, y, last + 1, shape);
     } else {
@@ -69,7 +69,7 @@ void lower_rotary(struct call *c)
     uint32_t rank = call_rank(c, x);
     int64_t heads = attribute_int(c, "num_heads", 0), partial = attribute_int(c, "rotary_embedding_dim", 0);
     dim own[MAX_RANK];
-    memcpy(own, call_shape(c, x), rank * sizeof *own);
+    dims_copy(own, call_shape(c, x), rank);
     if (rank == 3) { /* [batch, sequence, heads * size] */
         dim size = heads > 0 ? dim_exact_div(c->t, own[2], call_const(c, heads)) : DIM_NONE;
         if (!dim_valid(size))

@@ -116,13 +116,13 @@ static value convolve(struct call *c, value x, value weight, const struct window
         shape[0] = call_shape(c, x)[0];
         shape[1] = call_const(c, groups);
         shape[2] = call_shape(c, weight)[1];
-        memcpy(shape + 3, call_shape(c, x) + 2, n * sizeof *shape);
+        dims_copy(shape + 3, call_shape(c, x) + 2, n);
         x = build_reshape(c, x, n + 3, shape);
         shape[0] = call_const(c, groups);
         shape[1] = dim_exact_div(c->t, call_shape(c, weight)[0], call_const(c, groups));
         if (!dim_valid(shape[1]))
             call_fail(c, "%lld groups do not divide the output channels", (long long)groups);
-        memcpy(shape + 2, call_shape(c, weight) + 1, (n + 1) * sizeof *shape);
+        dims_copy(shape + 2, call_shape(c, weight) + 1, (n + 1));
         weight = build_reshape(c, weight, n + 3, shape);
     }
     uint32_t g = groups > 1, at = 0;
@@ -146,7 +146,7 @@ static value convolve(struct call *c, value x, value weight, const struct window
     for (uint32_t k = 0; k < n; k++)
         permutation[at++] = (int32_t)(2 + k);
     y = graph_transpose(c->g, y, permutation); /* [n, g, m/g, o..] */
-    memcpy(shape, call_shape(c, y), (n + 3) * sizeof *shape);
+    dims_copy(shape, call_shape(c, y), (n + 3));
     shape[1] = dim_mul(c->t, shape[1], shape[2]);
     memmove(shape + 2, shape + 3, n * sizeof *shape);
     return build_reshape(c, y, n + 2, shape);
@@ -191,7 +191,7 @@ static value spread_axis(struct call *c, value x, uint32_t axis, int64_t stride)
     if (stride == 1)
         return x;
     x = build_unsqueeze(c, x, axis + 1);
-    memcpy(shape, call_shape(c, x), (rank + 1) * sizeof *shape);
+    dims_copy(shape, call_shape(c, x), (rank + 1));
     for (uint32_t k = 0; k <= rank; k++)
         before[k] = call_const(c, 0);
     shape[axis + 1] = call_const(c, stride);
@@ -263,7 +263,7 @@ void lower_convtranspose(struct call *c)
         w.stride[k] = 1;
     }
     weight = graph_reverse(c->g, weight, n, axes); /* [c, m/g, k..] -> [m, c/g, k..] */
-    memcpy(shape, call_shape(c, weight), rank * sizeof *shape);
+    dims_copy(shape, call_shape(c, weight), rank);
     dim each = dim_exact_div(c->t, shape[0], call_const(c, groups)), out = shape[1];
     if (!dim_valid(each))
         call_fail(c, "%lld groups do not divide the channels", (long long)groups);

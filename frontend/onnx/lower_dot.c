@@ -173,8 +173,8 @@ static void agree_letters(struct call *c, struct term *a, struct term *b)
 {
     dim sa[MAX_RANK], sb[MAX_RANK];
     int32_t axes[MAX_RANK];
-    memcpy(sa, call_shape(c, a->v), a->rank * sizeof *sa);
-    memcpy(sb, call_shape(c, b->v), b->rank * sizeof *sb);
+    dims_copy(sa, call_shape(c, a->v), a->rank);
+    dims_copy(sb, call_shape(c, b->v), b->rank);
     for (uint32_t k = 0; k < a->rank; k++) {
         if (!holds(b, a->letter[k]))
             continue;
@@ -188,9 +188,9 @@ static void agree_letters(struct call *c, struct term *a, struct term *b)
     }
     for (uint32_t k = 0; k < MAX_RANK; k++)
         axes[k] = (int32_t)k;
-    if (memcmp(sa, call_shape(c, a->v), a->rank * sizeof *sa) != 0)
+    if (!dims_same(sa, call_shape(c, a->v), a->rank))
         a->v = graph_broadcast(c->g, a->v, a->rank, sa, axes);
-    if (memcmp(sb, call_shape(c, b->v), b->rank * sizeof *sb) != 0)
+    if (!dims_same(sb, call_shape(c, b->v), b->rank))
         b->v = graph_broadcast(c->g, b->v, b->rank, sb, axes);
 }
 

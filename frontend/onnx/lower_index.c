@@ -157,7 +157,7 @@ static value take_grid(struct call *c, value x, struct grid *g)
         place[to++] = (int32_t)at;
     }
     x = graph_transpose(c->g, x, permutation);
-    if (kept == rank && memcmp(call_shape(c, x), shape, rank * sizeof *shape) == 0)
+    if (kept == rank && dims_same(call_shape(c, x), shape, rank))
         return x;
     return graph_broadcast(c->g, x, rank, shape, place);
 }
@@ -256,7 +256,7 @@ static const struct formula *gather_element(void *context, const dim *index)
     const struct formula *f = content_at(s, x->indices->content, q, x->indices->shape, index + x->axis);
     if (!f || f->op != FORMULA_DIM)
         return NULL;
-    memcpy(at, index, x->axis * sizeof *at);
+    dims_copy(at, index, x->axis);
     at[x->axis] = dim_upper(s->dims, f->d) < 0 ? dim_add(s->dims, f->d, x->data->shape[x->axis]) : f->d;
     for (uint32_t k = x->axis + 1; k < x->data->rank; k++)
         at[k] = index[k - 1 + q];
@@ -268,18 +268,21 @@ static value take_flat(struct call *c, value x, const struct grid *g)
 {
     struct dims *t = c->t;
     const struct node *n = graph_node(c->g, x);
-    dim base = DIM_NONE, coefficient[MAX_RANK], stride = call_const(c, 1);
+    dim base = DIM_NONE, coefficient[MAX_RANK], stride = call_const(c, 1), shape[2 * MAX_RANK];
     struct grid inner = *g;
-    if (n->op != OP_RESHAPE || n->rank != 1 || !dim_affine(t, g->index[0], g->rank, &base, coefficient) || !dim_is(t, base, 0))
+    uint32_t ones = n->rank - 1, found = 0, walked = 0;
+    for (uint32_t k = 1; k < n->rank; k++)
+        if (!dim_is(t, n->shape[k], 1))
+            return 0;
+    if (n->op != OP_RESHAPE || !dim_affine(t, g->index[0], g->rank, &base, coefficient) || !dim_is(t, base, 0))
         return 0;
     value source = n->operand[0];
-    uint32_t own = call_rank(c, source), found = 0, walked = 0;
-    if (own < 2)
+    inner.count = call_rank(c, source);
+    if (inner.count < 2 || g->rank + ones > MAX_RANK)
         return 0;
     for (uint32_t k = 0; k < g->rank; k++)
         walked += !dim_is(t, coefficient[k], 0);
-    inner.count = own;
-    for (uint32_t j = own; j-- > 0;) {
+    for (uint32_t j = inner.count; j-- > 0;) {
         inner.index[j] = call_const(c, 0);
         for (uint32_t k = 0; k < g->rank; k++)
             if (coefficient[k] == stride) {
@@ -288,7 +291,10 @@ static value take_flat(struct call *c, value x, const struct grid *g)
             }
         stride = dim_mul(t, stride, call_shape(c, source)[j]);
     }
-    return found == walked ? take_grid(c, source, &inner) : 0;
+    value v = found == walked ? take_grid(c, source, &inner) : 0;
+    for (uint32_t k = 0; v && k < g->rank + ones; k++)
+        shape[k] = k < g->rank ? call_shape(c, v)[k] : call_const(c, 1);
+    return v && ones ? build_reshape(c, v, g->rank + ones, shape) : v;
 }
 
 static value gather_by_grid(struct call *c, uint32_t axis)
@@ -297,7 +303,7 @@ static value gather_by_grid(struct call *c, uint32_t axis)
     struct grid g = {.axis = axis, .count = 1, .rank = d->rank};
     if (!d->content)
         return 0;
-    memcpy(g.shape, d->shape, d->rank * sizeof *g.shape);
+    dims_copy(g.shape, d->shape, d->rank);
     g.index[0] = grid_index(c, d, d->rank, DIM_NONE);
     if (!dim_valid(g.index[0]))
         return 0;
@@ -313,9 +319,9 @@ void lower_gather(struct call *c)
     dim shape[2 * MAX_RANK];
     if (rank > MAX_RANK)
         call_unsupported(c, "%u axes (limit is %d)", rank, MAX_RANK);
-    memcpy(shape, data->shape, axis * sizeof *shape);
-    memcpy(shape + axis, indices->shape, indices->rank * sizeof *shape);
-    memcpy(shape + axis + indices->rank, data->shape + axis + 1, (data->rank - axis - 1) * sizeof *shape);
+    dims_copy(shape, data->shape, axis);
+    dims_copy(shape + axis, indices->shape, indices->rank);
+    dims_copy(shape + axis + indices->rank, data->shape + axis + 1, (data->rank - axis - 1));
     struct gather_context x = {c, data, indices, axis};
     const struct content *content =
         data->content && indices->content ? content_make(&c->im->s, rank, shape, gather_element, &x) : NULL;
@@ -380,7 +386,7 @@ static bool tuple_grid(struct call *c, uint32_t q, struct grid *g)
     *g = (struct grid){.axis = 0, .count = q, .rank = d->rank - 1};
     if (!d->content)
         return false;
-    memcpy(g->shape, d->shape, g->rank * sizeof *g->shape);
+    dims_copy(g->shape, d->shape, g->rank);
     for (uint32_t j = 0; j < q; j++)
         if (!dim_valid(g->index[j] = grid_index(c, d, g->rank, call_const(c, j))))
             return false;
@@ -398,7 +404,7 @@ static const struct formula *tuple_element(void *context, const dim *index)
     struct symbolic *s = &x->c->im->s;
     dim at[MAX_RANK], own[MAX_RANK];
     uint32_t n = x->indices->rank - 1;
-    memcpy(own, index, n * sizeof *own);
+    dims_copy(own, index, n);
     for (uint32_t j = 0; j < x->q; j++) {
         own[n] = dim_const(s->dims, j);
         const struct formula *f = content_at(s, x->indices->content, n + 1, x->indices->shape, own);
@@ -432,9 +438,9 @@ static value merge_axes(struct call *c, value x, uint32_t first, uint32_t count)
 {
     dim shape[MAX_RANK];
     uint32_t rank = call_rank(c, x);
-    memcpy(shape, call_shape(c, x), first * sizeof *shape);
+    dims_copy(shape, call_shape(c, x), first);
     shape[first] = call_product(c, call_shape(c, x), first, first + count);
-    memcpy(shape + first + 1, call_shape(c, x) + first + count, (rank - first - count) * sizeof *shape);
+    dims_copy(shape + first + 1, call_shape(c, x) + first + count, (rank - first - count));
     return build_reshape(c, x, rank - count + 1, shape);
 }
 
@@ -448,8 +454,8 @@ void lower_gathernd(struct call *c)
     struct grid g;
     dim shape[2 * MAX_RANK];
     uint32_t n = indices->rank - 1, rank = n + data->rank - q - batch;
-    memcpy(shape, indices->shape, n * sizeof *shape);
-    memcpy(shape + n, data->shape + batch + q, (data->rank - q - batch) * sizeof *shape);
+    dims_copy(shape, indices->shape, n);
+    dims_copy(shape + n, data->shape + batch + q, (data->rank - q - batch));
     struct tuple_context x = {c, data, indices, q};
     const struct content *content = batch == 0 && rank <= MAX_RANK && data->content && indices->content
                                         ? content_make(&c->im->s, rank, shape, tuple_element, &x)

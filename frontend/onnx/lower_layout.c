@@ -65,7 +65,7 @@ static bool reshape_known(struct call *c, uint32_t rank, const dim *shape)
 static void set_reshaped(struct call *c, uint32_t rank, const dim *shape)
 {
     const struct datum *d = call_in(c, 0);
-    if (d->rank == rank && memcmp(d->shape, shape, rank * sizeof *shape) == 0)
+    if (d->rank == rank && dims_same(d->shape, shape, rank))
         call_set_alias(c, 0, 0);
     else if (!d->content || !reshape_known(c, rank, shape))
         call_set(c, 0, build_reshape(c, call_use(c, 0), rank, shape));
@@ -282,10 +282,10 @@ void lower_expand(struct call *c)
     dim shape[MAX_RANK];
     if (count > MAX_RANK)
         call_unsupported(c, "%u axes (limit is %d)", count, MAX_RANK);
-    memcpy(shape, d->shape, d->rank * sizeof *shape);
+    dims_copy(shape, d->shape, d->rank);
     uint32_t rank = call_broadcast(c, d->rank, shape, count, target);
     struct expand_context e = {c, d, rank};
-    if (rank == d->rank && memcmp(shape, d->shape, rank * sizeof *shape) == 0)
+    if (rank == d->rank && dims_same(shape, d->shape, rank))
         call_set_alias(c, 0, 0);
     else if (!call_set_moved(c, 0, 0, rank, shape, expand_map, &e))
         call_set(c, 0, build_expand(c, call_use(c, 0), rank, shape));
@@ -341,7 +341,7 @@ static const struct formula *concat_element(void *context, const dim *index)
     struct symbolic *s = &k->c->im->s;
     dim at[MAX_RANK];
     int64_t i = 0, extent = 0;
-    memcpy(at, index, k->rank * sizeof *at);
+    dims_copy(at, index, k->rank);
     if (!dim_is_const(s->dims, index[k->axis], &i))
         return NULL;
     for (uint32_t p = 0; p < k->c->in_count; p++) {
@@ -368,7 +368,7 @@ void lower_concat(struct call *c)
             if (k != axis)
                 call_agree(c, call_in(c, 0)->shape[k], call_in(c, i)->shape[k], "extents of operands");
     }
-    memcpy(shape, call_in(c, 0)->shape, rank * sizeof *shape);
+    dims_copy(shape, call_in(c, 0)->shape, rank);
     for (uint32_t i = 0; i < c->in_count; i++)
         sum = dim_add(c->t, sum, call_in(c, i)->shape[axis]);
     shape[axis] = sum;
@@ -396,7 +396,7 @@ struct split_context {
 static bool split_map(void *context, const dim *index, dim *source)
 {
     const struct split_context *s = context;
-    memcpy(source, index, s->rank * sizeof *source);
+    dims_copy(source, index, s->rank);
     source[s->axis] = dim_add(s->c->t, index[s->axis], s->offset);
     return true;
 }
@@ -441,7 +441,7 @@ void lower_split(struct call *c)
     for (uint32_t i = 0; i < count; i++)
         sum = dim_add(c->t, sum, size[i]);
     call_agree(c, sum, call_in(c, 0)->shape[axis], "the parts together and the whole");
-    memcpy(shape, call_in(c, 0)->shape, rank * sizeof *shape);
+    dims_copy(shape, call_in(c, 0)->shape, rank);
     for (uint32_t i = 0; i < count; i++) {
         dim part = dim_resolve(c->t, size[i]);
         struct split_context s = {c, rank, axis, offset};

@@ -112,14 +112,14 @@ void lower_groupnorm(struct call *c)
     dim shape[MAX_RANK], own[MAX_RANK];
     if (rank < 2 || rank + 1 > MAX_RANK || groups < 1)
         call_fail(c, "needs two axes or more and a positive num_groups");
-    memcpy(own, call_shape(c, x), rank * sizeof *own);
+    dims_copy(own, call_shape(c, x), rank);
     dim each = dim_exact_div(c->t, own[1], call_const(c, groups));
     if (!dim_valid(each))
         call_fail(c, "%lld groups do not divide the channels", (long long)groups);
     shape[0] = own[0];
     shape[1] = call_const(c, groups);
     shape[2] = each;
-    memcpy(shape + 3, own + 2, (rank - 2) * sizeof *shape);
+    dims_copy(shape + 3, own + 2, (rank - 2));
     dtype type = call_type(c, x), work = work_type(c, type);
     value grouped = graph_cast(c->g, build_reshape(c, x, rank + 1, shape), work);
     value y = normalize(c, grouped, axes_from(2, rank + 1, axes), axes, attribute_real(c, "epsilon", 1e-5));

@@ -36,7 +36,7 @@ static dim clamp(struct call *c, dim x, dim extent)
         dim from_end = dim_add(t, dim_resolve(t, extent), x);
         return n == -1 ? from_end : dim_max(t, zero, from_end);
     }
-    if (dim_upper(t, x) < 0)
+    if (!constant && dim_upper(t, x) <= 0) /* x[-sequence:] */
         x = dim_add(t, extent, x);
     if (constant && n > 1)
         return dim_min(t, x, extent);
@@ -56,10 +56,20 @@ static struct cut cut_forward(struct call *c, dim start, dim end, dim extent, in
 {
     struct dims *t = c->t;
     struct cut cut = {.step = step};
+    bool constant = dim_is_const(t, start, NULL) && dim_is_const(t, end, NULL);
     cut.start = clamp(c, start, extent);
     end = clamp(c, end, dim_resolve(t, extent));
     cut.start = dim_resolve(t, cut.start);
-    dim span = dim_max(t, call_const(c, 0), dim_sub(t, end, cut.start));
+    dim span = dim_sub(t, end, cut.start), zero = call_const(c, 0);
+    bool guarded = span == dim_sub(t, dim_resolve(t, extent), call_const(c, 1)); /* [1:] and [:-1], see clamp */
+    if (!dim_provably_ge(t, span, zero) && !guarded) {
+        if (constant)
+            span = dim_max(t, zero, span);
+        else
+            assume_ge(c, end, cut.start);
+    }
+    span = dim_resolve(t, span);
+    cut.start = dim_resolve(t, cut.start);
     cut.size = step == 1 ? span : dim_ceildiv(t, span, call_const(c, step));
     return cut;
 }
