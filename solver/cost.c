@@ -1,0 +1,354 @@
+/* solver/cost.c - what things cost: bytes of weights and states on a rank, time at nominal dims, collectives.
+ *
+ * Invariant: costs are integers, so that sums do not depend on their order and equal costs are equal. Time is in picoseconds, prefill plus decode. A
+ * rank's share of a cut extent is its largest part. Start with conversion_cost.
+ */
+#include "solver/internal.h"
+
+#include <math.h>
+
+/* The default machine: one number each, of the order of a data-centre accelerator. Only ratios matter to the choice. */
+static const struct machine {
+    double flops, memory, link, latency; /* per second; bytes per second; bytes per second; seconds per collective */
+} machine = {.flops = 1e14, .memory = 2e12, .link = 2e11, .latency = 1e-5};
+
+enum { PREFILL_EXTENT = 512, DECODE_EXTENT = 1 };
+static const double LONGEST = 4e17; /* picoseconds: costs are cut here, so that sums cannot overflow */
+
+struct cost cost_zero(void)
+{
+    return (struct cost){0, 0, 0};
+}
+
+struct cost cost_never(void)
+{
+    return (struct cost){INT64_MAX, INT64_MAX, INT64_MAX};
+}
+
+struct cost cost_add(struct cost a, struct cost b)
+{
+    if (!cost_possible(a) || !cost_possible(b))
+        return cost_never();
+    return (struct cost){a.bytes + b.bytes, a.time + b.time, a.switches + b.switches};
+}
+
+bool cost_less(struct cost a, struct cost b)
+{
+    if (a.bytes != b.bytes)
+        return a.bytes < b.bytes;
+    if (a.time != b.time)
+        return a.time < b.time;
+    return a.switches < b.switches;
+}
+
+static int64_t picoseconds(double seconds)
+{
+    double p = seconds * 1e12;
+    return (int64_t)llround(p > LONGEST ? LONGEST : p);
+}
+
+/* ---- extents ---- */
+
+static int64_t param_size(const struct param *p)
+{
+    int64_t count = (int64_t)dtype_size(p->dtype);
+    for (uint32_t i = 0; i < p->rank; i++)
+        if (!i64_mul(count, p->shape[i], &count))
+            return INT64_MAX / 4;
+    return count;
+}
+
+void cost_start(struct solver *s)
+{
+    uint32_t count = dims_symbol_count(s->g->dims);
+    for (int phase = 0; phase < 2; phase++) {
+        s->symbol[phase] = NEW_ARRAY(s->arena, int64_t, count + 1);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct symbol *symbol = dims_symbol(s->g->dims, i);
+            int64_t x = phase ? DECODE_EXTENT : PREFILL_EXTENT;
+            for (uint32_t k = 0; k < s->options->nominal_count; k++)
+                if (symbol->name && !strcmp(symbol->name, s->options->nominal[k].symbol))
+                    x = s->options->nominal[k].value;
+            x = x < symbol->lower ? symbol->lower : x;
+            s->symbol[phase][i] = x > symbol->upper ? symbol->upper : x;
+        }
+    }
+    int64_t sum = 0;
+    for (uint32_t i = 0; i < s->g->params.count; i++)
+        if (!i64_add(sum, param_size(&s->g->params.at[i]), &sum))
+            sum = INT64_MAX / 4;
+    s->param_bytes = sum;
+}
+
+int64_t nominal_extent(struct solver *s, dim d, int phase)
+{
+    while (s->nominal[phase].count <= d)
+        *PUSH(s->arena, &s->nominal[phase]) = -1;
+    int64_t *known = &s->nominal[phase].at[d];
+    if (*known < 0) {
+        int64_t x;
+        if (!dim_eval(s->g->dims, d, s->symbol[phase], &x) || x < 0)
+            x = 0;
+        *known = x;
+    }
+    return *known;
+}
+
+static double share(struct solver *s, const struct graph *parts, dim extent, uint32_t partition, int phase)
+{
+    int64_t n = nominal_extent(s, extent, phase);
+    if (!partition)
+        return (double)n;
+    const struct partition *p = &parts->partitions.at[partition];
+    if (!p->offset) {
+        int64_t step = p->unit * (int64_t)p->parts;
+        return (double)((n + step - 1) / step * p->unit);
+    }
+    int64_t most = 0;
+    for (uint32_t i = 0; i < p->parts; i++)
+        most = p->offset[i + 1] - p->offset[i] > most ? p->offset[i + 1] - p->offset[i] : most;
+    return (double)most;
+}
+
+static double axis_elements(struct solver *s, const struct graph *parts, const struct axis_layout *a, int phase)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < a->count; i++) {
+        double product = 1;
+        for (uint32_t k = 0; k < a->segment[i].count; k++)
+            product *= share(s, parts, a->segment[i].factor[k].extent, a->segment[i].factor[k].partition, phase);
+        sum += product;
+    }
+    return sum;
+}
+
+double placement_elements(struct solver *s, const struct graph *parts, const struct placement *p, int phase)
+{
+    double product = 1;
+    for (uint32_t i = 0; i < p->rank; i++)
+        product *= axis_elements(s, parts, &p->axis[i], phase);
+    return product;
+}
+
+static double tree_share(struct solver *s, tree t, int phase, unsigned depth)
+{
+    const struct tree_node *n = &s->trees.at[tree_find(s, t)];
+    if (n->kind == TREE_LEAF || depth > 60)
+        return share(s, s->scratch, n->extent, n->partition, phase);
+    double x = n->kind == TREE_PROD ? 1 : 0;
+    for (uint32_t i = 0; i < n->count; i++) {
+        double child = tree_share(s, n->child[i], phase, depth + 1);
+        x = n->kind == TREE_PROD ? x * child : x + child;
+    }
+    return x;
+}
+
+double tree_elements(struct solver *s, const tree *axes, uint32_t rank, int phase)
+{
+    double product = 1;
+    for (uint32_t i = 0; i < rank; i++)
+        product *= tree_share(s, axes[i], phase, 0);
+    return product;
+}
+
+/* ---- collectives ---- */
+
+static double parts_of(const struct graph *g, uint32_t mask)
+{
+    return (double)mesh_parts(&g->mesh, mask);
+}
+
+/* One collective that moves bytes[phase] over the slowest link. */
+static struct cost collective(const double bytes[2])
+{
+    struct cost c = cost_zero();
+    for (int phase = 0; phase < 2; phase++)
+        c.time += picoseconds(machine.latency + bytes[phase] / machine.link);
+    c.switches = 1;
+    return c;
+}
+
+struct cost reduce_cost(struct solver *s, const double elements[2], dtype type, uint32_t mask)
+{
+    double n = parts_of(s->scratch, mask), bytes[2];
+    for (int phase = 0; phase < 2; phase++)
+        bytes[phase] = 2 * (n - 1) / n * elements[phase] * (double)dtype_size(type);
+    return collective(bytes);
+}
+
+/* The axis that a reduction over `mask` can be scattered to; -1 when none. */
+static int scatter_axis(const struct graph *parts, const struct placement *from, const struct placement *to, uint32_t mask)
+{
+    int found = -1;
+    for (uint32_t i = 0; i < to->rank; i++) {
+        if (axis_equal(&from->axis[i], &to->axis[i]))
+            continue;
+        if (found >= 0 || !axis_is_whole(&from->axis[i]))
+            return -1;
+        uint32_t partition = 0;
+        for (uint32_t k = 0; k < to->axis[i].count; k++)
+            for (uint32_t f = 0; f < to->axis[i].segment[k].count; f++) {
+                uint32_t p = to->axis[i].segment[k].factor[f].partition;
+                if (p && partition && p != partition)
+                    return -1;
+                partition = p ? p : partition;
+            }
+        if (!partition || parts->partitions.at[partition].subaxes != mask)
+            return -1;
+        found = (int)i;
+    }
+    return found;
+}
+
+struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype type, const struct placement *from, const struct placement *to)
+{
+    struct cost c = cost_zero();
+    double elements[2], size = (double)dtype_size(type), bytes[2];
+    for (int phase = 0; phase < 2; phase++)
+        elements[phase] = placement_elements(s, parts, from, phase);
+    uint32_t lost = from->partial ? from->partial_subaxes & ~(to->partial ? to->partial_subaxes : 0u) : 0;
+    if (lost) {
+        if (scatter_axis(parts, from, to, lost) >= 0) {
+            double n = parts_of(parts, lost);
+            for (int phase = 0; phase < 2; phase++)
+                bytes[phase] = (n - 1) / n * elements[phase] * size;
+            return collective(bytes);
+        }
+        c = cost_add(c, reduce_cost(s, elements, type, lost));
+    }
+    for (uint32_t i = 0; i < from->rank; i++) {
+        if (axis_equal(&from->axis[i], &to->axis[i]) || axis_is_whole(&from->axis[i]))
+            continue;
+        double n = parts_of(parts, axis_subaxes(parts, &from->axis[i]));
+        for (int phase = 0; phase < 2; phase++) {
+            double local = axis_elements(s, parts, &from->axis[i], phase), whole = 0;
+            for (uint32_t k = 0; k < from->axis[i].count; k++) {
+                double product = 1;
+                for (uint32_t f = 0; f < from->axis[i].segment[k].count; f++)
+                    product *= (double)nominal_extent(s, from->axis[i].segment[k].factor[f].extent, phase);
+                whole += product;
+            }
+            elements[phase] = local > 0 ? elements[phase] / local * whole : 0;
+            bytes[phase] = (n - 1) / n * elements[phase] * size;
+        }
+        c = cost_add(c, collective(bytes));
+    }
+    return c;
+}
+
+/* ---- ops ---- */
+
+static int64_t work(double flops, double bytes)
+{
+    double compute = flops / machine.flops, memory = bytes / machine.memory;
+    return picoseconds(compute > memory ? compute : memory);
+}
+
+struct cost op_cost(struct solver *s, const struct graph *parts, value v, const struct placement *const *operand, const struct placement *result)
+{
+    const struct node *n = graph_node(s->g, v);
+    struct cost c = cost_zero();
+    op_class class = op_info(n->op)->class;
+    if (class == CLASS_LAYOUT || class == CLASS_LEAF || class == CLASS_POINTWISE)
+        return c; /* index maps, or fused into what makes or takes the value */
+    for (int phase = 0; phase < 2; phase++) {
+        double out = placement_elements(s, parts, result, phase), bytes = out * (double)dtype_size(n->dtype), flops = out;
+        if (class == CLASS_GATHER)
+            bytes *= 2;
+        else
+            for (uint32_t i = 0; i < n->operand_count; i++)
+                bytes += placement_elements(s, parts, operand[i], phase) * (double)dtype_size(graph_node(s->g, n->operand[i])->dtype);
+        if (class == CLASS_DOT) {
+            flops = 2 * out;
+            for (int32_t i = 0; i < n->attribute.ncontract; i++)
+                flops *= axis_elements(s, parts, &operand[0]->axis[operand[0]->rank - 1 - (uint32_t)i], phase);
+        }
+        c.time += work(flops, bytes);
+    }
+    return c;
+}
+
+static bool is_big(const struct solver *s, int64_t bytes)
+{
+    return bytes > s->param_bytes / 1000;
+}
+
+struct demand {
+    value at;
+    const struct placement *placement;
+};
+typedef LIST(struct demand) demand_list;
+
+static void demand(struct solver *s, demand_list *list, value v, const struct placement *p)
+{
+    for (uint32_t i = 0; i < list->count; i++)
+        if (list->at[i].at == v) {
+            const struct node *n = graph_node(s->g, v);
+            if (!placement_equal(list->at[i].placement, p))
+                list->at[i].placement = placement_whole(s->temporary, n->rank, n->shape);
+            return;
+        }
+    if (s->depends[v] & DEPENDS_PARAM)
+        *PUSH(s->temporary, list) = (struct demand){v, p};
+}
+
+/* Walks back from the use, the largest value first, so that all who want a value have said so when its turn comes. */
+int64_t stored_bytes(struct solver *s, value v, const struct placement *wanted)
+{
+    demand_list list = {0};
+    int64_t sum = 0;
+    demand(s, &list, v, wanted);
+    while (list.count) {
+        uint32_t top = 0;
+        for (uint32_t i = 1; i < list.count; i++)
+            top = list.at[i].at > list.at[top].at ? i : top;
+        struct demand d = list.at[top];
+        list.at[top] = list.at[--list.count];
+        const struct node *n = graph_node(s->g, d.at);
+        if (n->op == OP_PARAM) {
+            const struct param *p = &s->g->params.at[n->attribute.index];
+            if (is_big(s, param_size(p)))
+                sum += (int64_t)(placement_elements(s, s->scratch, d.placement, 0) * (double)dtype_size(p->dtype));
+            continue;
+        }
+        const struct placement **back = NEW_ARRAY(s->temporary, const struct placement *, n->operand_count + 1);
+        bool possible = true;
+        for (uint32_t i = 0; i < n->operand_count; i++) {
+            back[i] = pull_back(s->scratch, d.at, i, d.placement, s->temporary);
+            possible = possible && back[i];
+        }
+        for (uint32_t i = 0; i < n->operand_count; i++) {
+            const struct node *u = graph_node(s->g, n->operand[i]);
+            demand(s, &list, n->operand[i], possible ? back[i] : placement_whole(s->temporary, u->rank, u->shape));
+        }
+    }
+    return sum;
+}
+
+/* What a region costs under its decision: its ops, its states, weights that it reads itself, its outputs. */
+struct cost region_cost(struct solver *s, uint32_t region)
+{
+    const struct region *r = &s->regions.at[region];
+    struct cost total = cost_zero();
+    for (uint32_t i = 0; i < r->value_count; i++) {
+        value v = r->values[i];
+        const struct node *n = graph_node(s->g, v);
+        struct arena_mark mark = arena_mark(s->temporary);
+        if (s->role[v] == ROLE_STATE)
+            total.bytes += (int64_t)(tree_elements(s, s->axes[v], n->rank, 0) * (double)dtype_size(n->dtype));
+        if (s->role[v] == ROLE_OP) {
+            const struct placement **in = NEW_ARRAY(s->temporary, const struct placement *, n->operand_count + 1);
+            for (uint32_t k = 0; k < n->operand_count; k++) {
+                in[k] = slot_placement(s, v, k, s->temporary);
+                if (!s->region_of[n->operand[k]])
+                    total.bytes += stored_bytes(s, n->operand[k], in[k]);
+            }
+            total = cost_add(total, op_cost(s, s->scratch, v, in, value_placement(s, v, s->temporary)));
+        }
+        if (s->handed_out[v])
+            total = cost_add(total, conversion_cost(s, s->scratch, n->dtype, value_placement(s, v, s->temporary),
+                                                    placement_whole(s->temporary, n->rank, n->shape)));
+        arena_rewind(s->temporary, mark);
+    }
+    return total;
+}

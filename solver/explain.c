@@ -1,0 +1,177 @@
+/* solver/explain.c - the layers of a plan and why each is as it is, in words. Start with explain. */
+#include "solver/internal.h"
+
+typedef LIST(struct layer) layer_list;
+
+/* The largest param behind a prelude value, following what the value is made of. */
+static value weight_behind(struct solver *s, value v)
+{
+    LIST(value) open = {0};
+    value best = 0;
+    double most = -1;
+    *PUSH(s->temporary, &open) = v;
+    s->joint_stamp++;
+    while (open.count) {
+        value u = open.at[--open.count];
+        const struct node *n = graph_node(s->g, u);
+        if (s->joint_seen[u] == s->joint_stamp)
+            continue;
+        s->joint_seen[u] = s->joint_stamp;
+        if (n->op == OP_PARAM) {
+            double size = (double)s->g->params.at[n->attribute.index].length;
+            if (size > most)
+                most = size, best = u;
+        }
+        for (uint32_t i = 0; i < n->operand_count; i++)
+            if (s->depends[n->operand[i]] & DEPENDS_PARAM)
+                *PUSH(s->temporary, &open) = n->operand[i];
+    }
+    return best;
+}
+
+static int32_t cut_axis(const struct placement *p)
+{
+    for (uint32_t i = 0; i < p->rank; i++)
+        if (!axis_is_whole(&p->axis[i]))
+            return (int32_t)i;
+    return -1;
+}
+
+/* The first placement in which a use takes v. */
+static const struct placement *first_use(const struct solver *s, const struct solution *out, value v, value *user)
+{
+    for (uint32_t i = s->uses.first[v]; i < s->uses.first[v + 1]; i++) {
+        value w = s->uses.use[i];
+        for (uint32_t k = 0; s->live[w] && k < graph_node(s->g, w)->operand_count; k++)
+            if (graph_node(s->g, w)->operand[k] == v) {
+                *user = w;
+                return out->operand[w][k];
+            }
+    }
+    return out->result[v];
+}
+
+/* "4 groups over tp, 2 each" for each factor that is cut in an axis. */
+static void put_cuts(const struct graph *g, const struct placement *p, struct text *t)
+{
+    uint32_t last = 0;
+    for (uint32_t i = 0; i < p->rank; i++)
+        for (uint32_t k = 0; k < p->axis[i].count; k++)
+            for (uint32_t f = 0; f < p->axis[i].segment[k].count; f++) {
+                const struct factor *x = &p->axis[i].segment[k].factor[f];
+                if (!x->partition || x->partition == last)
+                    continue;
+                text_put(t, last ? " and " : "");
+                dim_print(g->dims, x->extent, t);
+                text_printf(t, " over %u", g->partitions.at[x->partition].parts);
+                last = x->partition;
+            }
+}
+
+static const char *block_text(enum block why)
+{
+    switch (why) {
+    case BLOCK_NONE: return "is free";
+    case BLOCK_CONTRACTED: return "is contracted by a product of two activations";
+    case BLOCK_REDUCED: return "is reduced by an op that needs all of it";
+    case BLOCK_WHOLE_AXIS: return "is an axis that an op needs whole";
+    case BLOCK_OPAQUE: return "is mixed with other axes by a reshape";
+    case BLOCK_SLICED: return "is sliced where no factor ends";
+    case BLOCK_TWICE: return "is on two axes of one value";
+    case BLOCK_PACKED: return "is packed inside another factor";
+    }
+    return "?";
+}
+
+/* Why an axis of a region's value is whole: the first blocked leaf, or that cutting it does not pay. */
+static void put_obstacle(struct solver *s, const tree *axes, uint32_t first, uint32_t end, struct text *t)
+{
+    for (uint32_t i = first; i < end; i++) {
+        tree_list leaves = {0};
+        tree_leaves(s, axes[i], s->temporary, &leaves);
+        for (uint32_t k = 0; k < leaves.count; k++) {
+            const struct tree_node *n = &s->trees.at[leaves.at[k]];
+            if (!n->block || dim_is(s->g->dims, n->extent, 1))
+                continue;
+            text_put(t, "a factor of ");
+            dim_print(s->g->dims, n->extent, t);
+            text_printf(t, " %s", block_text((enum block)n->block));
+            if (n->why)
+                text_printf(t, " (%s)", graph_where(s->g, n->why, s->temporary));
+            return;
+        }
+    }
+    text_put(t, "cutting it does not pay");
+}
+
+static void describe_unit(struct solver *s, const struct unit *u, const struct solution *out, struct layer *l, struct text *t)
+{
+    const struct node *n = graph_node(s->g, u->node);
+    const struct unit_option *o = &s->chosen[u - s->units.at];
+    const struct placement *w = out->operand[u->node][1 - u->slot], *r = out->result[u->node];
+    bool out_cut = !placement_is_whole(r) && placement_subaxes(s->g, r) != 0;
+    if (r->partial) {
+        l->style = u->kind == UNIT_EMBEDDING ? STYLE_VOCABULARY : STYLE_ROW;
+        text_put(t, u->kind == UNIT_EMBEDDING ? "the vocabulary is cut: " : o->in == TAKE_OWN ? "its input is cut here: " : "its input arrives cut: ");
+        put_cuts(s->g, w, t);
+        text_put(t, "; the partial sums are added up behind it");
+    } else if (out_cut && placement_subaxes(s->g, w)) {
+        l->style = u->kind == UNIT_EMBEDDING ? STYLE_FEATURE : STYLE_COLUMN;
+        text_put(t, o->out == TAKE_OWN ? "its output is cut, and gathered behind it: " : "its output stays cut up to the next switch point: ");
+        put_cuts(s->g, w, t);
+    } else {
+        l->style = STYLE_REPLICATED;
+        text_put(t, "left whole: ");
+        put_obstacle(s, s->axes[u->node], 0, n->rank, t);
+    }
+}
+
+static void add_layer(struct solver *s, struct arena *arena, const struct solution *out, const struct unit *u, layer_list *layers)
+{
+    struct layer *l = PUSH(arena, layers);
+    struct text t = {.arena = arena};
+    value user = 0, param = weight_behind(s, graph_node(s->g, u->node)->operand[1 - u->slot]);
+    l->node = u->node;
+    l->param = UINT32_MAX;
+    l->axis = -1;
+    if (param) {
+        l->param = graph_node(s->g, param)->attribute.index;
+        const struct placement *p = out->operand[u->node][1 - u->slot];
+        if (graph_node(s->g, u->node)->operand[1 - u->slot] != param)
+            p = first_use(s, out, param, &user);
+        l->axis = cut_axis(p);
+    }
+    describe_unit(s, u, out, l, &t);
+    l->reason = t.at;
+}
+
+static void add_loss(struct solver *s, struct arena *arena, const struct solution *out, value v, layer_list *layers)
+{
+    struct layer *l = PUSH(arena, layers);
+    struct text t = {.arena = arena};
+    *l = (struct layer){.node = v, .param = UINT32_MAX, .axis = -1};
+    if (placement_is_whole(out->operand[v][0])) {
+        text_put(&t, "the logits are whole");
+    } else {
+        l->style = STYLE_CROSS_ENTROPY;
+        text_put(&t, "the logits stay cut: ");
+        put_cuts(s->g, out->operand[v][0], &t);
+    }
+    l->reason = t.at;
+}
+
+void explain(struct solver *s, struct arena *arena, struct solution *out)
+{
+    layer_list layers = {0};
+    uint32_t unit = 0;
+    for (value v = 1; v < s->node_count; v++) {
+        while (unit < s->units.count && s->units.at[unit].node < v)
+            unit++;
+        if (unit < s->units.count && s->units.at[unit].node == v && s->units.at[unit].kind != UNIT_EDGE)
+            add_layer(s, arena, out, &s->units.at[unit], &layers);
+        else if (s->live[v] && graph_node(s->g, v)->op == OP_CROSS_ENTROPY)
+            add_loss(s, arena, out, v, &layers);
+    }
+    out->layers = layers.at;
+    out->layer_count = layers.count;
+}

@@ -1,0 +1,209 @@
+/* solver/internal.h - what the parts of the solver share.
+ *
+ * Terms. A *region* is a connected piece of the graph between switch points; a *unit* is a switch point (a linear, an embedding, or an edge
+ * between two regions). Every axis of a region's value is a tree of factors (factors.c); leaves that are tied are one *class*. A region's decision
+ * gives masks of sub-axes to its classes; a unit's decision says how it takes its operand and gives its result. Costs add up and compare
+ * lexicographically.
+ */
+#ifndef TPC_SOLVER_INTERNAL_H
+#define TPC_SOLVER_INTERNAL_H
+
+#include "solver/solver.h"
+
+/* ---- factors.c: trees ---- */
+
+typedef uint32_t tree; /* index into solver->trees; 0 is none */
+
+enum tree_kind { TREE_LEAF, TREE_PROD, TREE_SUM };
+enum block { /* why a class cannot be cut */
+    BLOCK_NONE,
+    BLOCK_CONTRACTED, /* contracted by a product of two activations */
+    BLOCK_REDUCED,    /* reduced by an op that is no switch point */
+    BLOCK_WHOLE_AXIS, /* an op needs the axis whole: gathered, scanned, sorted, padded, windowed */
+    BLOCK_OPAQUE,     /* a reshape mixes it with others */
+    BLOCK_SLICED,     /* cut at places that depend on run-time extents, or not at factor boundaries */
+    BLOCK_TWICE,      /* two axes of one value hold it */
+    BLOCK_PACKED      /* segments inside another factor */
+};
+
+struct tree_node {
+    uint8_t kind, block;
+    bool candidate;     /* lies on a weight of a linear or an embedding */
+    dim extent;
+    tree link;          /* this node stands for that one */
+    uint32_t count;
+    tree *child;        /* PROD: outermost first; SUM: in order */
+    value why;          /* node that blocked it */
+    uint32_t region, ordinal; /* classes: 1 + index among the region's classes */
+    uint32_t mask, partition; /* the current decision */
+};
+
+struct tie { /* one union, for explanations */
+    tree a, b;
+    value node;
+};
+
+typedef LIST(tree) tree_list;
+
+/* ---- classify.c: what each value is ---- */
+
+enum role { ROLE_PRELUDE, ROLE_OP, ROLE_LINEAR, ROLE_EMBEDDING, ROLE_STATE };
+enum { DEPENDS_INPUT = 1, DEPENDS_PARAM = 2, DEPENDS_LINEAR = 4, DEPENDS_EMBEDDING = 8, DEPENDS_STATE = 16 };
+
+struct cost {
+    int64_t bytes, time, switches;
+};
+
+enum unit_kind { UNIT_LINEAR, UNIT_EMBEDDING, UNIT_EDGE };
+struct unit {
+    enum unit_kind kind;
+    value node;
+    uint32_t slot;        /* operand position of the activation (the indices of an embedding; the edge's) */
+    value source;         /* the activation */
+    uint32_t from, to;    /* regions; 0: prelude */
+    value joint;          /* root of the partial-sum tree that the result belongs to; 0 for edges */
+};
+
+enum take { TAKE_FOLLOW, TAKE_WHOLE, TAKE_OWN };
+struct unit_option { /* `in`: the contracted axes, or the vocabulary; `out`: the weight's other axes */
+    uint8_t in, out, rows; /* rows: TAKE_FOLLOW the result's region, TAKE_WHOLE the source's */
+    uint32_t in_mask, out_mask;
+};
+
+struct region {
+    uint32_t value_count;
+    value *values;      /* ascending */
+    uint32_t class_count;
+    tree *classes;      /* candidates that may be cut, in order of first appearance */
+    uint32_t *conflict; /* per class: mask of classes that share a value with it */
+    uint32_t unit_count;
+    uint32_t *units;
+    uint32_t signature; /* equal for isomorphic regions */
+    const uint32_t *decision; /* mask per class; NULL: not decided */
+};
+
+struct solver {
+    struct graph *g;
+    struct graph *scratch; /* shares g's tables; holds the partitions tried */
+    struct arena *arena, *temporary;
+    struct diag *diag;
+    const struct solve_options *options;
+    struct mesh *mesh;
+    struct uses uses;
+    uint32_t node_count;
+    bool *live;
+    uint8_t *role, *depends;
+    uint32_t *region_of;  /* per value; 0: prelude */
+    tree **axes;          /* per value of a region: a tree per axis */
+    tree ***slot;         /* per op of a region and operand position */
+    value *joint_parent;  /* the only use that passes a partial sum on; 0 */
+    value *joint_root;
+    uint32_t *joint_seen, joint_stamp;
+    uint32_t *cone;       /* per prelude value: equal for equal computations (params by shape) */
+    bool *handed_out;     /* per value: an ordinary graph output, whole in the end */
+    LIST(struct tree_node) trees;
+    LIST(struct tie) ties;
+    LIST(struct region) regions; /* [0] is reserved */
+    LIST(struct unit) units;
+    struct unit_option *chosen;  /* per unit */
+    LIST(int64_t) nominal[2];    /* per dim: value at prefill, decode; -1 not yet known */
+    int64_t *symbol[2];
+    int64_t param_bytes;         /* of all params */
+    struct map seen;             /* components already solved: their number among those in `solved` */
+    LIST(void *) solved;         /* struct profile */
+    uint32_t *tree_owner;        /* per value, while grouping */
+};
+
+tree tree_find(const struct solver *s, tree t);
+tree tree_leaf(struct solver *s, dim extent);
+void tree_block(struct solver *s, tree t, enum block why, value node);
+/* Ties two axes of equal extent. What cannot be matched is blocked. */
+void tree_unify(struct solver *s, tree a, tree b, value node);
+/* Ties two products (outermost first) of equal total. */
+void tree_align(struct solver *s, tree_list *a, tree_list *b, value node);
+tree tree_slice(struct solver *s, tree t, dim start, dim size, value node);
+tree tree_concat(struct solver *s, uint32_t count, const tree *part, dim extent);
+/* Leaves in order, each once per occurrence. */
+void tree_leaves(const struct solver *s, tree t, struct arena *arena, tree_list *out);
+
+/* ---- rules.c: one function per rule of ops.def ---- */
+void rules_apply(struct solver *s);
+bool op_passes_sum(const struct graph *g, const struct node *n, uint32_t operand);
+
+/* ---- classify.c ---- */
+void classify(struct solver *s);
+bool is_internal(const struct solver *s, value v, uint32_t operand);
+
+/* ---- layout.c: trees under a decision -> placements ---- */
+const struct placement *layout_placement(struct solver *s, struct graph *into, const tree *axes, uint32_t rank, const dim *shape, struct arena *arena);
+void region_decide(struct solver *s, uint32_t region, const uint32_t *masks); /* NULL: undecide */
+void region_classes(struct solver *s);
+/* Balanced cuts; in the scratch graph without symbols of their own. */
+uint32_t class_partition(struct solver *s, struct graph *into, dim extent, uint32_t mask);
+/* Region-side placement of a value, whole for the prelude. */
+const struct placement *value_placement(struct solver *s, value v, struct arena *arena);
+const struct placement *slot_placement(struct solver *s, value v, uint32_t operand, struct arena *arena);
+bool placement_disjoint(const struct graph *g, const struct placement *p);
+
+/* ---- pull_back.c ---- */
+/* The placement that operand `i` of node v must have for the result to come out as `p` without communication; NULL when there is none. */
+const struct placement *pull_back(struct graph *g, value v, uint32_t i, const struct placement *p, struct arena *arena);
+
+/* ---- cost.c ---- */
+void cost_start(struct solver *s);
+int64_t nominal_extent(struct solver *s, dim d, int phase);
+double placement_elements(struct solver *s, const struct graph *parts, const struct placement *p, int phase);
+double tree_elements(struct solver *s, const tree *axes, uint32_t rank, int phase);
+struct cost cost_zero(void);
+struct cost cost_add(struct cost a, struct cost b);
+struct cost cost_never(void);
+bool cost_less(struct cost a, struct cost b);
+static inline bool cost_possible(struct cost a) { return a.bytes != INT64_MAX; }
+/* docs/placements.md, Conversions. */
+struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype type, const struct placement *from, const struct placement *to);
+struct cost reduce_cost(struct solver *s, const double elements[2], dtype type, uint32_t mask);
+struct cost region_cost(struct solver *s, uint32_t region);
+struct cost op_cost(struct solver *s, const struct graph *parts, value v, const struct placement *const *operand, const struct placement *result);
+/* Weight bytes behind a wanted placement of a prelude value: what a rank reads from the files. */
+int64_t stored_bytes(struct solver *s, value v, const struct placement *wanted);
+
+/* ---- units.c ---- */
+struct unit_result {
+    const struct placement *operand[2], *result;
+    struct cost here;    /* bytes and time of the op, and the conversion of its operand */
+    struct cost settled; /* converting the result to its region's placement, sums reduced */
+    uint32_t partial;    /* mask, when the result may enter the region as a partial sum; then `loose` is that conversion's cost */
+    struct cost loose;
+};
+/* false: not legal. */
+bool unit_evaluate(struct solver *s, uint32_t unit, const struct unit_option *o, struct unit_result *out, struct graph *into, struct arena *arena);
+typedef LIST(struct unit_option) unit_options;
+void unit_enumerate(struct solver *s, uint32_t unit, const uint32_t *orbit, struct arena *arena, unit_options *out);
+
+/* ---- search.c ---- */
+struct cost search(struct solver *s); /* leaves the decisions in regions and units */
+
+/* ---- joint.c: where partial sums are reduced ---- */
+struct birth { /* one way for a unit's result to enter its tree */
+    value at;
+    uint32_t partial; /* 0: whole */
+    struct cost cost;
+};
+/* The cheapest way to reduce everything that is born in the tree of `root`. `births` is sorted by value, several rows per value; chosen[] gets the index of
+ * the row taken per birth value (in order); reduced, when not NULL, gets per value of the graph the mask that is reduced right behind it, and
+ * flows the mask with which it arrives. */
+struct cost joint_solve(struct solver *s, value root, const struct birth *births, uint32_t count, uint32_t *chosen, uint32_t *reduced, uint32_t *flows);
+
+/* ---- finish.c ---- */
+void finish(struct solver *s, struct arena *arena, struct solution *out);
+
+/* ---- explain.c: layers and their reasons ---- */
+void explain(struct solver *s, struct arena *arena, struct solution *out);
+
+/* ---- evaluate.c: what a solution costs, from its placements ---- */
+double solution_bytes(struct solver *s, const struct solution *out);
+
+/* ---- solver.c ---- */
+void solver_start(struct solver *s, struct graph *g, const struct solve_options *options, struct arena *arena);
+
+#endif

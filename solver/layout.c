@@ -1,0 +1,308 @@
+/* solver/layout.c - the classes of a region, and the placements that a decision about them gives.
+ *
+ * Invariant: a candidate class lies on a weight, is not blocked, and no value holds it on two axes or twice in one segment. Under a decision
+ * every class has a mask of sub-axes and, when that is not empty, a partition among the scratch graph's. Start with region_classes.
+ */
+#include "solver/internal.h"
+
+enum { DEEPEST = 60, MOST_CLASSES = 32 };
+
+/* ---- trees as segments ---- */
+
+typedef LIST(struct segment) segment_list;
+
+static void segments_below(struct solver *s, struct graph *into, tree t, struct arena *arena, segment_list *out, unsigned depth);
+
+/* The factors of a tree that must be one segment. */
+static void factors_below(struct solver *s, struct graph *into, tree t, struct arena *arena, struct factor *at, uint32_t *count)
+{
+    segment_list inner = {0};
+    segments_below(s, into, t, arena, &inner, 1);
+    if (inner.count == 1) {
+        memcpy(at + *count, inner.at[0].factor, inner.at[0].count * sizeof *at);
+        *count += inner.at[0].count;
+    } else { /* packed inside another factor: never cut (BLOCK_PACKED) */
+        at[(*count)++] = (struct factor){.extent = s->trees.at[tree_find(s, t)].extent};
+    }
+}
+
+static void push_product(struct solver *s, struct graph *into, const struct tree_node *n, struct arena *arena, segment_list *out, unsigned depth)
+{
+    segment_list head = {0};
+    segments_below(s, into, n->child[0], arena, &head, depth + 1);
+    tree_list leaves = {0};
+    for (uint32_t i = 1; i < n->count; i++)
+        tree_leaves(s, n->child[i], arena, &leaves);
+    struct factor *tail = NEW_ARRAY(arena, struct factor, leaves.count + 1);
+    uint32_t count = 0;
+    for (uint32_t i = 1; i < n->count; i++)
+        factors_below(s, into, n->child[i], arena, tail, &count);
+    for (uint32_t i = 0; i < head.count; i++) {
+        struct factor *all = NEW_ARRAY(arena, struct factor, head.at[i].count + count);
+        memcpy(all, head.at[i].factor, head.at[i].count * sizeof *all);
+        if (count)
+            memcpy(all + head.at[i].count, tail, count * sizeof *all);
+        *PUSH(arena, out) = (struct segment){head.at[i].count + count, all};
+    }
+}
+
+static void segments_below(struct solver *s, struct graph *into, tree t, struct arena *arena, segment_list *out, unsigned depth)
+{
+    const struct tree_node *n = &s->trees.at[tree_find(s, t)];
+    if (n->kind == TREE_LEAF || depth > DEEPEST) {
+        struct factor *f = NEW(arena, struct factor);
+        f->extent = n->extent;
+        f->partition = n->mask ? class_partition(s, into, n->extent, n->mask) : 0;
+        *PUSH(arena, out) = (struct segment){1, f};
+        return;
+    }
+    if (n->kind == TREE_PROD) {
+        push_product(s, into, n, arena, out, depth);
+        return;
+    }
+    for (uint32_t i = 0; i < n->count; i++)
+        segments_below(s, into, n->child[i], arena, out, depth + 1);
+}
+
+/* As graph_partition, but makes no symbols: what the search tries leaves no trace. */
+static uint32_t scratch_partition(struct graph *scratch, const struct partition *p)
+{
+    for (uint32_t i = 1; i < scratch->partitions.count; i++) {
+        const struct partition *q = &scratch->partitions.at[i];
+        if (q->extent == p->extent && q->unit == p->unit && q->subaxes == p->subaxes &&
+            (p->offset ? q->offset && !memcmp(p->offset, q->offset, (p->parts + 1) * sizeof *p->offset) : !q->offset))
+            return i;
+    }
+    struct partition *q = PUSH(scratch->arena, &scratch->partitions);
+    *q = *p;
+    if (p->offset)
+        q->offset = (const int64_t *)arena_copy(scratch->arena, p->offset, (p->parts + 1) * sizeof *p->offset);
+    return scratch->partitions.count - 1;
+}
+
+uint32_t class_partition(struct solver *s, struct graph *into, dim extent, uint32_t mask)
+{
+    int64_t size = 0, offset[MAX_RANKS + 1], unit = s->options->class_unit ? s->options->class_unit : 1;
+    struct partition p = {.extent = extent, .unit = unit, .subaxes = mask, .parts = mesh_parts(&into->mesh, mask)};
+    if (dim_is_const(into->dims, extent, &size)) {
+        partition_balance(size, unit, p.parts, offset);
+        p.offset = offset;
+    }
+    return into == s->scratch ? scratch_partition(into, &p) : graph_partition(into, extent, unit, mask, p.offset);
+}
+
+const struct placement *layout_placement(struct solver *s, struct graph *into, const tree *axes, uint32_t rank, const dim *shape, struct arena *arena)
+{
+    struct placement *p = NEW(arena, struct placement);
+    struct axis_layout *axis = NEW_ARRAY(arena, struct axis_layout, rank);
+    bool whole = true;
+    for (uint32_t i = 0; i < rank; i++) {
+        segment_list out = {0};
+        segments_below(s, into, axes[i], arena, &out, 0);
+        struct axis_layout raw = {out.count, out.at};
+        axis[i] = axis_normalise(into, &raw, arena);
+        whole = whole && axis_is_whole(&axis[i]);
+    }
+    if (whole)
+        return placement_whole(arena, rank, shape);
+    p->rank = rank;
+    p->axis = axis;
+    return p;
+}
+
+const struct placement *value_placement(struct solver *s, value v, struct arena *arena)
+{
+    const struct node *n = graph_node(s->g, v);
+    if (!s->region_of[v])
+        return placement_whole(arena, n->rank, n->shape);
+    return layout_placement(s, s->scratch, s->axes[v], n->rank, n->shape, arena);
+}
+
+const struct placement *slot_placement(struct solver *s, value v, uint32_t operand, struct arena *arena)
+{
+    const struct node *u = graph_node(s->g, graph_node(s->g, v)->operand[operand]);
+    return layout_placement(s, s->scratch, s->slot[v][operand], u->rank, u->shape, arena);
+}
+
+bool placement_disjoint(const struct graph *g, const struct placement *p)
+{
+    uint32_t seen = p->partial ? p->partial_subaxes : 0;
+    for (uint32_t i = 0; i < p->rank; i++) {
+        uint32_t here = axis_subaxes(g, &p->axis[i]);
+        if (here & seen)
+            return false;
+        seen |= here;
+    }
+    return true;
+}
+
+/* ---- classes ---- */
+
+static void mark_axis(struct solver *s, tree t)
+{
+    tree_list leaves = {0};
+    tree_leaves(s, t, s->temporary, &leaves);
+    for (uint32_t i = 0; i < leaves.count; i++)
+        s->trees.at[leaves.at[i]].candidate = true;
+}
+
+/* Axes of a linear or an embedding that lie on its weight. */
+static void mark_candidates(struct solver *s, const struct unit *u)
+{
+    const struct node *n = graph_node(s->g, u->node);
+    if (u->kind == UNIT_EDGE)
+        return;
+    if (u->kind == UNIT_EMBEDDING) {
+        uint32_t axis = (uint32_t)n->attribute.axis, indices = graph_node(s->g, u->source)->rank;
+        for (uint32_t i = 0; i < n->rank; i++)
+            if (i < axis || i >= axis + indices)
+                mark_axis(s, s->axes[u->node][i]);
+        return;
+    }
+    uint32_t nb = (uint32_t)n->attribute.nbatch, nk = (uint32_t)n->attribute.ncontract;
+    uint32_t rank = graph_node(s->g, u->source)->rank, rows = rank - nb - nk, columns = n->rank - nb - rows;
+    for (uint32_t i = 0; i < n->rank; i++)
+        if (i < nb || (u->slot == 0 ? i >= nb + rows : i < nb + columns))
+            mark_axis(s, s->axes[u->node][i]);
+    for (uint32_t i = 0; u->from && i < rank; i++)
+        if (i < nb || i >= rank - nk)
+            mark_axis(s, s->axes[u->source][i]);
+}
+
+struct stamps {
+    uint32_t *value, *axis, *segment; /* per tree: where it was last seen; 0 never */
+    uint32_t segments;
+};
+
+static void visit_segments(struct solver *s, struct stamps *k, tree t, uint32_t stamp, uint32_t axis, bool head, value who, unsigned depth);
+
+static void visit_leaf(struct solver *s, struct stamps *k, tree t, uint32_t stamp, uint32_t axis, value who)
+{
+    if (k->value[t] == stamp && (k->axis[t] != axis || k->segment[t] == k->segments))
+        tree_block(s, t, BLOCK_TWICE, who);
+    k->value[t] = stamp;
+    k->axis[t] = axis;
+    k->segment[t] = k->segments;
+}
+
+static void visit_segments(struct solver *s, struct stamps *k, tree t, uint32_t stamp, uint32_t axis, bool head, value who, unsigned depth)
+{
+    t = tree_find(s, t);
+    if (s->trees.at[t].kind == TREE_LEAF || depth > DEEPEST) {
+        visit_leaf(s, k, t, stamp, axis, who);
+        return;
+    }
+    for (uint32_t i = 0; i < s->trees.at[t].count; i++) {
+        tree child = s->trees.at[t].child[i];
+        if (s->trees.at[t].kind == TREE_SUM) {
+            if (i)
+                k->segments++;
+            if (!head)
+                tree_block(s, child, BLOCK_PACKED, who);
+            visit_segments(s, k, child, stamp, axis, head, who, depth + 1);
+        } else {
+            visit_segments(s, k, child, stamp, axis, head && i == 0, who, depth + 1);
+        }
+    }
+}
+
+static void visit_axes(struct solver *s, struct stamps *k, const tree *axes, uint32_t rank, uint32_t stamp, value who)
+{
+    for (uint32_t i = 0; i < rank; i++) {
+        k->segments++;
+        visit_segments(s, k, axes[i], stamp, i + 1, true, who, 0);
+    }
+}
+
+static void block_repeats(struct solver *s)
+{
+    struct stamps k = {.value = NEW_ARRAY(s->temporary, uint32_t, s->trees.count),
+                       .axis = NEW_ARRAY(s->temporary, uint32_t, s->trees.count),
+                       .segment = NEW_ARRAY(s->temporary, uint32_t, s->trees.count)};
+    uint32_t stamp = 0;
+    for (value v = 1; v < s->node_count; v++) {
+        const struct node *n = graph_node(s->g, v);
+        if (!s->region_of[v])
+            continue;
+        visit_axes(s, &k, s->axes[v], n->rank, ++stamp, v);
+        for (uint32_t i = 0; s->slot[v] && i < n->operand_count; i++)
+            if (!is_internal(s, v, i))
+                visit_axes(s, &k, s->slot[v][i], graph_node(s->g, n->operand[i])->rank, ++stamp, v);
+    }
+    for (value v = 1; v < s->node_count; v++) { /* the vocabulary of a cross entropy is one factor */
+        const struct node *n = graph_node(s->g, v);
+        if (!s->region_of[v] || n->op != OP_CROSS_ENTROPY || s->role[v] != ROLE_OP)
+            continue;
+        tree t = tree_find(s, s->slot[v][0][n->rank]);
+        if (s->trees.at[t].kind != TREE_LEAF)
+            tree_block(s, t, BLOCK_PACKED, v);
+    }
+}
+
+typedef LIST(tree) class_list;
+
+/* Adds the candidates among the axes to the region's classes; returns them as a mask. */
+static uint32_t collect(struct solver *s, uint32_t r, class_list *list, const tree *axes, uint32_t rank)
+{
+    uint32_t here = 0;
+    for (uint32_t i = 0; i < rank; i++) {
+        tree_list leaves = {0};
+        tree_leaves(s, axes[i], s->temporary, &leaves);
+        for (uint32_t k = 0; k < leaves.count; k++) {
+            struct tree_node *n = &s->trees.at[leaves.at[k]];
+            n->region = r;
+            int64_t extent;
+            if (!n->candidate || n->block || !dim_is_const(s->g->dims, n->extent, &extent) || extent < 2)
+                continue;
+            if (!n->ordinal && list->count < MOST_CLASSES) {
+                *PUSH(s->arena, list) = leaves.at[k];
+                n->ordinal = list->count;
+            }
+            if (n->ordinal)
+                here |= 1u << (n->ordinal - 1);
+        }
+    }
+    return here;
+}
+
+static void note_conflicts(uint32_t *conflict, uint32_t here)
+{
+    for (uint32_t i = 0; i < MOST_CLASSES; i++)
+        if (here >> i & 1)
+            conflict[i] |= here & ~(1u << i);
+}
+
+void region_classes(struct solver *s)
+{
+    for (uint32_t i = 0; i < s->units.count; i++)
+        mark_candidates(s, &s->units.at[i]);
+    block_repeats(s);
+    for (uint32_t r = 1; r < s->regions.count; r++) {
+        struct region *region = &s->regions.at[r];
+        class_list list = {0};
+        region->conflict = NEW_ARRAY(s->arena, uint32_t, MOST_CLASSES);
+        for (uint32_t i = 0; i < region->value_count; i++) {
+            value v = region->values[i];
+            const struct node *n = graph_node(s->g, v);
+            struct arena_mark mark = arena_mark(s->temporary);
+            note_conflicts(region->conflict, collect(s, r, &list, s->axes[v], n->rank));
+            for (uint32_t k = 0; s->slot[v] && k < n->operand_count; k++)
+                if (!is_internal(s, v, k))
+                    note_conflicts(region->conflict, collect(s, r, &list, s->slot[v][k], graph_node(s->g, n->operand[k])->rank));
+            arena_rewind(s->temporary, mark);
+        }
+        region->class_count = list.count;
+        region->classes = list.at;
+    }
+}
+
+void region_decide(struct solver *s, uint32_t region, const uint32_t *masks)
+{
+    struct region *r = &s->regions.at[region];
+    r->decision = masks;
+    for (uint32_t i = 0; i < r->class_count; i++) {
+        struct tree_node *n = &s->trees.at[r->classes[i]];
+        n->mask = masks ? masks[i] : 0;
+        n->partition = n->mask ? class_partition(s, s->scratch, n->extent, n->mask) : 0;
+    }
+}

@@ -1,0 +1,248 @@
+/* solver/units.c - the switch points: what a linear or an embedding may do, and what that costs between its two regions.
+ *
+ * A linear takes its activation `in` (the contracted axes) as the source's region has it (follow), whole, or cut on its own (a restrict; the result is then
+ * partial), and gives its columns `out` as the result's region has them, whole, or cut on its own (gathered behind it). An embedding
+ * is the same with the vocabulary for `in`. The axes that the weight lacks (rows: batch, tokens) follow the result's region or the source's.
+ *
+ * Invariant: unit_evaluate says no to whatever is not legal by docs/placements.md. Start there.
+ */
+#include "solver/internal.h"
+
+/* Cuts the longest of axes [first, end) over `mask` as one factor; false when it has fewer units than parts. */
+static bool own_cut(struct solver *s, struct graph *into, struct axis_layout *axis, const dim *shape, uint32_t first, uint32_t end, uint32_t mask,
+                    struct arena *arena)
+{
+    uint32_t best = end;
+    int64_t most = 0, extent;
+    for (uint32_t i = first; i < end; i++)
+        if (dim_is_const(s->g->dims, shape[i], &extent) && extent > most) {
+            most = extent;
+            best = i;
+        }
+    int64_t unit = s->options->class_unit ? s->options->class_unit : 1;
+    if (best == end || (most + unit - 1) / unit < (int64_t)mesh_parts(&into->mesh, mask))
+        return false;
+    struct factor *f = NEW(arena, struct factor);
+    struct segment *g = NEW(arena, struct segment);
+    *f = (struct factor){shape[best], class_partition(s, into, shape[best], mask)};
+    *g = (struct segment){1, f};
+    axis[best] = (struct axis_layout){1, g};
+    return true;
+}
+
+static struct placement *copy_whole(uint32_t rank, const dim *shape, struct axis_layout **axis, struct arena *arena)
+{
+    struct placement *p = (struct placement *)arena_copy(arena, placement_whole(arena, rank, shape), sizeof *p);
+    *axis = (struct axis_layout *)arena_copy(arena, p->axis, rank * sizeof **axis);
+    p->axis = *axis;
+    return p;
+}
+
+static bool all_whole(const struct axis_layout *axis, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; i < end; i++)
+        if (!axis_is_whole(&axis[i]))
+            return false;
+    return true;
+}
+
+/* Everything that the three placements of a unit are made of. */
+struct frame {
+    const struct node *node, *x, *w;
+    uint32_t weight;                    /* operand position of the weight */
+    const struct placement *source, *target; /* region-side placements of the activation and of the result */
+    struct axis_layout *xa, *wa, *ra;   /* axes of activation, weight, result, being made */
+    struct placement *xp, *wp, *rp;
+};
+
+static void frame_start(struct solver *s, const struct unit *u, struct frame *f, struct graph *into, struct arena *arena)
+{
+    f->node = graph_node(s->g, u->node);
+    f->weight = 1 - u->slot;
+    f->x = graph_node(s->g, u->source);
+    f->w = graph_node(s->g, f->node->operand[f->weight]);
+    f->source = u->from ? layout_placement(s, into, s->axes[u->source], f->x->rank, f->x->shape, arena)
+                        : placement_whole(arena, f->x->rank, f->x->shape);
+    f->target = layout_placement(s, into, s->axes[u->node], f->node->rank, f->node->shape, arena);
+    f->xp = copy_whole(f->x->rank, f->x->shape, &f->xa, arena);
+    f->wp = copy_whole(f->w->rank, f->w->shape, &f->wa, arena);
+    f->rp = copy_whole(f->node->rank, f->node->shape, &f->ra, arena);
+}
+
+/* The axes [first, end) of `from` onto those of `to` from `at` on. */
+static void copy_axes(struct axis_layout *to, uint32_t at, const struct axis_layout *from, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; i < end; i++)
+        to[at + i - first] = from[i];
+}
+
+static bool place_linear(struct solver *s, const struct unit *u, const struct unit_option *o, struct frame *f, struct graph *into, struct arena *arena)
+{
+    uint32_t nb = (uint32_t)f->node->attribute.nbatch, nk = (uint32_t)f->node->attribute.ncontract;
+    uint32_t xr = f->x->rank, wr = f->w->rank, rows = xr - nb - nk, columns = wr - nb - nk;
+    uint32_t row_at = u->slot == 0 ? nb : nb + columns, column_at = u->slot == 0 ? nb + rows : nb;
+    if (o->rows == TAKE_FOLLOW) {
+        copy_axes(f->xa, 0, f->target->axis, 0, nb);
+        copy_axes(f->xa, nb, f->target->axis, row_at, row_at + rows);
+    } else {
+        copy_axes(f->xa, 0, f->source->axis, 0, nb + rows);
+    }
+    copy_axes(f->wa, 0, f->xa, 0, nb);
+    copy_axes(f->ra, 0, f->xa, 0, nb);
+    copy_axes(f->ra, row_at, f->xa, nb, nb + rows);
+    if (o->out == TAKE_FOLLOW)
+        copy_axes(f->ra, column_at, f->target->axis, column_at, column_at + columns);
+    else if (o->out == TAKE_OWN && !(all_whole(f->target->axis, column_at, column_at + columns) &&
+                                     own_cut(s, into, f->ra, f->node->shape, column_at, column_at + columns, o->out_mask, arena)))
+        return false;
+    copy_axes(f->wa, nb, f->ra, column_at, column_at + columns);
+    if (o->in == TAKE_FOLLOW)
+        copy_axes(f->xa, xr - nk, f->source->axis, xr - nk, xr);
+    else if (o->in == TAKE_OWN && !(all_whole(f->source->axis, xr - nk, xr) && own_cut(s, into, f->xa, f->x->shape, xr - nk, xr, o->in_mask, arena)))
+        return false;
+    copy_axes(f->wa, wr - nk, f->xa, xr - nk, xr);
+    for (uint32_t i = xr - nk; i < xr; i++)
+        f->rp->partial_subaxes |= axis_subaxes(into, &f->xa[i]);
+    return true;
+}
+
+static bool place_embedding(struct solver *s, const struct unit_option *o, struct frame *f, struct graph *into, struct arena *arena)
+{
+    uint32_t axis = (uint32_t)f->node->attribute.axis, ir = f->x->rank, wr = f->w->rank;
+    copy_axes(f->xa, 0, o->rows == TAKE_FOLLOW ? f->target->axis + axis : f->source->axis, 0, ir);
+    copy_axes(f->ra, axis, f->xa, 0, ir);
+    if (o->out == TAKE_FOLLOW) {
+        copy_axes(f->ra, 0, f->target->axis, 0, axis);
+        copy_axes(f->ra, axis + ir, f->target->axis, axis + ir, f->node->rank);
+        copy_axes(f->wa, 0, f->ra, 0, axis);
+        copy_axes(f->wa, axis + 1, f->ra, axis + ir, f->node->rank);
+    } else if (o->out == TAKE_OWN) { /* the axes behind the vocabulary; those before it where there are none */
+        bool behind = axis + 1 < wr;
+        uint32_t first = behind ? axis + 1 : 0, end = behind ? wr : axis;
+        if (!all_whole(f->target->axis, behind ? axis + ir : 0, behind ? f->node->rank : axis) ||
+            !own_cut(s, into, f->wa, f->w->shape, first, end, o->out_mask, arena))
+            return false;
+        copy_axes(f->ra, behind ? axis + ir : 0, f->wa, first, end);
+    }
+    if (o->in == TAKE_OWN) {
+        if (!own_cut(s, into, f->wa, f->w->shape, axis, axis + 1, o->in_mask, arena))
+            return false;
+        f->rp->partial_subaxes = o->in_mask;
+    }
+    return true;
+}
+
+/* How the result gets into its region: reduced and converted, or loose as a partial sum. */
+static void settle(struct solver *s, const struct frame *f, struct unit_result *out, struct graph *into)
+{
+    out->settled = conversion_cost(s, into, f->node->dtype, f->rp, f->target);
+    out->partial = 0;
+    if (!f->rp->partial || (placement_subaxes(into, f->target) & f->rp->partial_subaxes))
+        return;
+    for (uint32_t i = 0; i < f->rp->rank; i++)
+        if (!axis_equal(&f->rp->axis[i], &f->target->axis[i]) && !axis_is_whole(&f->rp->axis[i]))
+            return; /* a gather of a partial sum is never better */
+    out->partial = f->rp->partial_subaxes;
+    out->loose = cost_zero();
+}
+
+static bool evaluate_edge(struct solver *s, const struct unit *u, struct unit_result *out, struct graph *into, struct arena *arena)
+{
+    const struct node *x = graph_node(s->g, u->source);
+    const struct placement *from = layout_placement(s, into, s->axes[u->source], x->rank, x->shape, arena);
+    const struct placement *to = layout_placement(s, into, s->slot[u->node][u->slot], x->rank, x->shape, arena);
+    *out = (struct unit_result){.operand = {to, NULL}};
+    out->settled = conversion_cost(s, into, x->dtype, from, to);
+    return true;
+}
+
+bool unit_evaluate(struct solver *s, uint32_t unit, const struct unit_option *o, struct unit_result *out, struct graph *into, struct arena *arena)
+{
+    const struct unit *u = &s->units.at[unit];
+    struct frame f;
+    if (u->kind == UNIT_EDGE)
+        return evaluate_edge(s, u, out, into, arena);
+    *out = (struct unit_result){0};
+    frame_start(s, u, &f, into, arena);
+    if (!(u->kind == UNIT_LINEAR ? place_linear(s, u, o, &f, into, arena) : place_embedding(s, o, &f, into, arena)))
+        return false;
+    f.rp->partial = f.rp->partial_subaxes ? REDUCTION_SUM : 0;
+    if (!placement_disjoint(into, f.xp) || !placement_disjoint(into, f.wp) || !placement_disjoint(into, f.rp))
+        return false;
+    out->operand[u->slot] = placement_normalise(into, f.xp, arena);
+    out->operand[f.weight] = placement_normalise(into, f.wp, arena);
+    out->result = placement_normalise(into, f.rp, arena);
+    if (into != s->scratch)
+        return true; /* the final placements: costs are the search's matter */
+    out->here = op_cost(s, into, u->node, out->operand, out->result);
+    out->here.bytes = stored_bytes(s, f.node->operand[f.weight], out->operand[f.weight]);
+    out->here = cost_add(out->here, conversion_cost(s, into, f.x->dtype, f.source, out->operand[u->slot]));
+    settle(s, &f, out, into);
+    return true;
+}
+
+/* ---- options ---- */
+
+/* Masks to try for an own cut: of sub-axes that stand for each other (equal orbit) only the first few. */
+static bool is_prefix(const struct solver *s, const uint32_t *orbit, uint32_t mask)
+{
+    for (uint32_t i = 0; i < s->mesh->count; i++)
+        for (uint32_t k = 0; k < i; k++)
+            if (orbit[k] == orbit[i] && (mask >> i & 1) && !(mask >> k & 1))
+                return false;
+    return true;
+}
+
+/* An own cut of a linear costs a collective that following a region's cut does not; it is for weights that nothing else can cut: where neither
+ * region has a class to cut. (Else all linears of a layer cut on their own, and the layer whole, would win on bytes.) An embedding is cut by
+ * features on its own only when its vocabulary is too short. */
+static bool may_cut_alone(const struct solver *s, const struct unit *u)
+{
+    if (u->kind == UNIT_LINEAR)
+        return !s->regions.at[u->to].class_count && (!u->from || !s->regions.at[u->from].class_count);
+    const struct node *n = graph_node(s->g, u->node), *table = graph_node(s->g, n->operand[0]);
+    int64_t rows = 0;
+    return dim_is_const(s->g->dims, table->shape[n->attribute.axis], &rows) && rows < (int64_t)s->options->ranks;
+}
+
+static void enumerate_out(struct solver *s, const struct unit *u, struct unit_option o, const uint32_t *orbit, struct arena *arena, unit_options *out)
+{
+    uint32_t all = (uint32_t)((1u << s->mesh->count) - 1);
+    o.out = TAKE_FOLLOW;
+    *PUSH(arena, out) = o;
+    o.out = TAKE_WHOLE;
+    *PUSH(arena, out) = o;
+    if (!may_cut_alone(s, u))
+        return;
+    o.out = TAKE_OWN;
+    uint32_t used[MAX_SUBAXES];
+    for (uint32_t i = 0; i < s->mesh->count; i++) /* sub-axes that `in` takes no longer stand for the others */
+        used[i] = orbit[i] * 2 + (o.in == TAKE_OWN && (o.in_mask >> i & 1));
+    for (o.out_mask = all; o.out_mask; o.out_mask = (o.out_mask - 1) & all)
+        if (is_prefix(s, used, o.out_mask) && !(o.in == TAKE_OWN && (o.in_mask & o.out_mask)))
+            *PUSH(arena, out) = o;
+}
+
+void unit_enumerate(struct solver *s, uint32_t unit, const uint32_t *orbit, struct arena *arena, unit_options *out)
+{
+    const struct unit *u = &s->units.at[unit];
+    struct unit_option o = {0};
+    uint32_t all = (uint32_t)((1u << s->mesh->count) - 1);
+    if (u->kind == UNIT_EDGE) {
+        *PUSH(arena, out) = o;
+        return;
+    }
+    for (int rows = TAKE_FOLLOW; rows <= TAKE_WHOLE; rows++) {
+        o = (struct unit_option){.rows = (uint8_t)rows};
+        o.in = u->kind == UNIT_LINEAR ? TAKE_FOLLOW : TAKE_WHOLE;
+        enumerate_out(s, u, o, orbit, arena, out);
+        if (u->kind == UNIT_LINEAR) {
+            o.in = TAKE_WHOLE;
+            enumerate_out(s, u, o, orbit, arena, out);
+        }
+        o.in = TAKE_OWN;
+        for (o.in_mask = u->kind == UNIT_EMBEDDING || may_cut_alone(s, u) ? all : 0; o.in_mask; o.in_mask = (o.in_mask - 1) & all)
+            if (is_prefix(s, orbit, o.in_mask))
+                enumerate_out(s, u, o, orbit, arena, out);
+    }
+}
