@@ -325,7 +325,7 @@ int64_t stored_bytes(struct solver *s, value v, const struct placement *wanted)
     return sum;
 }
 
-/* What a region costs under its decision: its ops, its states, weights that it reads itself, its outputs. */
+/* What a region costs under its decision: its ops, its states, its outputs. (What it reads of params itself, biases and norms, is left out.) */
 struct cost region_cost(struct solver *s, uint32_t region)
 {
     const struct region *r = &s->regions.at[region];
@@ -338,11 +338,8 @@ struct cost region_cost(struct solver *s, uint32_t region)
             total.bytes += (int64_t)(tree_elements(s, s->axes[v], n->rank, 0) * (double)dtype_size(n->dtype));
         if (s->role[v] == ROLE_OP) {
             const struct placement **in = NEW_ARRAY(s->temporary, const struct placement *, n->operand_count + 1);
-            for (uint32_t k = 0; k < n->operand_count; k++) {
+            for (uint32_t k = 0; k < n->operand_count; k++)
                 in[k] = slot_placement(s, v, k, s->temporary);
-                if (!s->region_of[n->operand[k]])
-                    total.bytes += stored_bytes(s, n->operand[k], in[k]);
-            }
             total = cost_add(total, op_cost(s, s->scratch, v, in, value_placement(s, v, s->temporary)));
         }
         if (s->handed_out[v])

@@ -56,9 +56,30 @@ struct tally {
     double counted, all; /* bytes: as the objective counts them; all */
 };
 
+/* Params that are a linear's or an embedding's weight: the others are small, and the objective leaves them out. */
+static bool *find_weights(struct solver *s)
+{
+    bool *behind = NEW_ARRAY(s->temporary, bool, s->node_count);
+    bool *weight = NEW_ARRAY(s->temporary, bool, s->g->params.count + 1);
+    for (uint32_t i = 0; i < s->units.count; i++)
+        if (s->units.at[i].kind != UNIT_EDGE)
+            behind[graph_node(s->g, s->units.at[i].node)->operand[1 - s->units.at[i].slot]] = true;
+    for (value v = s->node_count; v-- > 1;) {
+        const struct node *n = graph_node(s->g, v);
+        if (!behind[v])
+            continue;
+        for (uint32_t i = 0; i < n->operand_count; i++)
+            behind[n->operand[i]] = true;
+        if (n->op == OP_PARAM)
+            weight[n->attribute.index] = true;
+    }
+    return weight;
+}
+
 static struct tally weigh(struct solver *s, const struct solution *out)
 {
     struct tally t = {0, 0};
+    const bool *is_weight = find_weights(s);
     target_list *of = (target_list *)arena_array(s->temporary, s->g->params.count + 1, sizeof *of);
     for (value v = 1; v < s->node_count; v++) {
         const struct node *n = graph_node(s->g, v);
@@ -82,7 +103,7 @@ static struct tally weigh(struct solver *s, const struct solution *out)
             whole *= (double)p->shape[k];
         bytes = bytes > whole ? whole : bytes; /* the union of slices is never more than the whole */
         t.all += bytes;
-        if ((int64_t)whole > s->param_bytes / 1000)
+        if (is_weight[i] && (int64_t)whole > s->param_bytes / 1000)
             t.counted += bytes;
     }
     return t;

@@ -119,11 +119,12 @@ static void find_sets(struct decisions *d)
             if (bit > base && !(base & bit) && !(d->region->conflict[i] & base))
                 d->set[d->set_count++] = base | bit;
         }
-    for (uint32_t i = 0, k = d->set_count; k > 0 && i < --k; i++) { /* the fullest first */
-        uint32_t swap = d->set[i];
-        d->set[i] = d->set[k];
-        d->set[k] = swap;
-    }
+    uint32_t *sorted = NEW_ARRAY(d->s->temporary, uint32_t, MOST_SETS), count = 0;
+    for (int size = 32; size > 0; size--) /* the fullest first */
+        for (uint32_t k = 0; k < d->set_count; k++)
+            if (__builtin_popcount(d->set[k]) == size)
+                sorted[count++] = d->set[k];
+    d->set = sorted;
     d->set[d->set_count++] = 0;
 }
 
