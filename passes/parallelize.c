@@ -276,10 +276,8 @@ static status walk(struct rewrite *w, const bool *live) {
             operand[i] = in_placement(w, n->operand[i], w->solution->operand[v][i]);
         }
         graph_set_origin(w->program, n->origin);
-        uint32_t before = w->program->nodes.count;
         w->local[v] = localise(w, v, operand);
         mark_source(w, 0);
-        assert(w->program->nodes.count > before);
         w->program->source.at[w->local[v]] = v;
         w->program->nodes.at[w->local[v]].name = n->name;
         dim shape[MAX_RANK];
