@@ -1,0 +1,138 @@
+/* frontend/cli/compile.c - tpc compile: a model file to a plan file. Nothing is written unless everything was proven. */
+#include "frontend/cli/cli.h"
+#include "frontend/compile.h"
+#include "runtime/plan.h"
+
+#include <stdlib.h>
+
+static const struct option_info options[] = {
+    {"--tp", "N", "number of ranks to split over (1 to 64)"},
+    {"-o", "PLAN", "where to write the plan (default: MODEL's name with .plan.bin, in this folder)"},
+    {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
+    {"--bind", "INPUT=VALUE", "make a scalar input a constant (true, false or a number); may be repeated"},
+    {"--dump-after", "PASS", "print the Graph or Program behind import, simplify, solve, parallelize, fuse or schedule"},
+    {"--emit", "DIR", "write the generated kernels' sources to DIR"},
+    {"--embed-weights", NULL, "put the weights into the plan, so that it can be moved alone"},
+    {0},
+};
+
+/* "NAME=VALUE" in two; the last '=' divides, since names may hold one. */
+static status divide(struct arena *arena, const char *option, const char *text, const char **name, const char **v, struct diag *diag) {
+    const char *equals = strrchr(text, '=');
+    if (equals == NULL || equals == text || equals[1] == 0) {
+        return diag_error(diag, TPC_USAGE, NULL, "compile: %s is '%s' but must be NAME=VALUE", option, text);
+    }
+    *name = arena_strndup(arena, text, (size_t)(equals - text));
+    *v = equals + 1;
+    return TPC_OK;
+}
+
+status cli_import_options(struct arena *arena, const struct args *args, struct diag *diag, struct import_options *out) {
+    struct import_symbol *symbol = NEW_ARRAY(arena, struct import_symbol, args->given.count + 1);
+    struct import_binding *binding = NEW_ARRAY(arena, struct import_binding, args->given.count + 1);
+    *out = (struct import_options){.symbol = symbol, .binding = binding};
+    for (uint32_t i = 0; i < args->given.count; i++) {
+        const struct given *g = &args->given.at[i];
+        const char *name = NULL, *v = NULL;
+        bool set = strcmp(g->name, "--set") == 0;
+        if (!set && strcmp(g->name, "--bind") != 0) {
+            continue;
+        }
+        status s = divide(arena, g->name, g->value, &name, &v, diag);
+        if (s != TPC_OK) {
+            return s;
+        }
+        if (!set) {
+            binding[out->binding_count++] = (struct import_binding){name, v};
+            continue;
+        }
+        char *end = NULL;
+        long long n = strtoll(v, &end, 10);
+        if (*end != 0 || n < 0 || n > INT32_MAX) {
+            return diag_error(diag, TPC_USAGE, NULL, "compile: --set %s: '%s' must be a whole number from 0 to %d", name, v, INT32_MAX);
+        }
+        symbol[out->symbol_count++] = (struct import_symbol){name, n};
+    }
+    return TPC_OK;
+}
+
+const char *cli_folder_of(struct arena *arena, const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? "" : slash == path ? "/" : arena_strndup(arena, path, (size_t)(slash - path));
+}
+
+static const char *default_plan(struct arena *arena, const char *model) {
+    const char *slash = strrchr(model, '/'), *base = slash == NULL ? model : slash + 1, *dot = strrchr(base, '.');
+    return arena_printf(arena, "%.*s.plan.bin", dot == NULL ? (int)strlen(base) : (int)(dot - base), base);
+}
+
+static status known_pass(const char *pass, struct diag *diag) {
+    for (const char *const *p = compile_passes; *p != NULL; p++) {
+        if (strcmp(*p, pass) == 0) {
+            return TPC_OK;
+        }
+    }
+    return diag_error(diag, TPC_USAGE, NULL, "compile: --dump-after knows no pass '%s' (import, simplify, solve, parallelize, fuse, schedule)", pass);
+}
+
+/* How the program's edges lie on the ranks; all but states are whole. */
+static struct links edges(struct arena *arena, const struct compiled *c) {
+    const struct graph *g = c->graph;
+    struct links l = {NEW_ARRAY(arena, const struct placement *, g->inputs.count + 1), c->solution->output};
+    for (uint32_t i = 0; i < g->inputs.count; i++) {
+        l.input[i] = c->solution->result[g->inputs.at[i].value];
+    }
+    return l;
+}
+
+static status compile(struct arena *arena, const struct args *args, struct diag *diag) {
+    const char *model = args->positional.at[0];
+    int64_t ranks = 0;
+    struct compile_options o = {.dump_after = args_value(args, "--dump-after", NULL), .dump_to = stdout};
+    status s = args_number(args, "--tp", 1, 64, &ranks, diag);
+    if (s == TPC_OK && ranks == 0) {
+        s = diag_error(diag, TPC_USAGE, NULL, "compile: --tp is missing: how many ranks to split over (1 to 64)");
+    }
+    if (s == TPC_OK && o.dump_after != NULL) {
+        s = known_pass(o.dump_after, diag);
+    }
+    if (s != TPC_OK || (s = cli_import_options(arena, args, diag, &o.import)) != TPC_OK) {
+        return s;
+    }
+    o.ranks = (uint32_t)ranks;
+    struct compiled c;
+    if ((s = compile_model(arena, model, &o, diag, &c)) != TPC_OK) {
+        return s;
+    }
+    const char *emit = args_value(args, "--emit", NULL), *plan = args_value(args, "-o", default_plan(arena, model));
+    if (emit != NULL && (s = kernels_emit(arena, c.program, emit, diag)) != TPC_OK) {
+        return s;
+    }
+    struct plan_contents contents = {
+        .program = c.program,
+        .links = edges(arena, &c),
+        .decisions = report_json(arena, &c),
+        .weight_folder = cli_folder_of(arena, model),
+        .embed_weights = args_flag(args, "--embed-weights"),
+    };
+    if ((s = plan_write(arena, plan, &contents, diag)) != TPC_OK) {
+        return s;
+    }
+    if (c.solution->note != NULL && ranks > 1) {
+        fprintf(stderr, "%s: nothing is split: %s\n", plan, c.solution->note);
+    }
+    return TPC_OK;
+}
+
+const struct command command_compile = {
+    .name = "compile",
+    .usage = "MODEL.onnx --tp N [-o PLAN] [--set SYM=N]... [--dump-after PASS] [--emit DIR] [--embed-weights]",
+    .summary = "split a model over N ranks, prove the split, write a plan",
+    .examples = "  tpc compile model.onnx --tp 4 -o plan.bin\n"
+                "  tpc compile model.onnx --tp 2 --set batch_size=1 --dump-after solve\n"
+                "  tpc compile decoder_merged.onnx --tp 4 --bind use_cache_branch=true -o decode.bin\n",
+    .options = options,
+    .least = 1,
+    .most = 1,
+    .run = compile,
+};

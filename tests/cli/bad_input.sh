@@ -1,0 +1,95 @@
+#!/bin/sh
+# tests/cli/bad_input.sh TPC - bad input gets one clear line, its exit code, and leaves nothing behind.
+#
+# Each row: file, exit code, text that the line must hold. Models are made by make_bad.py.
+set -u
+tpc=$1
+here=$(cd "$(dirname "$0")" && pwd)
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+cp -r "$here/bad" "$tmp/bad"
+mkfifo "$tmp/bad/fifo"
+passed=0
+failed=0
+
+# expect CODE TEXT COMMAND...: exit code, one line on stderr that holds TEXT, nothing on stdout, no plan
+expect() {
+    code=$1 text=$2
+    shift 2
+    rm -f "$tmp/plan.bin"
+    timeout 20 "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+    got=$?
+    why=
+    [ "$got" = "$code" ] || why="exit code $got, not $code"
+    grep -qF -- "$text" "$tmp/err" || why="$why; no '$text' in its message"
+    [ "$(grep -c 'error:' "$tmp/err")" = "${lines:-1}" ] || why="$why; $(grep -c 'error:' "$tmp/err") error lines, not ${lines:-1}"
+    [ -s "$tmp/out" ] && why="$why; printed on stdout"
+    [ -e "$tmp/plan.bin" ] && why="$why; left a plan"
+    [ -z "$(find "$tmp" -maxdepth 1 -name 'plan.bin*')" ] || why="$why; left a temporary file"
+    if [ -z "$why" ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $*: $why"
+        sed 's/^/    /' "$tmp/err" | head -5
+    fi
+}
+
+bad() { expect "$2" "$3" "$tpc" compile "$tmp/bad/$1.onnx" --tp 2 -o "$tmp/plan.bin"; }
+
+bad empty 65 "empty"
+bad text 65 "text.onnx"
+bad truncated 65 "truncated.onnx"
+bad inner_dims 65 "'up' (MatMul)"
+bad cycle 65 "cycle"
+bad undefined 65 "ghost"
+bad twice 65 "'y'"
+bad no_nodes 65 "'y'"
+bad no_outputs 65 "output"
+lines=2 bad unknown_op 69 "Frobnicate"
+bad short_weight 65 "'w'"
+bad unknown_dtype 65 "'w'"
+bad negative_dim 65 "'w'"
+bad huge_dims 65 "'w'"
+bad external_missing 66 "nowhere.data"
+bad external_absolute 65 "/etc/passwd"
+bad external_parent 65 "../make_bad.py"
+bad external_beyond 65 "text.onnx"
+bad external_no_number 65 "twelve"
+bad external_device 65 "fifo"
+bad depth_bomb 65 "depth"
+bad missing_attribute 65 "'join' (Concat)"
+bad bad_axis 65 "'soft' (Softmax)"
+bad arity 65 "'half' (MatMul)"
+bad type_mix 65 "'mix' (Add)"
+bad nonzero 69 "NonZero"
+expect 66 "nothing.onnx" "$tpc" compile "$tmp/bad/nothing.onnx" --tp 2 -o "$tmp/plan.bin"
+expect 65 "bad" "$tpc" compile "$tmp/bad" --tp 2 -o "$tmp/plan.bin"
+expect 64 "--tp" "$tpc" compile "$tmp/bad/good.onnx" --tp zero -o "$tmp/plan.bin"
+expect 64 "--frob" "$tpc" compile "$tmp/bad/good.onnx" --frob 2
+expect 64 "usage" "$tpc" compile
+expect 64 "unknown command" "$tpc" transmogrify
+expect 64 "nope" "$tpc" compile "$tmp/bad/good.onnx" --tp 2 --set nope=3 -o "$tmp/plan.bin"
+
+# plans and tensors
+"$tpc" compile "$tmp/bad/good.onnx" --tp 1 -o "$tmp/good.plan" 2>"$tmp/err" || { echo "FAILED: the good model does not compile"; cat "$tmp/err"; failed=$((failed + 1)); }
+run() { code=$1 text=$2; shift 2; expect "$code" "$text" "$tpc" run "$@"; }
+run 66 "none.plan" "$tmp/none.plan"
+run 65 "good.onnx" "$tmp/bad/good.onnx"
+run 65 "'x'" "$tmp/good.plan"                                   # a missing input
+run 65 "'z'" "$tmp/good.plan" --input z=2x4xf32=1,2,3,4,5,6,7,8 # a misnamed one
+run 65 "'x'" "$tmp/good.plan" --input x=2x5xf32=1,2,3,4,5,6,7,8,9,10
+run 65 "'x'" "$tmp/good.plan" --input x=2x4xi64=1,2,3,4,5,6,7,8
+run 65 "x" "$tmp/good.plan" --input x=2x4xf32=1,2,3
+run 66 "none.npy" "$tmp/good.plan" --input x=@"$tmp/none.npy"
+head -c 200 "$tmp/good.plan" >"$tmp/short.plan"
+run 65 "short.plan" "$tmp/short.plan" --input x=1x4xf32=1,2,3,4
+{ cat "$tmp/good.plan"; echo; } >"$tmp/long.plan"
+run 65 "long.plan" "$tmp/long.plan" --input x=1x4xf32=1,2,3,4
+echo "changed" >>"$tmp/bad/good.onnx"
+run 65 "good.onnx" "$tmp/good.plan" --input x=1x4xf32=1,2,3,4   # the weights' file has changed
+rm "$tmp/bad/good.onnx"
+run 66 "good.onnx" "$tmp/good.plan" --input x=1x4xf32=1,2,3,4   # and is gone
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
