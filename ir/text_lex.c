@@ -209,7 +209,7 @@ bool lex_u32(struct lexer *l, uint32_t *out)
 
 bool lex_i64(struct lexer *l, int64_t *out)
 {
-    uint64_t v;
+    uint64_t v = 0;
     *out = 0;
     bool negative = lex_accept(l, "-");
     if (!lex_u64(l, &v))

@@ -182,7 +182,7 @@ static bool read_param(struct reader *r)
 static bool read_intervals(struct reader *r, struct intervals *out)
 {
     LIST(struct interval) list = {0};
-    struct interval v;
+    struct interval v = {0};
     while (!lex_peek(r->l, "|") && !lex_peek(r->l, "]")) {
         if ((list.count && !lex_expect(r->l, ",")) || !lex_i64(r->l, &v.lo) || !lex_expect(r->l, ":") ||
             !lex_i64(r->l, &v.hi))
@@ -304,7 +304,7 @@ static bool read_i32(struct reader *r, int32_t *out)
 static bool read_list(struct reader *r, struct attribute *a)
 {
     LIST(int32_t) list = {0};
-    int32_t v;
+    int32_t v = 0;
     if (!lex_expect(r->l, "["))
         return false;
     while (!lex_accept(r->l, "]")) {
@@ -405,7 +405,7 @@ static bool add_input(struct reader *r, const struct node *n, const char *name)
 static bool read_operands(struct reader *r, struct node *n)
 {
     LIST(value) list = {0};
-    value v;
+    value v = 0;
     if (op_info(n->op)->arity != 0) { /* after a leaf "%" begins the next node */
         do {
             if (!read_value(r, &v))
