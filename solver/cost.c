@@ -335,7 +335,7 @@ struct cost region_cost(struct solver *s, uint32_t region)
         const struct node *n = graph_node(s->g, v);
         struct arena_mark mark = arena_mark(s->temporary);
         if (s->role[v] == ROLE_STATE)
-            total.bytes += (int64_t)(tree_elements(s, s->axes[v], n->rank, 0) * (double)dtype_size(n->dtype));
+            total.bytes += (int64_t)(tree_elements(s, s->axes[v], n->rank, 1) * (double)dtype_size(n->dtype));
         if (s->role[v] == ROLE_OP) {
             const struct placement **in = NEW_ARRAY(s->temporary, const struct placement *, n->operand_count + 1);
             for (uint32_t k = 0; k < n->operand_count; k++)

@@ -91,7 +91,7 @@ static struct tally weigh(struct solver *s, const struct solution *out)
                 add_target(s, &of[n->attribute.index], here.at[i]);
         }
         if (n->op == OP_INPUT && is_past(s, v)) {
-            double bytes = placement_elements(s, s->g, out->result[v], 0) * (double)dtype_size(n->dtype);
+            double bytes = placement_elements(s, s->g, out->result[v], 1) * (double)dtype_size(n->dtype);
             t.counted += bytes;
             t.all += bytes;
         }

@@ -91,11 +91,15 @@ static void put_obstacle(struct solver *s, const tree *axes, uint32_t first, uin
         tree_leaves(s, axes[i], s->temporary, &leaves);
         for (uint32_t k = 0; k < leaves.count; k++) {
             const struct tree_node *n = &s->trees.at[leaves.at[k]];
-            if (!n->block || dim_is(s->g->dims, n->extent, 1))
+            int64_t extent = 0;
+            bool few = dim_is_const(s->g->dims, n->extent, &extent) && extent < (int64_t)s->mesh->size[s->mesh->count ? s->mesh->count - 1 : 0];
+            if (!n->candidate || extent == 1 || (!n->block && !few))
                 continue;
             text_put(t, "a factor of ");
             dim_print(s->g->dims, n->extent, t);
-            text_printf(t, " %s", block_text((enum block)n->block));
+            text_printf(t, " %s", n->block ? block_text((enum block)n->block) : "has fewer elements than parts");
+            if (!n->block)
+                return;
             if (n->why)
                 text_printf(t, " (%s)", graph_where(s->g, n->why, s->temporary));
             return;

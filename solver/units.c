@@ -108,7 +108,7 @@ static bool place_linear(struct solver *s, const struct unit *u, const struct un
 
 static bool place_embedding(struct solver *s, const struct unit_option *o, struct frame *f, struct graph *into, struct arena *arena)
 {
-    uint32_t axis = (uint32_t)f->node->attribute.axis, ir = f->x->rank, wr = f->w->rank;
+    uint32_t axis = (uint32_t)f->node->attribute.axis, ir = f->x->rank;
     copy_axes(f->xa, 0, o->rows == TAKE_FOLLOW ? f->target->axis + axis : f->source->axis, 0, ir);
     copy_axes(f->ra, axis, f->xa, 0, ir);
     if (o->out == TAKE_FOLLOW) {
@@ -116,13 +116,6 @@ static bool place_embedding(struct solver *s, const struct unit_option *o, struc
         copy_axes(f->ra, axis + ir, f->target->axis, axis + ir, f->node->rank);
         copy_axes(f->wa, 0, f->ra, 0, axis);
         copy_axes(f->wa, axis + 1, f->ra, axis + ir, f->node->rank);
-    } else if (o->out == TAKE_OWN) { /* the axes behind the vocabulary; those before it where there are none */
-        bool behind = axis + 1 < wr;
-        uint32_t first = behind ? axis + 1 : 0, end = behind ? wr : axis;
-        if (!all_whole(f->target->axis, behind ? axis + ir : 0, behind ? f->node->rank : axis) ||
-            !own_cut(s, into, f->wa, f->w->shape, first, end, o->out_mask, arena))
-            return false;
-        copy_axes(f->ra, behind ? axis + ir : 0, f->wa, first, end);
     }
     if (o->in == TAKE_OWN) {
         if (!own_cut(s, into, f->wa, f->w->shape, axis, axis + 1, o->in_mask, arena))
@@ -194,15 +187,11 @@ static bool is_prefix(const struct solver *s, const uint32_t *orbit, uint32_t ma
 }
 
 /* An own cut of a linear costs a collective that following a region's cut does not; it is for weights that nothing else can cut: where neither
- * region has a class to cut. (Else all linears of a layer cut on their own, and the layer whole, would win on bytes.) An embedding is cut by
- * features on its own only when its vocabulary is too short. */
+ * region has a class to cut. (Else all linears of a layer cut on their own, and the layer whole, would win on bytes.) An embedding follows, or is
+ * cut by vocabulary. */
 static bool may_cut_alone(const struct solver *s, const struct unit *u)
 {
-    if (u->kind == UNIT_LINEAR)
-        return !s->regions.at[u->to].class_count && (!u->from || !s->regions.at[u->from].class_count);
-    const struct node *n = graph_node(s->g, u->node), *table = graph_node(s->g, n->operand[0]);
-    int64_t rows = 0;
-    return dim_is_const(s->g->dims, table->shape[n->attribute.axis], &rows) && rows < (int64_t)s->options->ranks;
+    return u->kind == UNIT_LINEAR && !s->regions.at[u->to].class_count && (!u->from || !s->regions.at[u->from].class_count);
 }
 
 static void enumerate_out(struct solver *s, const struct unit *u, struct unit_option o, const uint32_t *orbit, struct arena *arena, unit_options *out)
