@@ -34,6 +34,8 @@ struct graph *graph_derive(const struct graph *g)
     d->shards.capacity = d->shards.count;
     d->opsets.capacity = d->opsets.count;
     d->origin = 0;
+    d->refuse = NULL;
+    d->refuse_context = NULL;
     return d;
 }
 

@@ -153,6 +153,10 @@ struct graph {
     uint64_t model_hash;       /* XXH3 of the model file without tensor bytes */
     int64_t ir_version;
     LIST(struct opset) opsets;
+    /* What a builder does with operands that the rules refuse: NULL ends the process (a bug); who builds from an untrusted file leaves by longjmp.
+     * Not copied by graph_derive. */
+    void (*refuse)(void *context, const char *why);
+    void *refuse_context;
     uint32_t origin; /* what graph_set_origin has set */
 };
 

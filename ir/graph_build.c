@@ -1,6 +1,7 @@
 /* ir/graph_build.c - adding nodes to a Graph. All builders end in graph_add, which derives shape and type by the row's rules (op_infer.c).
  *
- * A call that the rules refuse is a bug of the caller, which has looked at the operands: the process ends, with the rule's words. */
+ * A call that the rules refuse is a bug of the caller, which has looked at the operands: the process ends, with the rule's words (or
+ * g->refuse leaves). */
 #include "ir/graph.h"
 #include "ir/op_infer.h"
 
@@ -11,6 +12,8 @@
 TPC_NORETURN static void refuse(const struct inference *i)
 {
     struct graph *g = i->graph;
+    if (g->refuse)
+        g->refuse(g->refuse_context, arena_printf(g->arena, "%s: %s", op_info(i->node->op)->text, i->why));
     fprintf(stderr, "%s: internal error: %s: %s\n", origin_text(g, g->origin, g->arena), op_info(i->node->op)->text,
             i->why);
     abort();

@@ -72,7 +72,10 @@ value build_choose(struct call *c, value condition, value a, value b)
 
 value build_real(struct call *c, dtype type, double x)
 {
-    return dtype_is_float(type) ? graph_scalar_f64(c->g, type, x) : graph_scalar_i64(c->g, type, (int64_t)x);
+    if (dtype_is_float(type))
+        return graph_scalar_f64(c->g, type, x);
+    int64_t whole = x > -9e18 && x < 9e18 ? (int64_t)x : x > 0 ? INT64_MAX : x < 0 ? INT64_MIN : 0;
+    return graph_scalar_i64(c->g, type, whole);
 }
 
 value build_with(struct call *c, op o, value a, double x)

@@ -476,10 +476,8 @@ static void poison_outputs(struct call *c)
             new_output(c, i)->poison = true;
 }
 
-static status run_lowering(struct call *c, const struct operator_row *row, const Onnx__FunctionProto *function)
+static void lower_now(struct call *c, const struct operator_row *row, const Onnx__FunctionProto *function)
 {
-    if (setjmp(c->leave) != 0)
-        return c->failure;
     graph_set_origin(c->g, c->origin);
     if (function)
         call_function(c, function);
@@ -488,7 +486,25 @@ static status run_lowering(struct call *c, const struct operator_row *row, const
     for (uint32_t i = 0; i < c->out_count; i++)
         if (call_wants(c, i) && !c->out[i])
             call_unsupported(c, "output %u is not available", i);
-    return TPC_OK;
+}
+
+/* What the rules of core operations refuse, a lowering has not looked at: the file's types or shapes do not fit. */
+void call_refuse(void *importer, const char *why)
+{
+    struct call *c = ((struct importer *)importer)->current;
+    if (c)
+        call_fail(c, "types or shapes do not fit (%s)", why);
+}
+
+static status run_lowering(struct call *c, const struct operator_row *row, const Onnx__FunctionProto *function)
+{
+    struct call *outer = c->im->current;
+    c->im->current = c;
+    c->failure = TPC_OK;
+    if (setjmp(c->leave) == 0)
+        lower_now(c, row, function);
+    c->im->current = outer;
+    return c->failure;
 }
 
 static status define_outputs(struct call *c)

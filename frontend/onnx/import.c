@@ -102,12 +102,12 @@ static status fix_symbols(struct importer *im)
 
 /* ---- inputs ------------------------------------------------------------------------------------------------- */
 
-static const char *binding_of(const struct importer *im, const char *name)
+static const struct import_binding *binding_of(const struct importer *im, const char *name)
 {
     const struct import_options *o = im->options;
     for (uint32_t i = 0; o && i < o->binding_count; i++)
         if (strcmp(o->binding[i].name, name) == 0)
-            return o->binding[i].value;
+            return &o->binding[i];
     return NULL;
 }
 
@@ -137,11 +137,32 @@ static status check_bindings(struct importer *im, const Onnx__GraphProto *graph)
     return TPC_OK;
 }
 
+/* The input d as a constant. A tensor's extents replace the declared ones, which must not contradict. */
+static status bind_input(struct importer *im, struct datum *d, const struct import_binding *binding)
+{
+    const struct onnx_tensor *t = binding->tensor;
+    if (!t) {
+        const struct formula *f = binding->value ? parse_binding(im, binding->value) : NULL;
+        d->content = f ? content_uniform(&im->s, d->rank, d->shape, f) : NULL;
+        if (d->content)
+            return TPC_OK;
+        return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s=%s: not a number, true, false or dimension", d->name,
+                          binding->value ? binding->value : "");
+    }
+    bool fits = t->dtype == d->dtype && t->rank == d->rank;
+    for (uint32_t k = 0; fits && k < t->rank; k++)
+        fits = dim_assume_equal(im->t, d->shape[k], dim_const(im->t, t->shape[k]));
+    if (!fits)
+        return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s: the tensor has another type or shape", d->name);
+    datum_from_stored(im, d, stored_from(im, t->dtype, t->rank, t->shape, t->bytes), false);
+    return TPC_OK;
+}
+
 static status define_input(struct importer *im, struct scope *scope, const struct map *bound, const Onnx__ValueInfoProto *input)
 {
     const Onnx__TypeProto__Tensor *type =
         input->type && input->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ? input->type->tensor_type : NULL;
-    const char *binding = binding_of(im, input->name);
+    const struct import_binding *binding = binding_of(im, input->name);
     dim shape[MAX_RANK];
     uint32_t index = 0;
     if (!type)
@@ -166,11 +187,9 @@ static status define_input(struct importer *im, struct scope *scope, const struc
     d->origin = graph_add_origin(im->g, im->g->model_path, -1, arena_strdup(im->arena, input->name), "input");
     graph_set_origin(im->g, d->origin);
     if (binding) {
-        const struct formula *f = parse_binding(im, binding);
-        d->content = f ? content_uniform(&im->s, rank, shape, f) : NULL;
-        if (!d->content)
-            return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s=%s: not a number, true, false or dimension",
-                              input->name, binding);
+        status result = bind_input(im, d, binding);
+        if (result != TPC_OK)
+            return result;
     } else {
         d->node = graph_input(im->g, arena_strdup(im->arena, input->name), t, rank, shape);
     }
@@ -221,6 +240,9 @@ static status define_outputs(struct importer *im, const struct scope *scope, con
             d->pending = NULL;
             datum_from_stored(im, d, t, true);
         }
+        datum_sync(im, d);
+        if (!d->node && !d->stored && !d->content)
+            return diag_error(im->diag, TPC_UNSUPPORTED, im->path, "the elements of output '%s' can no longer be told", name);
         if (!d->origin)
             d->origin = graph_add_origin(im->g, im->g->model_path, -1, arena_strdup(im->arena, name), "output");
         graph_set_origin(im->g, d->origin);
@@ -343,6 +365,8 @@ static status import_model(void *context)
         return diag_error(im->diag, TPC_DATA, im->path, "not a readable ONNX file");
     im->g = graph_new(im->arena);
     im->t = im->g->dims;
+    im->g->refuse = call_refuse;
+    im->g->refuse_context = im;
     im->s = (struct symbolic){im->scratch, im->t};
     s = note_model(im, &walked);
     if (s == TPC_OK)
@@ -352,6 +376,8 @@ static status import_model(void *context)
     graph_resolve(im->g);
     find_states(im->g);
     prune_origins(im->g);
+    im->g->refuse = NULL;
+    im->g->refuse_context = NULL;
 #ifndef NDEBUG
     s = graph_verify(im->g, "import", im->diag);
 #endif

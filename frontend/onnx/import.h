@@ -7,7 +7,7 @@
  * Invariant: the data of a call are resolved (after each guard again), so two extents agree only if they are the same dim.
  *
  * Sections: import.c (model), scope.c (graphs, order, functions, If), call.c (what lowerings call), attribute.c,
- * tensor.c (stored tensors), external.c (their files), operators.c (table), lower_*.c (one per family)
+ * stored.c (stored tensors), external.c (their files), operators.c (table), lower_*.c (one per family)
  */
 #ifndef TPC_FRONTEND_ONNX_IMPORT_H
 #define TPC_FRONTEND_ONNX_IMPORT_H
@@ -19,7 +19,7 @@
 #include "frontend/onnx/symbolic.h"
 #include "frontend/onnx/wire.h"
 
-/* ---- stored tensors: tensor.c, external.c ---- */
+/* ---- stored tensors: stored.c, external.c ---- */
 
 struct stored { /* a TensorProto's elements: where they lie, and the bytes when they are at hand */
     const char *name;
@@ -108,6 +108,7 @@ struct importer {
     LIST(struct datum *) data; /* [0] is reserved, [ABSENT] stands for a function's input that the call leaves out */
     LIST(struct missing) missing;
     uint32_t epoch;
+    struct call *current;  /* the innermost one that runs */
 };
 
 /* ---- calls: call.c ---- */
@@ -130,6 +131,7 @@ struct call {
 
 /* Runs one node: finds its lowering, function or refusal. */
 status call_run(struct importer *im, const struct frame *frame, const Onnx__NodeProto *proto, int64_t index);
+void call_refuse(void *importer, const char *why); /* graph->refuse */
 TPC_NORETURN void call_fail(struct call *c, const char *format, ...) TPC_PRINTF(2, 3);        /* TPC_DATA */
 TPC_NORETURN void call_unsupported(struct call *c, const char *format, ...) TPC_PRINTF(2, 3); /* noted, reported at the end */
 TPC_NORETURN void call_leave(struct call *c, status failure); /* the diagnostic is out already */
@@ -219,7 +221,7 @@ status scope_nodes(struct importer *im, const struct frame *frame, size_t count,
 /* Runs a subgraph without inputs in place (a decided If); its outputs become those of the call. */
 void call_subgraph(struct call *c, const Onnx__GraphProto *graph);
 
-/* ---- tensor.c, external.c ---- */
+/* ---- stored.c, external.c ---- */
 status stored_read(struct importer *im, const char *where, const Onnx__TensorProto *tensor, struct stored *out);
 const struct stored *stored_from(struct importer *im, dtype type, uint32_t rank, const int64_t *shape, const void *bytes);
 void datum_from_stored(struct importer *im, struct datum *d, const struct stored *stored, bool weight);

@@ -150,7 +150,7 @@ static dim range_count(struct call *c, const struct formula *start, const struct
             call_fail(c, "the range never ends");
         return call_const(c, n > 0 ? (int64_t)n : 0);
     }
-    if (start->op != FORMULA_DIM || limit->op != FORMULA_DIM || !formula_integer(s, step, &by) || by == 0)
+    if (start->op != FORMULA_DIM || limit->op != FORMULA_DIM || !formula_integer(s, step, &by) || by == 0 || by == INT64_MIN)
         call_unsupported(c, "its length depends on the numbers of an input");
     dim span = by > 0 ? dim_sub(t, limit->d, start->d) : dim_sub(t, start->d, limit->d);
     int64_t size = by > 0 ? by : -by;

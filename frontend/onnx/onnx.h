@@ -14,9 +14,19 @@ struct import_symbol { /* --set SYMBOL=N */
     const char *name;
     int64_t value;
 };
-struct import_binding { /* --bind INPUT=VALUE: an input becomes a constant; VALUE is true, false, a number or a dim expression */
+struct onnx_tensor { /* a tensor of a file */
+    const char *name; /* "" when it has none */
+    dtype dtype;
+    uint32_t rank;
+    const int64_t *shape;
+    size_t size; /* bytes */
+    const void *bytes; /* row-major, little endian */
+};
+/* --bind INPUT=VALUE: an input becomes a constant. VALUE is true, false, a number or a dim expression, for every element; or a tensor. */
+struct import_binding {
     const char *name;
     const char *value;
+    const struct onnx_tensor *tensor; /* used when not NULL */
 };
 struct import_options {
     uint32_t symbol_count;
@@ -36,14 +46,6 @@ status onnx_import_bytes(struct arena *arena, const char *path, const void *byte
 
 /* ---- tensor files (input_K.pb of ONNX test folders): one TensorProto each ---- */
 
-struct onnx_tensor {
-    const char *name; /* "" when it has none */
-    dtype dtype;
-    uint32_t rank;
-    const int64_t *shape;
-    size_t size; /* bytes */
-    const void *bytes; /* row-major, little endian */
-};
 status onnx_read_tensor_pb(struct arena *arena, const char *path, struct diag *diag, struct onnx_tensor *out);
 status onnx_parse_tensor_pb(struct arena *arena, const char *where, const void *bytes, size_t length, struct diag *diag,
                             struct onnx_tensor *out);

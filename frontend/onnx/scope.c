@@ -52,6 +52,8 @@ value datum_use(struct importer *im, uint32_t index)
     if (d->node)
         return d->node;
     datum_sync(im, d);
+    if (!d->stored && !d->content) /* a guard changed the extents so that its elements can no longer be listed */
+        call_unsupported(im->current, "the elements of '%s' can no longer be told", d->name ? d->name : "");
     if (d->stored)
         d->node = stored_build(im, d);
     else

@@ -1,4 +1,4 @@
-/* frontend/onnx/tensor.c - stored tensors: initializers and constants, and what the Graph makes of them.
+/* frontend/onnx/stored.c - stored tensors: initializers and constants, and what the Graph makes of them.
  *
  * Weights become params that say where their bytes lie; they are not read. Small constants become `constant` nodes; integers whose
  * values may decide a shape become content. Start reading at stored_read.
