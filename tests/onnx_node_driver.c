@@ -70,17 +70,20 @@ static uint32_t bind_small(const struct set *inputs, struct import_binding *out)
     return count;
 }
 
-static status import_folder(struct arena *arena, const char *path, const struct set *inputs, struct log *log, struct diag *diag,
-                            struct graph **out)
+/* First as it is; where that is refused, with the small inputs of the first data set as constants. */
+static status import_folder(struct arena *arena, const char *path, const char *folder, struct set *inputs, struct log *log,
+                            struct diag *diag, struct graph **out)
 {
     struct import_binding bindings[MOST];
     struct import_options options = {.binding = bindings};
+    struct log first;
     status s = onnx_import(arena, path, NULL, diag, out);
-    if (s != TPC_UNSUPPORTED)
+    first = *log;
+    if (s != TPC_UNSUPPORTED || read_set(arena, folder, 0, "input", diag, inputs) != TPC_OK ||
+        (options.binding_count = bind_small(inputs, bindings)) == 0) {
+        *log = first;
         return s;
-    options.binding_count = bind_small(inputs, bindings);
-    if (options.binding_count == 0)
-        return s;
+    }
     log->first[0] = 0;
     return onnx_import(arena, path, &options, diag, out);
 }
@@ -135,12 +138,7 @@ static enum verdict run_folder(const char *folder, const struct options *o, stru
     struct graph *g = NULL;
     enum verdict verdict = PASSED;
     const char *path = arena_printf(arena, "%s/model.onnx", folder);
-    status s = read_set(arena, folder, 0, "input", &diag, inputs);
-    if (s == TPC_OK || s == TPC_UNSUPPORTED) {
-        log->first[0] = 0;
-        status imported = import_folder(arena, path, inputs, log, &diag, &g);
-        s = s == TPC_OK ? imported : s;
-    }
+    status s = import_folder(arena, path, folder, inputs, log, &diag, &g);
     if (s != TPC_OK)
         verdict = s == TPC_UNSUPPORTED ? REFUSED : FAILED;
     for (int number = 0; verdict == PASSED && number < 8; number++) {

@@ -141,6 +141,7 @@ static status check_bindings(struct importer *im, const Onnx__GraphProto *graph)
 static status bind_input(struct importer *im, struct datum *d, const struct import_binding *binding)
 {
     const struct onnx_tensor *t = binding->tensor;
+    d->bound = true;
     if (!t) {
         const struct formula *f = binding->value ? parse_binding(im, binding->value) : NULL;
         d->content = f ? content_uniform(&im->s, d->rank, d->shape, f) : NULL;

@@ -45,7 +45,7 @@ struct datum {
     const Onnx__TensorProto *pending; /* an initializer that nothing has used yet */
     bool weight;                   /* stored, and an initializer: built as a param */
     bool poison;                   /* comes from an unsupported node: nothing else is reported of it */
-    bool truth;                    /* an optional or boolean output that nothing fills */
+    bool bound;                    /* a constant that the user gave for an input */
     const char *name;
     uint32_t origin;
     uint32_t epoch;                /* the importer's when last resolved */

@@ -40,10 +40,15 @@ void lower_identity(struct call *c)
     call_set_alias(c, 0, 0);
 }
 
-/* At inference a dropout is its input, whatever the file says of training; the mask keeps everything. */
+/* At inference a dropout is its input; exporters leave a constant training mode in the file, which means nothing. A training mode that the
+ * user gives is meant, and needs random numbers. */
 void lower_dropout(struct call *c)
 {
     const struct datum *d = call_in(c, 0);
+    double ratio = 1;
+    bool given = call_has(c, 2) && (call_in(c, 2)->node || call_in(c, 2)->bound);
+    if (given && !(call_real(c, 1, &ratio) && ratio == 0))
+        call_unsupported(c, "a training mode that is given at run time");
     call_set_alias(c, 0, 0);
     if (call_wants(c, 1)) {
         dtype type = c->version >= 10 ? DT_BOOL : d->dtype;

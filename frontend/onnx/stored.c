@@ -93,6 +93,8 @@ static size_t typed_count(const Onnx__TensorProto *p, dtype type)
 static void typed_copy(const Onnx__TensorProto *p, dtype type, size_t count, uint8_t *to)
 {
     size_t size = dtype_size(type);
+    if (count == 0)
+        return;
     if (type == DT_F32)
         memcpy(to, p->float_data, count * size);
     else if (type == DT_F64)
@@ -205,7 +207,7 @@ const struct stored *stored_from(struct importer *im, dtype type, uint32_t rank,
         t->count *= shape[k];
     }
     t->length = (uint64_t)t->count * dtype_size(type);
-    t->bytes = arena_copy(im->scratch, bytes, (size_t)t->length);
+    t->bytes = t->length ? arena_copy(im->scratch, bytes, (size_t)t->length) : (const uint8_t *)"";
     return t;
 }
 
