@@ -1,0 +1,301 @@
+/* ir/program.c - placing a Program's buffers, and its invariants.
+ *
+ * A Program may come from a file: program_verify trusts no number in it. Start there.
+ */
+#include "ir/program.h"
+
+#include <stdlib.h>
+
+/* ---- sizes and places ---- */
+
+bool buffer_bytes(const struct program *p, uint32_t buffer, const int64_t *of, uint64_t *bytes)
+{
+    const struct buffer *b = &p->buffers.at[buffer];
+    int64_t elements, size;
+    if (!dim_eval(p->graph->dims, b->elements, of, &elements) || elements < 0 ||
+        !i64_mul(elements, (int64_t)dtype_size(b->type), &size))
+        return false;
+    *bytes = (uint64_t)size;
+    return true;
+}
+
+struct placed {
+    uint64_t begin, end;
+};
+
+static int by_begin(const void *a, const void *b)
+{
+    const struct placed *x = a, *y = b;
+    return (x->begin > y->begin) - (x->begin < y->begin);
+}
+
+/* The lowest offset with `size` bytes free between what is taken. */
+static bool first_gap(struct placed *taken, uint32_t count, uint64_t size, uint64_t *offset)
+{
+    uint64_t at = 0, end;
+    if (count != 0)
+        qsort(taken, count, sizeof *taken, by_begin);
+    for (uint32_t i = 0; i < count; i++) {
+        if (taken[i].begin >= at && taken[i].begin - at >= size)
+            break;
+        at = taken[i].end > at ? taken[i].end : at;
+    }
+    *offset = at;
+    return !__builtin_add_overflow(at, size, &end) && end <= INT64_MAX;
+}
+
+struct placement_order {
+    uint64_t bytes;
+    uint32_t buffer;
+};
+
+static int by_size(const void *a, const void *b)
+{
+    const struct placement_order *x = a, *y = b;
+    if (x->bytes != y->bytes)
+        return x->bytes < y->bytes ? 1 : -1;
+    return (x->buffer > y->buffer) - (x->buffer < y->buffer);
+}
+
+/* Offsets for buffers in order; scratch holds one entry per buffer. */
+static bool place_all(const struct program *p, const struct placement_order *order, uint32_t count, struct placed *taken,
+                      uint64_t *offset, uint64_t *arena_bytes)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct buffer *b = &p->buffers.at[order[i].buffer];
+        uint32_t overlapping = 0;
+        for (uint32_t k = 0; k < i; k++) {
+            const struct buffer *other = &p->buffers.at[order[k].buffer];
+            if (other->first <= b->last && b->first <= other->last)
+                taken[overlapping++] = (struct placed){offset[order[k].buffer], offset[order[k].buffer] + order[k].bytes};
+        }
+        if (!first_gap(taken, overlapping, order[i].bytes, &offset[order[i].buffer]))
+            return false;
+        uint64_t end = offset[order[i].buffer] + order[i].bytes;
+        *arena_bytes = end > *arena_bytes ? end : *arena_bytes;
+    }
+    return true;
+}
+
+bool program_place(const struct program *p, const int64_t *of, uint64_t *offset, uint64_t *arena_bytes)
+{
+    uint32_t total = p->buffers.count, count = 0;
+    struct placement_order *order = base_alloc((total + 1) * sizeof *order);
+    struct placed *taken = base_alloc((total + 1) * sizeof *taken);
+    if (order == NULL || taken == NULL) {
+        base_free(order);
+        base_free(taken);
+        guard_out_of_memory((total + 1) * sizeof *order);
+    }
+    bool ok = true;
+    *arena_bytes = 0;
+    for (uint32_t i = 0; i < total && ok; i++) {
+        offset[i] = UINT64_MAX;
+        const struct buffer *b = &p->buffers.at[i];
+        if (b->kind != BUFFER_TEMP || b->first > b->last)
+            continue;
+        ok = buffer_bytes(p, i, of, &order[count].bytes) && order[count].bytes <= (uint64_t)INT64_MAX - 64;
+        order[count].bytes = (order[count].bytes + 63) & ~UINT64_C(63);
+        order[count++].buffer = i;
+    }
+    if (ok && count != 0)
+        qsort(order, count, sizeof *order, by_size);
+    ok = ok && place_all(p, order, count, taken, offset, arena_bytes);
+    base_free(order);
+    base_free(taken);
+    return ok;
+}
+
+/* ---- invariants ---- */
+
+static status broken(struct diag *diag, const char *what, uint32_t number, const char *why)
+{
+    return diag_error(diag, TPC_INTERNAL, "program", "%s %u: %s", what, (unsigned)number, why);
+}
+
+static bool plain_dim(const struct program *p, dim d)
+{
+    return d != DIM_NONE && d < dims_count(p->graph->dims) && !dim_uses_kind(p->graph->dims, d, SYMBOL_COORDINATE);
+}
+
+static status verify_buffer(const struct program *p, uint32_t number, struct diag *diag)
+{
+    const struct graph *g = p->graph;
+    const struct buffer *b = &p->buffers.at[number];
+    if (b->type <= DT_NONE || b->type >= DT_COUNT || !plain_dim(p, b->elements) || b->node >= g->nodes.count)
+        return broken(diag, "buffer", number, "bad type, size or node");
+    switch (b->kind) {
+    case BUFFER_TEMP:
+    case BUFFER_KEPT:
+        return TPC_OK;
+    case BUFFER_INPUT:
+    case BUFFER_OUTPUT: {
+        bool input = b->kind == BUFFER_INPUT;
+        if (b->index >= (input ? g->inputs.count : g->outputs.count))
+            return broken(diag, "buffer", number, "no such input or output");
+        value v = input ? g->inputs.at[b->index].value : g->outputs.at[b->index].value;
+        if (graph_node(g, v)->dtype != b->type || graph_elements(g, v) != b->elements)
+            return broken(diag, "buffer", number, "is not as large as its input or output, or of another type");
+        return TPC_OK;
+    }
+    case BUFFER_WEIGHT: {
+        if (b->index >= (b->sharded ? g->shards.count : g->params.count))
+            return broken(diag, "buffer", number, "no such weight");
+        uint32_t param = b->sharded ? g->shards.at[b->index].param : b->index;
+        const struct node *n = graph_node(g, b->node);
+        bool same = n->op == OP_PARAM && n->attribute.index == param &&
+                    n->attribute.mode == (b->sharded ? (int32_t)b->index + 1 : 0) && n->dtype == b->type &&
+                    graph_elements(g, b->node) == b->elements;
+        return same ? TPC_OK : broken(diag, "buffer", number, "is not what its param node says");
+    }
+    case BUFFER_CONSTANT: {
+        const struct node *n = graph_node(g, b->node);
+        bool same = n->op == OP_CONSTANT && n->dtype == b->type && graph_elements(g, b->node) == b->elements;
+        return same ? TPC_OK : broken(diag, "buffer", number, "is not what its constant says");
+    }
+    }
+    return broken(diag, "buffer", number, "unknown kind");
+}
+
+static bool buffer_is(const struct program *p, uint32_t buffer, value v)
+{
+    const struct buffer *b = &p->buffers.at[buffer];
+    return b->type == graph_node(p->graph, v)->dtype && b->elements == graph_elements(p->graph, v);
+}
+
+static const char *kernel_step(const struct program *p, const struct step *s)
+{
+    if (s->kernel >= p->kernels.count)
+        return "no such kernel";
+    const struct kernel *k = &p->kernels.at[s->kernel];
+    if (s->arg_count != k->buffer_count)
+        return "not as many buffers as its kernel takes";
+    for (uint32_t i = 0; i < s->arg_count; i++)
+        if (p->buffers.at[s->arg[i]].type != k->buffer[i].type)
+            return "a buffer of another type than its kernel takes";
+    return NULL;
+}
+
+static const char *dot_step(const struct program *p, const struct step *s)
+{
+    if (s->dot == NULL || s->arg_count != 3)
+        return "a dot takes three buffers";
+    const struct dot *d = s->dot;
+    uint64_t axes = (uint64_t)d->batch + d->m + d->n + d->k;
+    if (axes > MAX_RANK)
+        return "too many axes";
+    for (int o = 0; o < 3; o++) {
+        if (p->buffers.at[s->arg[o]].type != p->buffers.at[s->arg[2]].type || !plain_dim(p, d->offset[o]))
+            return "buffers of unequal type, or a bad offset";
+        for (uint32_t i = 0; i < axes; i++)
+            if (!plain_dim(p, d->extent[i]) || !plain_dim(p, d->stride[o][i]))
+                return "a bad extent or stride";
+    }
+    return NULL;
+}
+
+static const char *node_step(const struct program *p, const struct step *s)
+{
+    const struct node *n = graph_node(p->graph, s->node);
+    op_class class = op_info(n->op)->class;
+    bool fits = s->kind == STEP_COLLECTIVE ? class == CLASS_COLLECTIVE
+                                           : class == CLASS_SCAN || class == CLASS_SORT || class == CLASS_SCATTER;
+    if (!fits || s->arg_count != n->operand_count + 1)
+        return "its node is of another kind";
+    for (uint32_t i = 0; i < n->operand_count; i++)
+        if (!buffer_is(p, s->arg[i], n->operand[i]))
+            return "a buffer does not hold its operand";
+    return buffer_is(p, s->arg[n->operand_count], s->node) ? NULL : "a buffer does not hold its result";
+}
+
+static const char *step_problem(const struct program *p, const struct step *s)
+{
+    if (s->node == 0 || s->node >= p->graph->nodes.count || (s->phase != PHASE_LOAD && s->phase != PHASE_RUN))
+        return "bad node or phase";
+    for (uint32_t i = 0; i < s->arg_count; i++)
+        if (s->arg[i] >= p->buffers.count)
+            return "no such buffer";
+    switch (s->kind) {
+    case STEP_KERNEL:
+        return kernel_step(p, s);
+    case STEP_DOT:
+        return dot_step(p, s);
+    case STEP_COLLECTIVE:
+    case STEP_BUILTIN:
+        return node_step(p, s);
+    case STEP_COPY:
+        if (s->arg_count != 2 || p->buffers.at[s->arg[0]].type != p->buffers.at[s->arg[1]].type ||
+            p->buffers.at[s->arg[0]].elements != p->buffers.at[s->arg[1]].elements)
+            return "a copy takes two buffers of one size";
+        return NULL;
+    }
+    return "unknown kind";
+}
+
+static bool writes(const struct program *p, const struct step *s, uint32_t arg)
+{
+    return s->kind == STEP_KERNEL ? p->kernels.at[s->kernel].buffer[arg].written : arg + 1 == s->arg_count;
+}
+
+/* Nothing is read before it is written, nothing is written that may not be, live ranges are true. */
+static status verify_flow(const struct program *p, struct diag *diag, bool *written)
+{
+    for (uint32_t i = 0; i < p->steps.count; i++) {
+        const struct step *s = &p->steps.at[i];
+        for (uint32_t k = 0; k < s->arg_count; k++) {
+            const struct buffer *b = &p->buffers.at[s->arg[k]];
+            bool given = b->kind == BUFFER_INPUT || b->kind == BUFFER_WEIGHT || b->kind == BUFFER_CONSTANT;
+            bool write = writes(p, s, k);
+            if (i < b->first || i > b->last)
+                return broken(diag, "step", i, "uses a buffer outside of its live range");
+            if (write && (given || (s->phase == PHASE_RUN && b->kind == BUFFER_KEPT)))
+                return broken(diag, "step", i, "writes what is only to be read");
+            if (!write && !given && !written[s->arg[k]])
+                return broken(diag, "step", i, "reads a buffer that nothing has written");
+            if (s->phase == PHASE_LOAD && (b->kind == BUFFER_INPUT || b->kind == BUFFER_OUTPUT))
+                return broken(diag, "step", i, "uses an input or output at load");
+        }
+        for (uint32_t k = 0; k < s->arg_count; k++)
+            written[s->arg[k]] |= writes(p, s, k);
+        if (i > 0 && s->phase < p->steps.at[i - 1].phase)
+            return broken(diag, "step", i, "is of an earlier phase than the one before it");
+    }
+    return TPC_OK;
+}
+
+static status verify_outputs(const struct program *p, const bool *written, struct diag *diag)
+{
+    for (uint32_t o = 0; o < p->graph->outputs.count; o++) {
+        uint32_t found = 0;
+        for (uint32_t i = 0; i < p->buffers.count; i++)
+            found += p->buffers.at[i].kind == BUFFER_OUTPUT && p->buffers.at[i].index == o && written[i];
+        if (found != 1)
+            return broken(diag, "output", o, "is not written to exactly one buffer");
+    }
+    return TPC_OK;
+}
+
+status program_verify(const struct program *p, struct diag *diag)
+{
+    if (p->graph == NULL)
+        return diag_error(diag, TPC_INTERNAL, "program", "has no graph");
+    status s = TPC_OK;
+    for (uint32_t i = 0; i < p->kernels.count && s == TPC_OK; i++)
+        s = kernel_verify(&p->kernels.at[i], p->graph->dims, diag);
+    for (uint32_t i = 0; i < p->buffers.count && s == TPC_OK; i++)
+        s = verify_buffer(p, i, diag);
+    for (uint32_t i = 0; i < p->steps.count && s == TPC_OK; i++) {
+        const char *problem = step_problem(p, &p->steps.at[i]);
+        s = problem == NULL ? TPC_OK : broken(diag, "step", i, problem);
+    }
+    if (s != TPC_OK)
+        return s;
+    bool *written = base_alloc(p->buffers.count + 1);
+    if (written == NULL)
+        guard_out_of_memory(p->buffers.count + 1);
+    s = verify_flow(p, diag, written);
+    if (s == TPC_OK)
+        s = verify_outputs(p, written, diag);
+    base_free(written);
+    return s;
+}

@@ -1,0 +1,666 @@
+/* passes/fuse_plan.c - what becomes a buffer, and which step writes it.
+ *
+ * A walk from the last value to the first: when a value comes up, all its readers are known as accesses. It is inlined where it has one reader (or is
+ * cheap), and where a reduction among it fits the rows of its reader; else it gets a buffer. Groups and what they read form an acyclic
+ * graph at all times. Start at plan_value.
+ */
+#include "passes/fuse.h"
+
+enum {
+    GROUP_SIZE_LIMIT = 160,  /* accesses inlined into one kernel */
+    CHEAP_OPERATIONS = 3,    /* that several readers may repeat */
+    CHEAP_SCALAR = 16,
+    SEARCH_LIMIT = 4096
+};
+
+/* ---- accesses ---- */
+
+static bool same_index(const dim *a, const dim *b, uint32_t rank)
+{
+    return memcmp(a, b, rank * sizeof *a) == 0;
+}
+
+void plan_access(struct plan *p, uint32_t group, value v, const dim *index, bool dense)
+{
+    uint32_t rank = graph_node(p->graph, v)->rank;
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next) {
+        const struct access *a = &p->pool.at[i];
+        if (a->group == group && a->dense == dense && (dense || same_index(a->index, index, rank)))
+            return;
+    }
+    uint32_t number = p->pool.count;
+    struct access *fresh = PUSH(p->arena, &p->pool);
+    *fresh = (struct access){.group = group, .dense = dense, .next = p->accesses[v]};
+    if (!dense)
+        fresh->index = arena_copy(p->arena, index, rank * sizeof *index);
+    p->accesses[v] = number;
+}
+
+static bool any_dense(const struct plan *p, value v)
+{
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
+        if (p->pool.at[i].dense)
+            return true;
+    return false;
+}
+
+struct group *plan_add_group(struct plan *p, enum group_kind kind, value root, uint32_t *number)
+{
+    struct group *g = NEW(p->arena, struct group);
+    g->kind = kind;
+    g->root = root;
+    g->part = -1;
+    g->is_static = p->is_static[root];
+    g->space.dims = p->graph->dims;
+    *number = p->groups.count;
+    *PUSH(p->arena, &p->groups) = g;
+    return g;
+}
+
+/* ---- what reads a buffer ---- */
+
+/* From now on v lies in a buffer written by groups [first, first + count); each access of it, but those of group `host`, is a load. */
+void plan_set_producer(struct plan *p, value v, uint32_t first, uint32_t count, uint32_t host)
+{
+    p->materialised[v] = true;
+    p->producer[v] = first + 1;
+    p->producers[v] = count;
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
+        if (p->pool.at[i].group != host)
+            *PUSH(p->arena, &plan_group(p, p->pool.at[i].group)->reads) = v;
+}
+
+/* Does a group depend, through buffers, on another one that reads v? */
+static bool depends_on_reader(struct plan *p, uint32_t group, value v)
+{
+    LIST(uint32_t) work = {0};
+    uint32_t mark = ++p->mark;
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
+        plan_group(p, p->pool.at[i].group)->reader_mark = mark;
+    plan_group(p, group)->reader_mark = 0;
+    plan_group(p, group)->mark = mark;
+    *PUSH(p->arena, &work) = group;
+    for (uint32_t k = 0; k < work.count; k++) {
+        const struct group *g = plan_group(p, work.at[k]);
+        if (k == SEARCH_LIMIT || g->reader_mark == mark)
+            return true;
+        for (uint32_t r = 0; r < g->reads.count; r++)
+            for (uint32_t i = 0; i < p->producers[g->reads.at[r]]; i++) {
+                uint32_t next = p->producer[g->reads.at[r]] - 1 + i;
+                if (plan_group(p, next)->mark == mark)
+                    continue;
+                plan_group(p, next)->mark = mark;
+                *PUSH(p->arena, &work) = next;
+            }
+    }
+    return false;
+}
+
+/* ---- hosting: a group that computes v anyway stores it ---- */
+
+/* Does `index` run through all of v exactly once as the group iterates (all of its axes, or the outer ones)? */
+static bool covers_once(const struct plan *p, const struct group *g, value v, const dim *index)
+{
+    const struct node *n = graph_node(p->graph, v);
+    const struct space *s = &g->space;
+    dim flat = index_row_major(s, n->rank, n->shape, index);
+    uint32_t outer = 0;
+    while (outer < s->order_count && s->kind[s->order[outer]] == AXIS_OUTER)
+        outer++;
+    for (uint32_t end = s->order_count;; end = outer) {
+        if (flat == space_row_major(s, 0, end) && space_size(s, 0, end) == graph_elements(p->graph, v))
+            return true;
+        if (end == outer)
+            return false;
+    }
+}
+
+static bool may_host(struct plan *p, const struct access *a, value v)
+{
+    const struct group *g = plan_group(p, a->group);
+    if (a->dense || g->kind != GROUP_KERNEL || g->is_static != p->is_static[v] || g->size >= GROUP_SIZE_LIMIT)
+        return false;
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
+        if (p->pool.at[i].group == a->group && &p->pool.at[i] != a)
+            return false;
+    return covers_once(p, g, v, a->index);
+}
+
+/* The access whose group is to store v: that of the earliest reader. NULL: none can. */
+static const struct access *find_host(struct plan *p, value v)
+{
+    const struct access *best = NULL;
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next) {
+        const struct access *a = &p->pool.at[i];
+        if (may_host(p, a, v) && (best == NULL || plan_group(p, a->group)->root < plan_group(p, best->group)->root))
+            best = a;
+    }
+    return best != NULL && !depends_on_reader(p, best->group, v) ? best : NULL;
+}
+
+/* ---- inlining: the operands get accesses ---- */
+
+static void inline_gather(struct plan *p, uint32_t group, value v, const dim *index)
+{
+    const struct node *n = graph_node(p->graph, v);
+    dim where[MAX_RANK], linear, stride;
+    plan_gather_where(p, v, index, where);
+    plan_access(p, group, n->operand[1], where, false);
+    struct space probe = plan_group(p, group)->space;
+    p->base[v] = plan_gather_view(p, &probe, v, index, 0, &linear, &stride);
+    plan_access(p, group, p->base[v], NULL, true);
+}
+
+static void inline_reduce(struct plan *p, uint32_t group, value v, const dim *index)
+{
+    const struct node *n = graph_node(p->graph, v);
+    const struct group *g = plan_group(p, group);
+    dim at[MAX_RANK];
+    plan_reduced_index(g, n, graph_node(p->graph, n->operand[0])->rank, index, at);
+    plan_access(p, group, n->operand[0], at, false);
+}
+
+void plan_reduced_index(const struct group *g, const struct node *n, uint32_t rank, const dim *index, dim *out)
+{
+    uint32_t kept = 0, reduced = 0;
+    for (uint32_t i = 0; i < rank; i++) {
+        bool gone = reduced < n->attribute.list_count && n->attribute.list[reduced] == (int32_t)i;
+        out[i] = gone ? g->row[reduced] : index[kept];
+        reduced += gone;
+        kept += !gone;
+    }
+}
+
+static void inline_concat(struct plan *p, uint32_t group, value v, const dim *index)
+{
+    const struct node *n = graph_node(p->graph, v);
+    struct dims *t = p->graph->dims;
+    dim at[MAX_RANK];
+    memcpy(at, index, n->rank * sizeof *index);
+    for (uint32_t i = 0; i < n->operand_count; i++) {
+        plan_access(p, group, n->operand[i], at, false);
+        dim extent = graph_node(p->graph, n->operand[i])->shape[n->attribute.axis];
+        at[n->attribute.axis] = dim_sub(t, at[n->attribute.axis], extent);
+    }
+}
+
+static void inline_pad(struct plan *p, uint32_t group, value v, const dim *index)
+{
+    const struct node *n = graph_node(p->graph, v);
+    dim at[MAX_RANK];
+    for (uint32_t i = 0; i < n->rank; i++)
+        at[i] = dim_sub(p->graph->dims, index[i], n->attribute.dims[i]);
+    plan_access(p, group, n->operand[0], at, false);
+    plan_access(p, group, n->operand[1], at, false);
+}
+
+/* The group computes v at `index`. */
+static void inline_value(struct plan *p, uint32_t group, value v, const dim *index)
+{
+    const struct node *n = graph_node(p->graph, v);
+    struct group *g = plan_group(p, group);
+    dim at[MAX_RANK];
+    g->size++;
+    if (n->op == OP_GATHER) {
+        inline_gather(p, group, v, index);
+    } else if (op_info(n->op)->class == CLASS_REDUCE) {
+        inline_reduce(p, group, v, index);
+    } else if (n->op == OP_CONCAT) {
+        inline_concat(p, group, v, index);
+    } else if (n->op == OP_PAD) {
+        inline_pad(p, group, v, index);
+    } else if (view_is_map(n->op)) {
+        view_map(p->graph, &g->space, v, index, at);
+        plan_access(p, group, n->operand[0], at, false);
+    } else {
+        for (uint32_t i = 0; i < n->operand_count; i++)
+            plan_access(p, group, n->operand[i], index, false);
+    }
+}
+
+static void inline_all(struct plan *p, value v)
+{
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next) /* the pool may move meanwhile */
+        inline_value(p, p->pool.at[i].group, v, p->pool.at[i].index);
+}
+
+/* ---- rows ---- */
+
+static bool is_one(const struct plan *p, dim d)
+{
+    return dim_is(p->graph->dims, d, 1);
+}
+
+static bool uses_all_outer(const struct group *g, const dim *index, uint32_t rank)
+{
+    for (uint32_t i = 0; i < g->space.order_count; i++) {
+        uint32_t c = g->space.order[i];
+        bool used = dim_is(g->space.dims, g->space.extent[c], 1) || g->space.kind[c] != AXIS_OUTER;
+        for (uint32_t k = 0; k < rank && !used; k++)
+            used = index_uses(&g->space, index[k], c);
+        if (!used)
+            return false;
+    }
+    return true;
+}
+
+static bool uses_row(const struct group *g, const dim *index, uint32_t rank)
+{
+    for (uint32_t i = 0; i < g->space.order_count; i++)
+        for (uint32_t k = 0; k < rank && g->space.kind[g->space.order[i]] == AXIS_INNER; k++)
+            if (index_uses(&g->space, index[k], g->space.order[i]))
+                return true;
+    return false;
+}
+
+/* Coordinates of the group that `index` does not use, as the row of a reduction over `extent`: in order, of equal extents. */
+static bool take_row(struct plan *p, struct group *g, uint32_t count, const dim *extent, const dim *index, uint32_t rank)
+{
+    uint32_t found = 0, list[SPACE_AXES], n = 0;
+    struct space *s = &g->space;
+    for (uint32_t i = 0; i < s->order_count; i++) {
+        bool used = is_one(p, s->extent[s->order[i]]);
+        for (uint32_t k = 0; k < rank && !used; k++)
+            used = index_uses(s, index[k], s->order[i]);
+        if (!used)
+            list[n++] = s->order[i];
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        g->row[i] = dim_const(s->dims, 0);
+        g->row_extent[i] = extent[i];
+        if (n == 0 || is_one(p, extent[i]))
+            continue;
+        if (found == n || s->extent[list[found]] != extent[i])
+            return false;
+        g->row[i] = dim_coordinate(s->dims, list[found++]);
+    }
+    if (found != n)
+        return false;
+    g->row_count = count;
+    for (uint32_t i = 0; i < count && n == 0; i++) /* all are used: the row is new */
+        if ((g->row[i] = space_add(s, extent[i], AXIS_INNER)) == DIM_NONE)
+            return false;
+    plan_make_inner(s, list, n);
+    return true;
+}
+
+void plan_make_inner(struct space *s, const uint32_t *coordinates, uint32_t count)
+{
+    uint8_t order[SPACE_AXES];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < count; i++)
+        s->kind[coordinates[i]] = AXIS_INNER;
+    for (uint8_t kind = AXIS_OUTER; kind <= AXIS_INNER; kind++)
+        for (uint32_t i = 0; i < s->order_count; i++)
+            if (s->kind[s->order[i]] == kind)
+                order[n++] = s->order[i];
+    memcpy(s->order, order, n);
+}
+
+static uint32_t reduced_extents(const struct plan *p, const struct node *n, dim *extent)
+{
+    for (uint32_t i = 0; i < n->attribute.list_count; i++)
+        extent[i] = graph_node(p->graph, n->operand[0])->shape[n->attribute.list[i]];
+    return n->attribute.list_count;
+}
+
+/* Can the group compute the reduction v at `index` once per point? Then its row is that of v. */
+static bool row_fits(struct plan *p, struct group *g, value v, const dim *index)
+{
+    const struct node *n = graph_node(p->graph, v);
+    dim extent[MAX_RANK];
+    uint32_t count = reduced_extents(p, n, extent);
+    if (g->row_count == 0) {
+        struct group before = *g;
+        if (take_row(p, g, count, extent, index, n->rank))
+            return true;
+        *g = before;
+        return false;
+    }
+    return count == g->row_count && same_index(extent, g->row_extent, count) && uses_all_outer(g, index, n->rank) &&
+           !uses_row(g, index, n->rank);
+}
+
+/* ---- groups of kernels ---- */
+
+static void start_kernel(struct plan *p, value v, int32_t part, uint32_t *number)
+{
+    const struct node *n = graph_node(p->graph, v);
+    struct group *g = plan_add_group(p, GROUP_KERNEL, v, number);
+    const struct node *shape = part < 0 ? n : graph_node(p->graph, n->operand[part]);
+    dim *index = NEW_ARRAY(p->arena, dim, n->rank);
+    g->part = part;
+    for (uint32_t i = 0; i < n->rank; i++)
+        index[i] = is_one(p, shape->shape[i]) ? dim_const(p->graph->dims, 0) : space_add(&g->space, shape->shape[i], AXIS_OUTER);
+    g->index = index;
+}
+
+static void materialise_concat(struct plan *p, value v)
+{
+    const struct node *n = graph_node(p->graph, v);
+    uint32_t first = p->groups.count, number;
+    for (uint32_t i = 0; i < n->operand_count; i++)
+        start_kernel(p, v, (int32_t)i, &number);
+    plan_set_producer(p, v, first, n->operand_count, UINT32_MAX);
+    for (uint32_t i = 0; i < n->operand_count; i++)
+        plan_access(p, first + i, n->operand[i], plan_group(p, first + i)->index, false);
+}
+
+static void materialise(struct plan *p, value v, bool hosting)
+{
+    const struct node *n = graph_node(p->graph, v);
+    const struct access *host = hosting ? find_host(p, v) : NULL;
+    if (host != NULL) {
+        plan_set_producer(p, v, host->group, 1, host->group);
+        *PUSH(p->arena, &plan_group(p, host->group)->hosted) = v;
+        inline_value(p, host->group, v, host->index);
+        return;
+    }
+    if (n->op == OP_CONCAT && n->operand_count > 1) {
+        materialise_concat(p, v);
+        return;
+    }
+    uint32_t number;
+    start_kernel(p, v, -1, &number);
+    plan_set_producer(p, v, number, 1, UINT32_MAX);
+    struct group *g = plan_group(p, number);
+    if (op_info(n->op)->class == CLASS_REDUCE) {
+        dim extent[MAX_RANK];
+        (void)take_row(p, g, reduced_extents(p, n, extent), extent, g->index, n->rank);
+    }
+    inline_value(p, number, v, g->index);
+}
+
+/* ---- decisions ---- */
+
+/* Would inlining repeat the computation, because v lacks an axis around one that it has? */
+static bool repeats(const struct plan *p, const struct access *a, uint32_t rank)
+{
+    const struct space *s = &plan_group(p, a->group)->space;
+    bool inside = false;
+    for (uint32_t i = s->order_count; i-- > 0;) {
+        bool used = false;
+        for (uint32_t k = 0; k < rank && !used; k++)
+            used = index_uses(s, a->index[k], s->order[i]);
+        if (inside && !used && !is_one(p, s->extent[s->order[i]]))
+            return true;
+        inside |= used;
+    }
+    return false;
+}
+
+static bool is_tiny(const struct plan *p, value v)
+{
+    return is_one(p, graph_elements(p->graph, v));
+}
+
+/* A value known at load that run-time steps read: is keeping it worth its memory? */
+static bool worth_keeping(const struct plan *p, value v)
+{
+    const struct estimate *e = &p->estimate[v];
+    bool read_at_run = false;
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
+        read_at_run |= !plan_group(p, p->pool.at[i].group)->is_static;
+    int64_t elements;
+    if (!p->is_static[v] || !read_at_run || is_tiny(p, v) || (!e->heavy && e->operations <= CHEAP_OPERATIONS))
+        return false;
+    return dim_is_const(p->graph->dims, graph_elements(p->graph, v), &elements) && elements <= 1 << 16;
+}
+
+static bool inline_pointwise(struct plan *p, value v)
+{
+    const struct estimate *e = &p->estimate[v];
+    const struct access *first = &p->pool.at[p->accesses[v]];
+    uint32_t rank = graph_node(p->graph, v)->rank, count = 0;
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next, count++)
+        if (p->pool.at[i].dense || plan_group(p, p->pool.at[i].group)->size >= GROUP_SIZE_LIMIT)
+            return false;
+    if (worth_keeping(p, v))
+        return false;
+    if (is_tiny(p, v) && !e->heavy && e->operations <= CHEAP_SCALAR && e->loads <= 2)
+        return true;
+    bool cheap = !e->heavy && e->operations <= CHEAP_OPERATIONS && e->loads <= 1;
+    return cheap || (count == 1 && !repeats(p, first, rank)) || (e->loads == 0 && !e->heavy && e->operations <= 8);
+}
+
+static void plan_pointwise(struct plan *p, value v)
+{
+    if (p->output[v] == 0 && inline_pointwise(p, v))
+        inline_all(p, v);
+    else
+        materialise(p, v, true);
+}
+
+static void plan_reduce(struct plan *p, value v)
+{
+    const struct access *a = &p->pool.at[p->accesses[v]];
+    bool one = a->next == 0 && !a->dense && p->output[v] == 0 && !worth_keeping(p, v);
+    struct group *g = plan_group(p, a->group);
+    if (one && g->is_static == p->is_static[v] && g->size < GROUP_SIZE_LIMIT && row_fits(p, g, v, a->index))
+        inline_all(p, v);
+    else
+        materialise(p, v, false);
+}
+
+/* The dot that may write its result in v's layout: v transposes what only it reads. */
+value plan_dot_behind(const struct plan *p, value v)
+{
+    value from = v;
+    for (;;) {
+        const struct node *n = graph_node(p->graph, from);
+        if (n->op != OP_TRANSPOSE && n->op != OP_RESHAPE)
+            return n->op == OP_DOT ? from : 0;
+        from = n->operand[0];
+        if (p->uses.first[from + 1] - p->uses.first[from] != 1 || p->output[from] != 0)
+            return 0;
+    }
+}
+
+static void plan_layout(struct plan *p, value v)
+{
+    const struct node *n = graph_node(p->graph, v);
+    bool dense = any_dense(p, v) || p->output[v] != 0, crowded = false;
+    uint32_t count = 0;
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next, count++)
+        crowded |= plan_group(p, p->pool.at[i].group)->size >= GROUP_SIZE_LIMIT;
+    bool choose = n->op == OP_CONCAT || n->op == OP_PAD;
+    if (dense && view_is_alias(p->graph, v) && p->output[v] == 0) { /* the buffer is the operand's */
+        for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
+            if (p->pool.at[i].dense)
+                plan_access(p, p->pool.at[i].group, n->operand[0], NULL, true);
+            else
+                inline_value(p, p->pool.at[i].group, v, p->pool.at[i].index);
+        return;
+    }
+    if (!dense && !crowded && (!choose || (count == 1 && n->operand_count <= 4))) {
+        inline_all(p, v);
+        return;
+    }
+    value dot = dense && n->op == OP_TRANSPOSE ? plan_dot_behind(p, v) : 0;
+    if (dot == 0 || !plan_dot(p, dot, v))
+        materialise(p, v, false);
+}
+
+static void plan_copy(struct plan *p, value v, uint32_t output)
+{
+    uint32_t number;
+    struct group *g = plan_add_group(p, GROUP_COPY, v, &number);
+    g->output = output;
+    g->is_static = false;
+    plan_access(p, number, v, NULL, true);
+}
+
+static void plan_step(struct plan *p, value v)
+{
+    const struct node *n = graph_node(p->graph, v);
+    uint32_t number;
+    (void)plan_add_group(p, GROUP_STEP, v, &number);
+    plan_set_producer(p, v, number, 1, UINT32_MAX);
+    for (uint32_t i = 0; i < n->operand_count; i++)
+        plan_access(p, number, n->operand[i], NULL, true);
+}
+
+static void plan_leaf(struct plan *p, value v)
+{
+    if (graph_node(p->graph, v)->op == OP_DIM || graph_node(p->graph, v)->op == OP_IOTA) {
+        if (any_dense(p, v) || p->output[v] != 0)
+            materialise(p, v, false);
+        return;
+    }
+    p->materialised[v] = true;
+}
+
+/* An output that shares its buffer with a leaf or another output is a copy; else the value behind its aliases takes the output's buffer. */
+static void plan_output(struct plan *p, value v)
+{
+    value from = view_root(p->graph, v);
+    const struct node *n = graph_node(p->graph, from);
+    bool leaf = op_info(n->op)->class == CLASS_LEAF && n->op != OP_DIM;
+    if (p->output[v] == 0 || (from == v && !leaf))
+        return;
+    if (!leaf && p->output[from] == 0) {
+        p->output[from] = p->output[v];
+        p->output[v] = 0;
+        return;
+    }
+    plan_copy(p, v, p->output[v] - 1);
+    p->output[v] = 0;
+}
+
+static void plan_value(struct plan *p, value v)
+{
+    const struct node *n = graph_node(p->graph, v);
+    plan_output(p, v);
+    if ((p->accesses[v] == 0 && p->output[v] == 0) || p->producer[v] != 0 || p->written_as[v] != 0)
+        return;
+    switch (op_info(n->op)->class) {
+    case CLASS_LEAF:
+        plan_leaf(p, v);
+        return;
+    case CLASS_POINTWISE:
+    case CLASS_GATHER:
+        plan_pointwise(p, v);
+        return;
+    case CLASS_REDUCE:
+        plan_reduce(p, v);
+        return;
+    case CLASS_LAYOUT:
+        if (n->op == OP_IOTA)
+            plan_leaf(p, v);
+        else
+            plan_layout(p, v);
+        return;
+    case CLASS_DOT:
+        (void)plan_dot(p, v, v);
+        return;
+    case CLASS_SCATTER:
+    case CLASS_SCAN:
+    case CLASS_SORT:
+    case CLASS_COMPOSITE:
+    case CLASS_COLLECTIVE:
+        plan_step(p, v);
+        return;
+    }
+}
+
+/* ---- before the walk: what each value would cost again, what is known at load ---- */
+
+static bool is_expensive(op o)
+{
+    switch ((int)o) {
+    case OP_EXP: case OP_LOG: case OP_LOG1P: case OP_EXPM1: case OP_SIN: case OP_COS: case OP_TAN: case OP_ASIN: case OP_ACOS: case OP_ATAN:
+    case OP_SINH: case OP_COSH: case OP_ASINH: case OP_ACOSH: case OP_ATANH: case OP_ERF: case OP_TANH: case OP_POW:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* As its readers will see it: what several read and is not cheap will lie in a buffer. */
+static struct estimate seen(const struct plan *p, value v)
+{
+    struct estimate e = p->estimate[v];
+    bool shared = p->uses.first[v + 1] - p->uses.first[v] > 1 && (e.heavy || e.loads > 1);
+    return shared ? (struct estimate){.loads = 1} : e;
+}
+
+static struct estimate estimate(const struct plan *p, value v)
+{
+    const struct node *n = graph_node(p->graph, v);
+    op_class class = op_info(n->op)->class;
+    struct estimate e = {.heavy = is_expensive(n->op) || class == CLASS_REDUCE};
+    if (n->op == OP_DIM || n->op == OP_IOTA || (n->op == OP_CONSTANT && is_tiny(p, v)))
+        return e;
+    if (class != CLASS_POINTWISE && class != CLASS_LAYOUT && class != CLASS_REDUCE && class != CLASS_GATHER)
+        return (struct estimate){.loads = 1};
+    bool map = view_is_map(n->op);
+    uint32_t operations = map ? 0 : 1, loads = class == CLASS_GATHER;
+    for (uint32_t i = class == CLASS_GATHER; i < n->operand_count; i++) {
+        struct estimate a = seen(p, n->operand[i]);
+        operations += a.operations;
+        loads += a.loads;
+        e.heavy |= a.heavy;
+    }
+    bool spread = n->op == OP_BROADCAST && !view_is_alias(p->graph, v);
+    e.operations = (uint16_t)(operations < 1000 ? operations : 1000);
+    e.loads = (uint16_t)(spread ? 0 : loads < 1000 ? loads : 1000);
+    return e;
+}
+
+static bool known_at_load(const struct plan *p, value v)
+{
+    const struct node *n = graph_node(p->graph, v);
+    if (n->op == OP_INPUT || op_info(n->op)->class == CLASS_COLLECTIVE)
+        return false;
+    for (uint32_t i = 0; i < n->operand_count; i++)
+        if (!p->is_static[n->operand[i]])
+            return false;
+    for (uint32_t i = 0; i < n->rank; i++)
+        if (dim_uses_kind(p->graph->dims, n->shape[i], SYMBOL_INPUT))
+            return false;
+    for (uint32_t i = 0; i < n->attribute.dims_count; i++)
+        if (dim_uses_kind(p->graph->dims, n->attribute.dims[i], SYMBOL_INPUT))
+            return false;
+    return true;
+}
+
+static void prepare(struct plan *p)
+{
+    struct graph *g = p->graph;
+    bool *handed_out = NEW_ARRAY(p->arena, bool, g->nodes.count);
+    for (uint32_t i = 0; i < g->outputs.count; i++)
+        handed_out[g->outputs.at[i].value] = handed_out[view_root(g, g->outputs.at[i].value)] = true;
+    for (value v = 1; v < g->nodes.count; v++) {
+        bool leaf = op_info(graph_node(g, v)->op)->class == CLASS_LEAF;
+        p->estimate[v] = estimate(p, v);
+        p->is_static[v] = (leaf || !handed_out[v]) && known_at_load(p, v);
+    }
+}
+
+status fuse_plan(struct plan *p)
+{
+    struct graph *g = p->graph;
+    uint32_t count = g->nodes.count;
+    p->uses = graph_uses(g, p->arena);
+    p->estimate = NEW_ARRAY(p->arena, struct estimate, count);
+    p->is_static = NEW_ARRAY(p->arena, bool, count);
+    p->accesses = NEW_ARRAY(p->arena, uint32_t, count);
+    p->materialised = NEW_ARRAY(p->arena, bool, count);
+    p->producer = NEW_ARRAY(p->arena, uint32_t, count);
+    p->producers = NEW_ARRAY(p->arena, uint32_t, count);
+    p->written_as = NEW_ARRAY(p->arena, value, count);
+    p->base = NEW_ARRAY(p->arena, value, count);
+    p->output = NEW_ARRAY(p->arena, uint32_t, count);
+    (void)PUSH(p->arena, &p->pool);
+    prepare(p);
+    for (uint32_t i = 0; i < g->outputs.count; i++) {
+        value v = g->outputs.at[i].value;
+        if (p->output[v] == 0)
+            p->output[v] = i + 1;
+        else
+            plan_copy(p, v, i);
+    }
+    for (value v = count; v-- > 1;)
+        plan_value(p, v);
+    return TPC_OK;
+}
