@@ -342,7 +342,7 @@ struct cost region_cost(struct solver *s, uint32_t region)
                 in[k] = slot_placement(s, v, k, s->temporary);
             total = cost_add(total, op_cost(s, s->scratch, v, in, value_placement(s, v, s->temporary)));
         }
-        if (s->handed_out[v])
+        if (s->handed_out[v] || s->gathered[v])
             total = cost_add(total, conversion_cost(s, s->scratch, n->dtype, value_placement(s, v, s->temporary),
                                                     placement_whole(s->temporary, n->rank, n->shape)));
         arena_rewind(s->temporary, mark);

@@ -53,33 +53,12 @@ static double param_share(struct solver *s, const target_list *targets, dtype ty
 }
 
 struct tally {
-    double counted, all; /* bytes: as the objective counts them; all */
+    double weights, states;
 };
-
-/* Params that are a linear's or an embedding's weight: the others are small, and the objective leaves them out. */
-static bool *find_weights(struct solver *s)
-{
-    bool *behind = NEW_ARRAY(s->temporary, bool, s->node_count);
-    bool *weight = NEW_ARRAY(s->temporary, bool, s->g->params.count + 1);
-    for (uint32_t i = 0; i < s->units.count; i++)
-        if (s->units.at[i].kind != UNIT_EDGE)
-            behind[graph_node(s->g, s->units.at[i].node)->operand[1 - s->units.at[i].slot]] = true;
-    for (value v = s->node_count; v-- > 1;) {
-        const struct node *n = graph_node(s->g, v);
-        if (!behind[v])
-            continue;
-        for (uint32_t i = 0; i < n->operand_count; i++)
-            behind[n->operand[i]] = true;
-        if (n->op == OP_PARAM)
-            weight[n->attribute.index] = true;
-    }
-    return weight;
-}
 
 static struct tally weigh(struct solver *s, const struct solution *out)
 {
     struct tally t = {0, 0};
-    const bool *is_weight = find_weights(s);
     target_list *of = (target_list *)arena_array(s->temporary, s->g->params.count + 1, sizeof *of);
     for (value v = 1; v < s->node_count; v++) {
         const struct node *n = graph_node(s->g, v);
@@ -91,9 +70,7 @@ static struct tally weigh(struct solver *s, const struct solution *out)
                 add_target(s, &of[n->attribute.index], here.at[i]);
         }
         if (n->op == OP_INPUT && is_past(s, v)) {
-            double bytes = placement_elements(s, s->g, out->result[v], 1) * (double)dtype_size(n->dtype);
-            t.counted += bytes;
-            t.all += bytes;
+            t.states += placement_elements(s, s->g, out->result[v], 1) * (double)dtype_size(n->dtype);
         }
     }
     for (uint32_t i = 0; i < s->g->params.count; i++) {
@@ -101,17 +78,15 @@ static struct tally weigh(struct solver *s, const struct solution *out)
         double whole = (double)dtype_size(p->dtype), bytes = param_share(s, &of[i], p->dtype);
         for (uint32_t k = 0; k < p->rank; k++)
             whole *= (double)p->shape[k];
-        bytes = bytes > whole ? whole : bytes; /* the union of slices is never more than the whole */
-        t.all += bytes;
-        if (is_weight[i] && (int64_t)whole > s->param_bytes / 1000)
-            t.counted += bytes;
+        t.weights += bytes > whole ? whole : bytes; /* the union of slices is never more than the whole */
     }
     return t;
 }
 
 double solution_bytes(struct solver *s, const struct solution *out)
 {
-    return weigh(s, out).all;
+    struct tally t = weigh(s, out);
+    return t.weights + t.states;
 }
 
 struct solve_cost solution_cost(struct graph *g, const struct solution *out, const struct solve_options *options, struct arena *arena)
@@ -119,7 +94,14 @@ struct solve_cost solution_cost(struct graph *g, const struct solution *out, con
     struct solver s;
     struct cost c = cost_zero();
     solver_start(&s, g, options, arena_new_in(arena));
-    c.bytes = (int64_t)weigh(&s, out).counted;
+    s.scratch->partitions.at = g->partitions.at; /* the solution's, for stored_bytes */
+    s.scratch->partitions.count = s.scratch->partitions.capacity = g->partitions.count;
+    c.bytes = (int64_t)weigh(&s, out).states;
+    for (uint32_t i = 0; i < s.units.count; i++) { /* the objective weighs every use of a weight on its own */
+        const struct unit *u = &s.units.at[i];
+        if (u->kind != UNIT_EDGE)
+            c.bytes += stored_bytes(&s, graph_node(g, u->node)->operand[1 - u->slot], out->operand[u->node][1 - u->slot]);
+    }
     for (value v = 1; v < s.node_count; v++) {
         const struct node *n = graph_node(g, v);
         struct arena_mark mark = arena_mark(s.temporary);

@@ -233,12 +233,18 @@ static void write_classes(struct finish *f)
 void finish(struct solver *s, struct arena *arena, struct solution *out)
 {
     struct finish f = {s, out, NEW_ARRAY(s->temporary, uint32_t, s->node_count), NEW_ARRAY(s->temporary, uint32_t, s->node_count), arena};
+    place_sums(&f);
+    finish_with(s, arena, out, f.flows, f.reduced);
+}
+
+void finish_with(struct solver *s, struct arena *arena, struct solution *out, uint32_t *flows, uint32_t *reduced)
+{
+    struct finish f = {s, out, flows, reduced, arena};
     const struct node *n;
     out->result = NEW_ARRAY(arena, const struct placement *, s->node_count);
     out->operand = NEW_ARRAY(arena, const struct placement **, s->node_count);
     for (value v = 1; v < s->node_count; v++)
         out->operand[v] = NEW_ARRAY(arena, const struct placement *, graph_node(s->g, v)->operand_count + 1);
-    place_sums(&f);
     for (uint32_t i = 0; i < s->units.count; i++)
         place_unit(&f, i);
     for (value v = s->node_count; v-- > 1;) {

@@ -79,7 +79,10 @@ struct region {
     uint32_t unit_count;
     uint32_t *units;
     uint32_t signature; /* equal for isomorphic regions */
-    const uint32_t *decision; /* mask per class; NULL: not decided */
+    uint32_t shared_count; /* values that several units take: gathered once when the decision says so */
+    value *shared;
+    uint32_t *shared_holds; /* per shared value: the classes that it holds */
+    const uint32_t *decision; /* mask per class, then the shared values that are gathered, as a mask; NULL: not decided */
 };
 
 struct solver {
@@ -101,6 +104,7 @@ struct solver {
     uint32_t *joint_seen, joint_stamp;
     uint32_t *cone;       /* per prelude value: equal for equal computations (params by shape) */
     bool *handed_out;     /* per value: an ordinary graph output, whole in the end */
+    bool *gathered;       /* per value: made whole once, for all units that take it so */
     LIST(struct tree_node) trees;
     LIST(struct tie) ties;
     LIST(struct region) regions; /* [0] is reserved */
@@ -138,6 +142,7 @@ bool is_internal(const struct solver *s, value v, uint32_t operand);
 const struct placement *layout_placement(struct solver *s, struct graph *into, const tree *axes, uint32_t rank, const dim *shape, struct arena *arena);
 void region_decide(struct solver *s, uint32_t region, const uint32_t *masks); /* NULL: undecide */
 void region_classes(struct solver *s);
+void region_shared(struct solver *s);
 /* Balanced cuts; in the scratch graph without symbols of their own. */
 uint32_t class_partition(struct solver *s, struct graph *into, dim extent, uint32_t mask);
 /* Region-side placement of a value, whole for the prelude. */
@@ -196,6 +201,8 @@ struct cost joint_solve(struct solver *s, value root, const struct birth *births
 
 /* ---- finish.c ---- */
 void finish(struct solver *s, struct arena *arena, struct solution *out);
+/* The same with sums placed as given: per value the mask with which it is produced, and the mask reduced right behind it. */
+void finish_with(struct solver *s, struct arena *arena, struct solution *out, uint32_t *flows, uint32_t *reduced);
 
 /* ---- explain.c: layers and their reasons ---- */
 void explain(struct solver *s, struct arena *arena, struct solution *out);

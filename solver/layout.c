@@ -5,7 +5,7 @@
  */
 #include "solver/internal.h"
 
-enum { DEEPEST = 60, MOST_CLASSES = 32 };
+enum { DEEPEST = 60, MOST_CLASSES = 32, MOST_SHARED = 6 };
 
 /* ---- trees as segments ---- */
 
@@ -296,10 +296,46 @@ void region_classes(struct solver *s)
     }
 }
 
+static uint32_t held_classes(struct solver *s, value v)
+{
+    uint32_t here = 0;
+    for (uint32_t i = 0; i < graph_node(s->g, v)->rank; i++) {
+        tree_list leaves = {0};
+        tree_leaves(s, s->axes[v][i], s->temporary, &leaves);
+        for (uint32_t k = 0; k < leaves.count; k++)
+            if (s->trees.at[leaves.at[k]].ordinal)
+                here |= 1u << (s->trees.at[leaves.at[k]].ordinal - 1);
+    }
+    return here;
+}
+
+/* Values that at least two units take and that a class may cut. Beyond the limit each unit pays for its own gather, in the search. */
+void region_shared(struct solver *s)
+{
+    uint32_t *takers = NEW_ARRAY(s->temporary, uint32_t, s->node_count);
+    for (uint32_t i = 0; i < s->units.count; i++)
+        takers[s->units.at[i].source]++;
+    for (uint32_t r = 1; r < s->regions.count; r++) {
+        struct region *region = &s->regions.at[r];
+        region->shared = NEW_ARRAY(s->arena, value, MOST_SHARED);
+        region->shared_holds = NEW_ARRAY(s->arena, uint32_t, MOST_SHARED);
+        for (uint32_t i = 0; i < region->value_count && region->shared_count < MOST_SHARED && region->class_count; i++) {
+            value v = region->values[i];
+            uint32_t holds = takers[v] > 1 && !s->handed_out[v] ? held_classes(s, v) : 0;
+            if (!holds)
+                continue;
+            region->shared_holds[region->shared_count] = holds;
+            region->shared[region->shared_count++] = v;
+        }
+    }
+}
+
 void region_decide(struct solver *s, uint32_t region, const uint32_t *masks)
 {
     struct region *r = &s->regions.at[region];
     r->decision = masks;
+    for (uint32_t i = 0; i < r->shared_count; i++)
+        s->gathered[r->shared[i]] = masks && (masks[r->class_count] >> i & 1);
     for (uint32_t i = 0; i < r->class_count; i++) {
         struct tree_node *n = &s->trees.at[r->classes[i]];
         n->mask = masks ? masks[i] : 0;

@@ -139,6 +139,22 @@ static bool fits(struct decisions *d, const uint32_t *masks)
     return true;
 }
 
+/* The masks with every set of shared values gathered that they cut. */
+static void add_gathers(struct decisions *d, const uint32_t *masks)
+{
+    uint32_t n = d->region->class_count, cut = 0, set = 0;
+    for (uint32_t i = 0; i < d->region->shared_count; i++)
+        for (uint32_t k = 0; k < n; k++)
+            if (masks[k] && (d->region->shared_holds[i] >> k & 1))
+                cut |= 1u << i;
+    do {
+        uint32_t *with = (uint32_t *)arena_copy(d->s->arena, masks, (n + 1) * sizeof *masks);
+        with[n] = set;
+        *PUSH(d->s->temporary, &d->out) = with;
+        set = (set - cut) & cut; /* the next subset of `cut` */
+    } while (set);
+}
+
 /* Depth: the number of sub-axes (at most MAX_SUBAXES). */
 static void enumerate_from(struct decisions *d, uint32_t subaxis, uint32_t *set_of)
 {
@@ -149,7 +165,7 @@ static void enumerate_from(struct decisions *d, uint32_t subaxis, uint32_t *set_
             for (uint32_t i = 0; i < n; i++)
                 masks[i] |= (d->set[set_of[a]] >> i & 1) << a;
         if (fits(d, masks))
-            *PUSH(d->s->temporary, &d->out) = masks;
+            add_gathers(d, masks);
         return;
     }
     uint32_t first = 0;
@@ -276,6 +292,8 @@ static void put_region(struct bytes *b, struct solver *s, const struct region *r
     }
     for (uint32_t i = 0; i < r->class_count; i++)
         put(b, (uint64_t)r->conflict[i] << 32 | s->trees.at[r->classes[i]].extent);
+    for (uint32_t i = 0; i < r->shared_count; i++)
+        put(b, position(r->values, r->value_count, r->shared[i]));
 }
 
 static void find_signatures(struct solver *s)
@@ -327,10 +345,10 @@ static struct bytes describe(struct solver *s, const struct component *c, const 
             put(&b, s->cone[n->operand[1 - u->slot]]);
         }
         put_node(&b, graph_node(s->g, u->source));
+        put(&b, (uint64_t)s->gathered[u->source] << 1 | s->handed_out[u->source]);
         put_end(&b, s, c, u->from, u->source, u->from ? value_placement(s, u->source, s->temporary) : NULL);
         put_end(&b, s, c, u->to, u->node,
                 u->kind == UNIT_EDGE ? slot_placement(s, u->node, u->slot, s->temporary) : value_placement(s, u->node, s->temporary));
-        put(&b, u->slot);
     }
     return b;
 }

@@ -15,6 +15,7 @@ static void allocate(struct solver *s)
     s->tree_owner = NEW_ARRAY(s->arena, uint32_t, n);
     s->cone = NEW_ARRAY(s->arena, uint32_t, n);
     s->handed_out = NEW_ARRAY(s->arena, bool, n);
+    s->gathered = NEW_ARRAY(s->arena, bool, n);
     s->seen.arena = s->arena;
 }
 
@@ -83,6 +84,7 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     s.diag = diag;
     rules_apply(&s);
     region_classes(&s);
+    region_shared(&s);
     s.chosen = NEW_ARRAY(work, struct unit_option, s.units.count + 1);
     if (!cost_possible(search(&s)))
         return diag_error(diag, TPC_INTERNAL, g->model_path, "no solution, not even with everything whole");

@@ -139,13 +139,21 @@ static void settle(struct solver *s, const struct frame *f, struct unit_result *
     out->loose = cost_zero();
 }
 
+/* What it costs to take the source so; a gather that its region pays for is free. */
+static struct cost taking(struct solver *s, const struct unit *u, struct graph *into, const struct placement *from, const struct placement *to)
+{
+    if ((s->gathered[u->source] || s->handed_out[u->source]) && placement_is_whole(to))
+        return cost_zero();
+    return conversion_cost(s, into, graph_node(s->g, u->source)->dtype, from, to);
+}
+
 static bool evaluate_edge(struct solver *s, const struct unit *u, struct unit_result *out, struct graph *into, struct arena *arena)
 {
     const struct node *x = graph_node(s->g, u->source);
     const struct placement *from = layout_placement(s, into, s->axes[u->source], x->rank, x->shape, arena);
     const struct placement *to = layout_placement(s, into, s->slot[u->node][u->slot], x->rank, x->shape, arena);
     *out = (struct unit_result){.operand = {to, NULL}};
-    out->settled = conversion_cost(s, into, x->dtype, from, to);
+    out->settled = taking(s, u, into, from, to);
     return true;
 }
 
@@ -169,7 +177,7 @@ bool unit_evaluate(struct solver *s, uint32_t unit, const struct unit_option *o,
         return true; /* the final placements: costs are the search's matter */
     out->here = op_cost(s, into, u->node, out->operand, out->result);
     out->here.bytes = stored_bytes(s, f.node->operand[f.weight], out->operand[f.weight]);
-    out->here = cost_add(out->here, conversion_cost(s, into, f.x->dtype, f.source, out->operand[u->slot]));
+    out->here = cost_add(out->here, taking(s, u, into, f.source, out->operand[u->slot]));
     settle(s, &f, out, into);
     return true;
 }
