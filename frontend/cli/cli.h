@@ -5,7 +5,9 @@
 #ifndef TPC_FRONTEND_CLI_H
 #define TPC_FRONTEND_CLI_H
 
-#include "ir/base.h"
+#include "frontend/compile.h"
+#include "ir/tensor.h"
+#include "runtime/engine.h"
 
 struct option_info {
     const char *name;  /* "--tp", "-o"; NULL ends a table */
@@ -44,5 +46,24 @@ bool args_flag(const struct args *a, const char *name);
 /* Whole number in [least, most], else TPC_USAGE. *out is left alone when the option was not given. */
 status args_number(const struct args *a, const char *name, int64_t least, int64_t most, int64_t *out, struct diag *diag);
 status args_real(const struct args *a, const char *name, double *out, struct diag *diag);
+
+/* ---- compile.c ---- */
+/* --set and --bind. */
+status cli_import_options(struct arena *arena, const struct args *args, struct diag *diag, struct import_options *out);
+/* "a/b" of "a/b/c", "" where there is no folder. */
+const char *cli_folder_of(struct arena *arena, const char *path);
+/* How the program's inputs and outputs lie on the ranks; all but states are whole. */
+struct links cli_links(struct arena *arena, const struct compiled *c);
+
+/* ---- tensors.c ---- */
+/* DIR/input_K.pb or DIR/output_K.pb for K < count; TPC_NOINPUT where one is missing. */
+status cli_read_folder(struct arena *arena, const char *folder, const char *stem, uint32_t count, struct tensor *out, struct diag *diag);
+/* @x.npy, @x.pb, or a literal (runtime/tensor_file.h). */
+status cli_read_tensor(struct arena *arena, const char *spec, dtype wanted, struct tensor *out, struct diag *diag);
+status cli_write_tensor(struct arena *arena, const char *path, const char *name, const struct tensor *t, struct diag *diag);
+/* Makes input i up: integers that index something stay in range, other integers and bools are 1, floats lie in [-1, 1). extent[s]: value of symbol s. */
+status cli_random_input(struct arena *arena, const struct graph *g, const struct links *links, uint32_t i, uint64_t seed, const int64_t *extent, struct tensor *out, struct diag *diag);
+/* Default extents for made-up inputs: DEFAULT_EXTENT for every symbol, but `--size SYM=N`s. */
+status cli_extents(struct arena *arena, const struct args *args, const struct graph *g, int64_t **extent, struct diag *diag);
 
 #endif

@@ -1,7 +1,6 @@
 /* frontend/cli/compile.c - tpc compile: a model file to a plan file. Nothing is written unless everything was proven. */
 #include "frontend/cli/cli.h"
-#include "frontend/compile.h"
-#include "runtime/plan.h"
+#include "codegen/codegen.h"
 
 #include <stdlib.h>
 
@@ -75,8 +74,7 @@ static status known_pass(const char *pass, struct diag *diag) {
     return diag_error(diag, TPC_USAGE, NULL, "compile: --dump-after knows no pass '%s' (import, simplify, solve, parallelize, fuse, schedule)", pass);
 }
 
-/* How the program's edges lie on the ranks; all but states are whole. */
-static struct links edges(struct arena *arena, const struct compiled *c) {
+struct links cli_links(struct arena *arena, const struct compiled *c) {
     const struct graph *g = c->graph;
     struct links l = {NEW_ARRAY(arena, const struct placement *, g->inputs.count + 1), c->solution->output};
     for (uint32_t i = 0; i < g->inputs.count; i++) {
@@ -110,7 +108,7 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
     }
     struct plan_contents contents = {
         .program = c.program,
-        .links = edges(arena, &c),
+        .links = cli_links(arena, &c),
         .decisions = report_json(arena, &c),
         .weight_folder = cli_folder_of(arena, model),
         .embed_weights = args_flag(args, "--embed-weights"),

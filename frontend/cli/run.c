@@ -1,0 +1,297 @@
+/* frontend/cli/run.c - tpc run: a plan on its ranks, with given or made-up inputs, or writing text. */
+#include "frontend/cli/cli.h"
+#include "runtime/generate.h"
+#include "runtime/layout.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static const struct option_info options[] = {
+    {"--input", "NAME=SPEC", "@x.npy, @x.pb or a literal such as 2x3xi64=1,2,3,4,5,6; may be repeated"},
+    {"--inputs", "DIR", "input_0.pb, input_1.pb, ... in the order of the model's inputs"},
+    {"--output", "NAME=@FILE", "write an output to a .npy or .pb file; may be repeated"},
+    {"--outputs", "DIR", "write all as output_0.pb, output_1.pb, ..."},
+    {"--random-inputs", "SEED", "make up the inputs that are not given"},
+    {"--size", "SYMBOL=N", "a dynamic extent of made-up inputs (8); may be repeated"},
+    {"--repeat", "N", "run N times and print each run's time to stderr"},
+    {"--prompt", "TEXT", "bytes to go on from (byte-level models)"},
+    {"--prompt-ids", "1,2,3", "token ids to go on from"},
+    {"--generate", "N", "write N tokens, greedily"},
+    {"--threads", "N", "threads per rank (cores / ranks)"},
+    {"--profile", NULL, "print where the time went to stderr"},
+    {0},
+};
+
+struct job {
+    struct arena *arena;
+    const struct args *args;
+    struct diag *diag;
+    struct plan *plan;
+    const struct graph *graph;
+    struct tensor *inputs;
+    bool *given;
+    struct engine *engine;
+};
+
+static void close_engine(void *object) { engine_close(object); }
+
+static status wanted_inputs(const struct job *j, const char *format, const char *name) {
+    struct text t = {.arena = j->arena};
+    bind_print_inputs(j->graph, &t);
+    status s = diag_error(j->diag, TPC_DATA, j->args->positional.at[0], format, name);
+    fprintf(stderr, "the model wants:\n%s", t.at == NULL ? "" : t.at);
+    return s;
+}
+
+static uint32_t find_input(const struct graph *g, const char *name, size_t length) {
+    for (uint32_t i = 0; i < g->inputs.count; i++) {
+        if (strlen(g->inputs.at[i].name) == length && memcmp(g->inputs.at[i].name, name, length) == 0) {
+            return i;
+        }
+    }
+    return UINT32_MAX;
+}
+
+/* The '=' behind the name in NAME=SPEC: the first one such that NAME is known (names may hold '='). */
+static const char *name_end(const struct graph *g, const char *text, bool output) {
+    for (const char *e = strchr(text, '='); e != NULL; e = strchr(e + 1, '=')) {
+        size_t n = (size_t)(e - text);
+        if (!output && find_input(g, text, n) != UINT32_MAX) {
+            return e;
+        }
+        for (uint32_t i = 0; i < g->outputs.count && output; i++) {
+            if (strlen(g->outputs.at[i].name) == n && memcmp(g->outputs.at[i].name, text, n) == 0) {
+                return e;
+            }
+        }
+    }
+    return NULL;
+}
+
+static dtype input_type(const struct graph *g, uint32_t i) { return graph_node(g, g->inputs.at[i].value)->dtype; }
+
+static status read_inputs(struct job *j) {
+    const struct graph *g = j->graph;
+    const char *folder = args_value(j->args, "--inputs", NULL), *seed = args_value(j->args, "--random-inputs", NULL);
+    status s = TPC_OK;
+    if (folder != NULL) {
+        s = cli_read_folder(j->arena, folder, "input", g->inputs.count, j->inputs, j->diag);
+        memset(j->given, 1, g->inputs.count * sizeof *j->given);
+    }
+    for (uint32_t i = 0; i < j->args->given.count && s == TPC_OK; i++) {
+        const struct given *o = &j->args->given.at[i];
+        if (strcmp(o->name, "--input") != 0) {
+            continue;
+        }
+        const char *e = name_end(g, o->value, false);
+        if (e == NULL) {
+            const char *first = strchr(o->value, '=');
+            return first == NULL ? diag_error(j->diag, TPC_USAGE, NULL, "run: --input is '%s' but must be NAME=SPEC", o->value)
+                                 : wanted_inputs(j, "the model has no input '%s'", arena_strndup(j->arena, o->value, (size_t)(first - o->value)));
+        }
+        uint32_t k = find_input(g, o->value, (size_t)(e - o->value));
+        s = cli_read_tensor(j->arena, e + 1, input_type(g, k), &j->inputs[k], j->diag);
+        j->given[k] = true;
+    }
+    int64_t number = 0, *extent = NULL;
+    if (s == TPC_OK && seed != NULL) {
+        s = args_number(j->args, "--random-inputs", 0, INT64_MAX, &number, j->diag);
+        s = s == TPC_OK ? cli_extents(j->arena, j->args, g, &extent, j->diag) : s;
+    }
+    for (uint32_t i = 0; i < g->inputs.count && s == TPC_OK; i++) {
+        if (j->given[i]) {
+            continue;
+        }
+        s = seed == NULL ? wanted_inputs(j, "input '%s' is missing", g->inputs.at[i].name)
+                         : cli_random_input(j->arena, g, &j->plan->links, i, (uint64_t)number, extent, &j->inputs[i], j->diag);
+    }
+    return s;
+}
+
+static void print_output(const struct job *j, const char *name, const struct tensor *t) {
+    enum { SHOWN = 8 };
+    printf("%s %s [", name, tensor_type_text(t, j->arena));
+    for (size_t i = 0; i < t->count && i < SHOWN; i++) {
+        if (dtype_is_float(t->dtype)) {
+            printf("%s%.6g", i == 0 ? "" : ", ", dtype_load_f64(t->dtype, t->data, i));
+        } else {
+            printf("%s%lld", i == 0 ? "" : ", ", (long long)dtype_load_i64(t->dtype, t->data, i));
+        }
+    }
+    printf("%s]\n", t->count > SHOWN ? ", ..." : "");
+}
+
+static status write_outputs(struct job *j) {
+    const struct graph *g = j->graph;
+    const char *folder = args_value(j->args, "--outputs", NULL);
+    bool written = folder != NULL || args_value(j->args, "--output", NULL) != NULL;
+    if (folder != NULL && mkdir(folder, 0777) != 0) {
+        struct stat st;
+        if (stat(folder, &st) != 0 || !S_ISDIR(st.st_mode)) {
+            return diag_error(j->diag, TPC_IO, folder, "cannot make the folder");
+        }
+    }
+    for (uint32_t i = 0; i < g->outputs.count; i++) {
+        struct tensor t;
+        const char *name = g->outputs.at[i].name;
+        status s = engine_output(j->engine, i, j->diag, &t);
+        if (s == TPC_OK && folder != NULL) {
+            s = cli_write_tensor(j->arena, arena_printf(j->arena, "%s/output_%u.pb", folder, i), name, &t, j->diag);
+        }
+        for (uint32_t k = 0; k < j->args->given.count && s == TPC_OK; k++) {
+            const struct given *o = &j->args->given.at[k];
+            const char *e = strcmp(o->name, "--output") == 0 ? name_end(g, o->value, true) : NULL;
+            if (e != NULL && strlen(name) == (size_t)(e - o->value) && memcmp(o->value, name, strlen(name)) == 0) {
+                s = cli_write_tensor(j->arena, e[1] == '@' ? e + 2 : e + 1, name, &t, j->diag);
+            }
+        }
+        if (s != TPC_OK) {
+            return s;
+        }
+        if (!written) {
+            print_output(j, name, &t);
+        }
+    }
+    return TPC_OK;
+}
+
+static status check_output_names(struct job *j) {
+    for (uint32_t k = 0; k < j->args->given.count; k++) {
+        const struct given *o = &j->args->given.at[k];
+        if (strcmp(o->name, "--output") == 0 && name_end(j->graph, o->value, true) == NULL) {
+            struct text t = {.arena = j->arena};
+            for (uint32_t i = 0; i < j->graph->outputs.count; i++) {
+                text_printf(&t, "%s%s", i == 0 ? "" : ", ", j->graph->outputs.at[i].name);
+            }
+            return diag_error(j->diag, TPC_USAGE, NULL, "run: --output is '%s' but must be NAME=@FILE (the model's outputs: %s)", o->value, t.at == NULL ? "none" : t.at);
+        }
+    }
+    return TPC_OK;
+}
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static status run_inputs(struct job *j) {
+    int64_t repeat = 1;
+    status s = args_number(j->args, "--repeat", 1, 1000000, &repeat, j->diag);
+    s = s == TPC_OK ? check_output_names(j) : s;
+    s = s == TPC_OK ? read_inputs(j) : s;
+    for (int64_t k = 0; k < repeat && s == TPC_OK; k++) {
+        double begin = seconds();
+        s = engine_run(j->engine, j->inputs, NULL, j->diag);
+        if (s == TPC_OK && args_value(j->args, "--repeat", NULL) != NULL) {
+            fprintf(stderr, "run %lld: %.3f ms\n", (long long)k, 1e3 * (seconds() - begin));
+        }
+    }
+    return s == TPC_OK ? write_outputs(j) : s;
+}
+
+/* "1,2,3" */
+static status parse_ids(struct job *j, const char *text, int64_t **ids, size_t *count) {
+    *ids = NEW_ARRAY(j->arena, int64_t, strlen(text) / 2 + 1);
+    for (const char *at = text; *at != 0;) {
+        char *end = NULL;
+        long long id = strtoll(at, &end, 10);
+        if (end == at || id < 0 || (*end != ',' && *end != 0)) {
+            return diag_error(j->diag, TPC_USAGE, NULL, "run: --prompt-ids is '%s' but must be token ids such as 1,2,3", text);
+        }
+        (*ids)[(*count)++] = id;
+        at = *end == ',' ? end + 1 : end;
+    }
+    return *count > 0 ? TPC_OK : diag_error(j->diag, TPC_USAGE, NULL, "run: --prompt-ids is empty");
+}
+
+/* Bytes as bytes, ids as a list. */
+static void print_token(void *user, int64_t token) {
+    const bool *as_text = user;
+    if (*as_text) {
+        putchar((int)(token & 255));
+    } else {
+        printf("%lld\n", (long long)token);
+    }
+    fflush(stdout);
+}
+
+static status generate_tokens(struct job *j, int64_t count) {
+    const char *prompt = args_value(j->args, "--prompt", NULL), *list = args_value(j->args, "--prompt-ids", NULL);
+    int64_t *ids = NULL;
+    size_t n = 0;
+    bool as_text = prompt != NULL;
+    if ((prompt == NULL) == (list == NULL)) {
+        return diag_error(j->diag, TPC_USAGE, NULL, "run: --generate needs either --prompt or --prompt-ids");
+    }
+    if (prompt != NULL) {
+        n = strlen(prompt);
+        ids = NEW_ARRAY(j->arena, int64_t, n + 1);
+        for (size_t i = 0; i < n; i++) {
+            ids[i] = (unsigned char)prompt[i];
+        }
+        fputs(prompt, stdout);
+    } else {
+        status s = parse_ids(j, list, &ids, &n);
+        if (s != TPC_OK) {
+            return s;
+        }
+    }
+    if (n == 0) {
+        return diag_error(j->diag, TPC_USAGE, NULL, "run: the prompt is empty");
+    }
+    struct generate_options o = {.prompt = ids, .prompt_count = n, .count = (size_t)count, .token = print_token, .user = &as_text};
+    double begin = seconds();
+    status s = generate(j->engine, j->plan, &o, j->arena, j->diag);
+    if (as_text) {
+        putchar('\n');
+    }
+    if (s == TPC_OK) {
+        double t = seconds() - begin;
+        fprintf(stderr, "%lld tokens, %.1f per second\n", (long long)count, t > 0 ? (double)count / t : 0.0);
+    }
+    return s;
+}
+
+static status run(struct arena *arena, const struct args *args, struct diag *diag) {
+    struct job j = {.arena = arena, .args = args, .diag = diag};
+    int64_t count = -1, threads = 0;
+    status s = args_number(args, "--generate", 0, 1000000, &count, diag);
+    s = s == TPC_OK ? args_number(args, "--threads", 1, 1024, &threads, diag) : s;
+    if (s == TPC_OK && count < 0 && (args_value(args, "--prompt", NULL) != NULL || args_value(args, "--prompt-ids", NULL) != NULL)) {
+        s = diag_error(diag, TPC_USAGE, NULL, "run: --prompt needs --generate N: how many tokens to write");
+    }
+    if (s != TPC_OK || (s = plan_read(arena, args->positional.at[0], diag, &j.plan)) != TPC_OK) {
+        return s;
+    }
+    j.graph = j.plan->program->graph;
+    j.inputs = NEW_ARRAY(arena, struct tensor, j.graph->inputs.count + 1);
+    j.given = NEW_ARRAY(arena, bool, j.graph->inputs.count + 1);
+    struct engine_options o = {.threads = (uint32_t)threads, .profile = args_flag(args, "--profile")};
+    if ((s = engine_open(j.plan->program, &j.plan->links, j.plan->folder, &o, diag, &j.engine)) != TPC_OK) {
+        return s;
+    }
+    arena_defer(arena, close_engine, j.engine);
+    s = count >= 0 ? generate_tokens(&j, count) : run_inputs(&j);
+    if (s == TPC_OK && o.profile) {
+        struct text t = {.arena = arena};
+        engine_profile(j.engine, 20, &t);
+        fputs(t.at == NULL ? "" : t.at, stderr);
+    }
+    return s;
+}
+
+const struct command command_run = {
+    .name = "run",
+    .usage = "PLAN [--input NAME=SPEC]... [--inputs DIR] [--output NAME=@FILE]... [--outputs DIR] [--random-inputs SEED] [--repeat N]",
+    .summary = "run a plan on its ranks",
+    .examples = "  tpc run plan.bin --input ids=1x3xi64=5,6,7 --output logits=@logits.npy\n"
+                "  tpc run plan.bin --inputs test_data_set_0 --outputs out\n"
+                "  tpc run plan.bin --random-inputs 1 --size sequence=512 --repeat 10\n"
+                "  tpc run plan.bin --prompt 'Once upon' --generate 100\n",
+    .options = options,
+    .least = 1,
+    .most = 1,
+    .run = run,
+};

@@ -1,0 +1,221 @@
+/* frontend/cli/verify.c - tpc verify: N ranks against one rank against the reference interpreter, and against a test folder's expected outputs.
+ *
+ * When something differs, the model is compiled once more with every value as an output, and the first node whose value differs from the
+ * interpreter's is named.
+ */
+#include "frontend/cli/cli.h"
+#include "ir/interpret.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+enum { RANDOM_SETS = 2 };
+
+static const struct option_info options[] = {
+    {"--tp", "N", "number of ranks (1 to 64)"},
+    {"--rtol", "R", "relative tolerance (1e-3)"},
+    {"--atol", "A", "absolute tolerance (1e-5 of the tensor's largest magnitude)"},
+    {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
+    {"--bind", "INPUT=VALUE", "make a scalar input a constant; may be repeated"},
+    {"--size", "SYMBOL=N", "a dynamic extent of the made-up inputs (8); may be repeated"},
+    {0},
+};
+
+struct verification {
+    struct arena *arena;
+    const struct args *args;
+    struct diag *diag;
+    const char *model, *folder;    /* file; folder of its weights */
+    const char *tests;             /* the test folder, NULL */
+    uint32_t ranks;
+    double rtol, atol;             /* atol < 0: by magnitude */
+    struct graph *imported;
+    struct interpret_options reference;
+    bool different;
+};
+
+static status import(struct verification *v, struct graph **out) {
+    struct import_options o;
+    status s = cli_import_options(v->arena, v->args, v->diag, &o);
+    return s != TPC_OK ? s : onnx_import(v->arena, v->model, &o, v->diag, out);
+}
+
+static status compile_for(struct verification *v, uint32_t ranks, bool every_value, struct compiled *c) {
+    struct graph *g = NULL; /* its own: solving adds to it */
+    struct compile_options o = {.ranks = ranks, .every_value = every_value};
+    status s = import(v, &g);
+    return s != TPC_OK ? s : compile_graph(v->arena, g, &o, v->diag, c);
+}
+
+static status run(struct verification *v, const struct compiled *c, const struct tensor *inputs, struct tensor *outputs) {
+    struct engine *e = NULL;
+    struct links links = cli_links(v->arena, c);
+    status s = engine_open(c->program, &links, v->folder, NULL, v->diag, &e);
+    s = s != TPC_OK ? s : engine_run(e, inputs, NULL, v->diag);
+    for (uint32_t i = 0; i < c->graph->outputs.count && s == TPC_OK; i++) {
+        struct tensor t;
+        s = engine_output(e, i, v->diag, &t);
+        if (s == TPC_OK) {
+            outputs[i] = t;
+            outputs[i].data = arena_copy(v->arena, t.data, tensor_bytes(&t));
+        }
+    }
+    engine_close(e);
+    return s;
+}
+
+static bool agree(const struct verification *v, const struct tensor *got, const struct tensor *wanted, struct difference *d) {
+    bool is_float = dtype_is_float(wanted->dtype);
+    double atol = v->atol;
+    if (atol < 0) {
+        (void)tensor_compare(got, wanted, 0, 0, d);
+        atol = 1e-5 * d->largest;
+    }
+    return tensor_compare(got, wanted, is_float ? v->rtol : 0, is_float ? atol : 0, d);
+}
+
+static void say_difference(struct verification *v, const char *what, const char *name, const struct tensor *got, const struct tensor *wanted, const struct difference *d) {
+    v->different = true;
+    if (d->count == SIZE_MAX) {
+        diag_error(v->diag, TPC_DIFFERENT, NULL, "output '%s': %s: %s where %s is wanted", name, what, tensor_type_text(got, v->arena), tensor_type_text(wanted, v->arena));
+        return;
+    }
+    diag_error(v->diag, TPC_DIFFERENT, NULL, "output '%s': %s: %zu of %zu elements differ; the worst is element %zu: %.9g where %.9g is wanted (largest magnitude %.9g)", name, what,
+               d->count, wanted->count, d->at, d->got, d->wanted, d->largest);
+}
+
+/* Compares output lists; says each that differs. */
+static double compare_all(struct verification *v, const char *what, const struct graph *g, const struct tensor *got, const struct tensor *wanted) {
+    double worst = 0;
+    for (uint32_t i = 0; i < v->imported->outputs.count; i++) {
+        struct difference d;
+        if (!agree(v, &got[i], &wanted[i], &d)) {
+            say_difference(v, what, g->outputs.at[i].name, &got[i], &wanted[i], &d);
+        }
+        double relative = d.largest > 0 ? d.worst / d.largest : d.worst;
+        worst = relative > worst ? relative : worst;
+    }
+    return worst;
+}
+
+/* The first node, in order, whose value differs between N ranks and the interpreter. */
+static status name_first(struct verification *v, const struct tensor *inputs) {
+    struct compiled c;
+    status s = compile_for(v, v->ranks, true, &c);
+    if (s != TPC_OK) {
+        return s;
+    }
+    struct tensor *got = NEW_ARRAY(v->arena, struct tensor, c.graph->outputs.count);
+    struct interpretation wanted;
+    struct interpret_options every = {.weights = weights_new(v->arena, c.graph, v->folder)};
+    if ((s = run(v, &c, inputs, got)) != TPC_OK || (s = interpret(c.graph, &every, inputs, v->arena, v->diag, &wanted)) != TPC_OK) {
+        return s;
+    }
+    value first = 0;
+    for (uint32_t i = 0; i < c.graph->outputs.count; i++) {
+        struct difference d;
+        value at = c.graph->outputs.at[i].value;
+        if (!agree(v, &got[i], &wanted.output[i], &d) && (first == 0 || at < first)) {
+            first = at;
+        }
+    }
+    if (first == 0) {
+        diag_note(v->diag, v->model, "no single node differs when every value is kept: the difference comes from fusing or from rounding");
+    } else {
+        diag_note(v->diag, graph_where(c.graph, first, v->arena), "is the first node whose value differs on %u ranks", v->ranks);
+    }
+    return TPC_OK;
+}
+
+static status verify_set(struct verification *v, const char *label, const struct tensor *inputs, const struct tensor *expected) {
+    struct compiled one, many;
+    uint32_t n = v->imported->outputs.count;
+    struct tensor *on_one = NEW_ARRAY(v->arena, struct tensor, n + 1), *on_many = NEW_ARRAY(v->arena, struct tensor, n + 1);
+    struct interpretation truth;
+    status s = interpret(v->imported, &v->reference, inputs, v->arena, v->diag, &truth);
+    if (s != TPC_OK || (s = compile_for(v, 1, false, &one)) != TPC_OK || (s = compile_for(v, v->ranks, false, &many)) != TPC_OK ||
+        (s = run(v, &one, inputs, on_one)) != TPC_OK || (s = run(v, &many, inputs, on_many)) != TPC_OK) {
+        return s;
+    }
+    double a = compare_all(v, "one rank against the reference interpreter", one.graph, on_one, truth.output);
+    double b = compare_all(v, arena_printf(v->arena, "%u ranks against one", v->ranks), many.graph, on_many, on_one);
+    double e = expected == NULL ? 0 : compare_all(v, "against the expected output", many.graph, on_many, expected);
+    if (v->different) {
+        return name_first(v, inputs);
+    }
+    printf("%s: %u outputs agree; largest error: %.2g of the largest magnitude one rank to interpreter, %.2g to %u ranks", label, n, a, b, v->ranks);
+    if (expected != NULL) {
+        printf(", %.2g to the expected", e);
+    }
+    printf("\n");
+    return TPC_OK;
+}
+
+static status verify_folder(struct verification *v) {
+    uint32_t sets = 0;
+    for (;; sets++) {
+        struct stat st;
+        const char *set = arena_printf(v->arena, "%s/test_data_set_%u", v->tests, sets);
+        if (stat(set, &st) != 0) {
+            break;
+        }
+        struct tensor *inputs = NEW_ARRAY(v->arena, struct tensor, v->imported->inputs.count + 1), *expected = NEW_ARRAY(v->arena, struct tensor, v->imported->outputs.count + 1);
+        status s = cli_read_folder(v->arena, set, "input", v->imported->inputs.count, inputs, v->diag);
+        s = s != TPC_OK ? s : cli_read_folder(v->arena, set, "output", v->imported->outputs.count, expected, v->diag);
+        s = s != TPC_OK ? s : verify_set(v, set, inputs, expected);
+        if (s != TPC_OK || v->different) {
+            return s;
+        }
+    }
+    return sets > 0 ? TPC_OK : diag_error(v->diag, TPC_NOINPUT, v->tests, "no test_data_set_0 in the folder");
+}
+
+static status verify_random(struct verification *v) {
+    for (uint32_t set = 0; set < RANDOM_SETS; set++) {
+        int64_t *extent = NULL;
+        struct tensor *inputs = NEW_ARRAY(v->arena, struct tensor, v->imported->inputs.count + 1);
+        status s = cli_extents(v->arena, v->args, v->imported, &extent, v->diag);
+        for (uint32_t i = 0; i < v->imported->inputs.count && s == TPC_OK; i++) {
+            s = cli_random_input(v->arena, v->imported, NULL, i, 1000 * (set + 1), extent, &inputs[i], v->diag);
+        }
+        s = s != TPC_OK ? s : verify_set(v, arena_printf(v->arena, "random inputs %u", set), inputs, NULL);
+        if (s != TPC_OK || v->different) {
+            return s;
+        }
+    }
+    return TPC_OK;
+}
+
+static status verify(struct arena *arena, const struct args *args, struct diag *diag) {
+    int64_t ranks = 2;
+    struct stat st;
+    const char *path = args->positional.at[0];
+    struct verification v = {.arena = arena, .args = args, .diag = diag, .model = path, .rtol = 1e-3, .atol = -1};
+    status s = args_number(args, "--tp", 1, 64, &ranks, diag);
+    if (s != TPC_OK || (s = args_real(args, "--rtol", &v.rtol, diag)) != TPC_OK || (s = args_real(args, "--atol", &v.atol, diag)) != TPC_OK) {
+        return s;
+    }
+    v.ranks = (uint32_t)ranks;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        v.tests = path;
+        v.model = arena_printf(arena, "%s/model.onnx", path);
+    }
+    v.folder = cli_folder_of(arena, v.model);
+    if ((s = import(&v, &v.imported)) != TPC_OK) {
+        return s;
+    }
+    v.reference.weights = weights_new(arena, v.imported, v.folder);
+    s = v.tests != NULL ? verify_folder(&v) : verify_random(&v);
+    return s == TPC_OK && v.different ? TPC_DIFFERENT : s;
+}
+
+const struct command command_verify = {
+    .name = "verify",
+    .usage = "MODEL.onnx|TEST_DIR --tp N [--rtol R] [--atol A]",
+    .summary = "compare N ranks with one rank, the reference interpreter and expected outputs",
+    .examples = "  tpc verify model.onnx --tp 4\n  tpc verify tests/models/llama-ts17 --tp 3 --rtol 1e-3 --atol 1e-5\n",
+    .options = options,
+    .least = 1,
+    .most = 1,
+    .run = verify,
+};
