@@ -1,7 +1,7 @@
 /* frontend/compile.c - the pipeline: plain calls, in order. Each stage's result is verified before the next sees it. */
 #include "frontend/compile.h"
 
-#include <stdlib.h>
+#include <errno.h>
 
 const char *const compile_passes[] = {"import", "simplify", "solve", "parallelize", "fuse", "schedule", NULL};
 
@@ -95,8 +95,31 @@ status compile_graph(struct arena *arena, struct graph *graph, const struct comp
     return TPC_OK;
 }
 
+/* A Graph in text form: what --dump-after import printed, or what a test wrote. */
+static status read_text(struct arena *arena, const char *path, struct diag *diag, struct graph **out) {
+    enum { LIMIT = 64 << 20 };
+    FILE *f = fopen(path, "rb");
+    if (f == NULL) {
+        return diag_error(diag, errno == ENOENT ? TPC_NOINPUT : TPC_IO, path, "cannot open: %s", strerror(errno));
+    }
+    struct text t = {.arena = arena};
+    char part[4096];
+    size_t n;
+    while ((n = fread(part, 1, sizeof part, f)) > 0 && t.length <= LIMIT) {
+        text_putn(&t, part, n);
+    }
+    bool failed = ferror(f) != 0;
+    fclose(f);
+    if (failed || t.length > LIMIT) {
+        return diag_error(diag, failed ? TPC_IO : TPC_DATA, path, failed ? "cannot read" : "a Graph's text may have %d bytes at most", LIMIT);
+    }
+    return graph_parse(arena, path, t.at == NULL ? "" : t.at, t.length, diag, out);
+}
+
 status compile_model(struct arena *arena, const char *path, const struct compile_options *o, struct diag *diag, struct compiled *out) {
     struct graph *graph = NULL;
-    status s = onnx_import(arena, path, &o->import, diag, &graph);
+    size_t n = strlen(path);
+    bool text = n > 4 && strcmp(path + n - 4, ".tpc") == 0;
+    status s = text ? read_text(arena, path, diag, &graph) : onnx_import(arena, path, &o->import, diag, &graph);
     return s != TPC_OK ? s : compile_graph(arena, graph, o, diag, out);
 }

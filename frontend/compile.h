@@ -27,7 +27,7 @@ struct compiled {
 /* The names that dump_after takes, NULL-ended. */
 extern const char *const compile_passes[];
 
-/* All results live in `arena`. Diagnostics name the ONNX node. TPC_DATA, TPC_UNSUPPORTED, TPC_NOINPUT, TPC_INTERNAL. */
+/* `path`: an ONNX file, or a Graph in text form (X.tpc, docs/text-form.md). All results live in `arena`. Diagnostics name the ONNX node. TPC_DATA, TPC_UNSUPPORTED, TPC_NOINPUT, TPC_INTERNAL. */
 status compile_model(struct arena *arena, const char *path, const struct compile_options *options, struct diag *diag, struct compiled *out);
 /* The same from a Graph on (tests, text form). */
 status compile_graph(struct arena *arena, struct graph *graph, const struct compile_options *options, struct diag *diag, struct compiled *out);
