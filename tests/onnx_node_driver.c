@@ -63,7 +63,7 @@ static uint32_t bind_small(const struct set *inputs, struct import_binding *out)
     uint32_t count = 0;
     for (uint32_t i = 0; i < inputs->count; i++) {
         const struct onnx_tensor *t = &inputs->at[i];
-        bool small = t->size <= 512 && (t->rank <= 1 && (!dtype_is_float(t->dtype) || t->rank == 0));
+        bool small = t->size <= 512 && (t->rank <= 1 && (!dtype_is_float(t->dtype) || t->size <= 64));
         if (small && *t->name)
             out[count++] = (struct import_binding){.name = t->name, .tensor = t};
     }
