@@ -111,8 +111,8 @@ static status file_ready(struct weights *w, uint32_t file, struct diag *diag)
     if (!stays_below(wanted->path))
         return diag_error(diag, TPC_DATA, wanted->path,
                           "the path of a weight file must be relative to the model's folder, without '..'");
-    const char *path = arena_printf(w->arena, "%s/%s", w->folder, wanted->path);
-    path = strncmp(path, "./", 2) == 0 ? path + 2 : path;
+    const char *path =
+        strcmp(w->folder, ".") == 0 ? wanted->path : arena_printf(w->arena, "%s/%s", w->folder, wanted->path);
     status s = m->descriptor >= 0 ? TPC_OK : open_file(m, path, diag);
     return s == TPC_OK ? map_file(m, wanted, path, diag) : s;
 }
