@@ -139,10 +139,19 @@ value build_reshape(struct call *c, value v, uint32_t rank, const dim *shape)
     return graph_reshape(c->g, v, rank, shape);
 }
 
+/* Files may give an operand fewer axes than its operator needs. */
+static void require_axis(struct call *c, value v, uint32_t axis)
+{
+    if (axis >= call_rank(c, v))
+        call_fail(c, "an operand has %u axes, more are needed", call_rank(c, v));
+}
+
 value build_unsqueeze(struct call *c, value v, uint32_t axis)
 {
     dim shape[MAX_RANK];
     uint32_t rank = call_rank(c, v);
+    if (axis > rank || rank == MAX_RANK)
+        call_fail(c, "an operand has %u axes", rank);
     for (uint32_t k = 0; k <= rank; k++)
         shape[k] = k == axis ? call_const(c, 1) : call_shape(c, v)[k < axis ? k : k - 1];
     return build_reshape(c, v, rank + 1, shape);
@@ -152,6 +161,7 @@ value build_squeeze(struct call *c, value v, uint32_t axis)
 {
     dim shape[MAX_RANK];
     uint32_t rank = call_rank(c, v);
+    require_axis(c, v, axis);
     for (uint32_t k = 0; k + 1 < rank; k++)
         shape[k] = call_shape(c, v)[k < axis ? k : k + 1];
     return build_reshape(c, v, rank - 1, shape);
@@ -161,6 +171,8 @@ value build_move_axis(struct call *c, value v, uint32_t from, uint32_t to)
 {
     int32_t permutation[MAX_RANK];
     uint32_t rank = call_rank(c, v), source = 0;
+    require_axis(c, v, from);
+    require_axis(c, v, to);
     for (uint32_t k = 0; k < rank; k++) {
         if (k == to) {
             permutation[k] = (int32_t)from;
@@ -175,11 +187,13 @@ value build_move_axis(struct call *c, value v, uint32_t from, uint32_t to)
 value build_swap_last(struct call *c, value v)
 {
     uint32_t rank = call_rank(c, v);
+    require_axis(c, v, 1);
     return build_move_axis(c, v, rank - 1, rank - 2);
 }
 
 value build_slice_axis(struct call *c, value v, uint32_t axis, dim start, dim size)
 {
+    require_axis(c, v, axis);
     if (size == call_shape(c, v)[axis] && dim_is(c->t, start, 0))
         return v;
     return graph_slice_axis(c->g, v, axis, start, size);

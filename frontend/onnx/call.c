@@ -89,6 +89,15 @@ const dim *call_dims(struct call *c, uint32_t i, uint32_t *count)
     return out;
 }
 
+dim call_dim(struct call *c, uint32_t i)
+{
+    uint32_t count = 0;
+    const dim *d = call_dims(c, i, &count);
+    if (count != 1)
+        call_fail(c, "input %u has %u elements, one is expected", i, count);
+    return d[0];
+}
+
 const int64_t *call_ints(struct call *c, uint32_t i, uint32_t *count)
 {
     const dim *d = call_dims(c, i, count);

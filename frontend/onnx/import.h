@@ -143,6 +143,7 @@ value call_use(struct call *c, uint32_t i);        /* its node, built now if nee
 value call_use_as(struct call *c, uint32_t i, dtype type);
 /* Elements of an integer input as dims (fails as unsupported when they are not known). */
 const dim *call_dims(struct call *c, uint32_t i, uint32_t *count);
+dim call_dim(struct call *c, uint32_t i); /* one element */
 const int64_t *call_ints(struct call *c, uint32_t i, uint32_t *count);
 int64_t call_int(struct call *c, uint32_t i);
 /* Elements of a stored or known input as numbers; false when they are not known. */

@@ -13,6 +13,8 @@ static value rotary_table(struct call *c, uint32_t input, dim half)
         value positions = call_use(c, 3);
         table = graph_gather(c->g, table, positions, 0, 0);
     }
+    if (call_rank(c, table) < 2)
+        call_fail(c, "a table of cosines or sines has %u axes", call_rank(c, table));
     return build_slice_axis(c, table, call_rank(c, table) - 1, call_const(c, 0), half);
 }
 
@@ -113,6 +115,8 @@ static value append(struct call *c, uint32_t past, value x)
         return x;
     part[0] = call_use(c, past);
     part[1] = x;
+    if (call_rank(c, part[0]) != 4)
+        call_fail(c, "its past has %u axes, not four", call_rank(c, part[0]));
     for (uint32_t k = 0; k < 4; k++)
         if (k != 2)
             call_agree(c, call_shape(c, part[0])[k], call_shape(c, x)[k], "extents of past and new entries");
@@ -170,6 +174,15 @@ static value plus(struct call *c, value a, value b)
     return a && b ? build_both(c, OP_ADD, a, b) : a ? a : b;
 }
 
+/* [batch] -> [batch, 1, 1, 1] */
+static value per_row(struct call *c, value v)
+{
+    dim one = call_const(c, 1);
+    if (call_rank(c, v) != 1)
+        call_fail(c, "the numbers of valid keys have %u axes", call_rank(c, v));
+    return build_reshape(c, v, 4, (dim[]){call_shape(c, v)[0], one, one, one});
+}
+
 /* Query i sees key j <= i + offset: the offset is the past's length, or the row's valid keys less the queries. */
 static value causal_bias(struct call *c, dtype type, dim queries, dim keys)
 {
@@ -179,8 +192,7 @@ static value causal_bias(struct call *c, dtype type, dim queries, dim keys)
         row = build_both(c, OP_ADD, row, graph_dim(c->g, call_in(c, 4)->shape[2]));
     } else if (call_has(c, 6)) {
         value offset = build_both(c, OP_SUB, call_use_as(c, 6, DT_I64), graph_dim(c->g, queries));
-        offset = build_reshape(c, offset, 4, (dim[]){call_shape(c, offset)[0], call_const(c, 1), call_const(c, 1), call_const(c, 1)});
-        row = build_both(c, OP_ADD, row, offset);
+        row = build_both(c, OP_ADD, row, per_row(c, offset));
     }
     return bias_where(c, build_both(c, OP_LE, column, row), type);
 }
@@ -190,8 +202,7 @@ static value padding_bias(struct call *c, dtype type, dim keys)
 {
     value valid = call_use_as(c, 6, DT_I64);
     value place = graph_iota(c->g, DT_I64, 1, &keys, 0);
-    valid = build_reshape(c, valid, 4, (dim[]){call_shape(c, valid)[0], call_const(c, 1), call_const(c, 1), call_const(c, 1)});
-    return bias_where(c, build_both(c, OP_LT, place, valid), type);
+    return bias_where(c, build_both(c, OP_LT, place, per_row(c, valid)), type);
 }
 
 /* Rows that see nothing have probability 0 everywhere. */

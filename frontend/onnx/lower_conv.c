@@ -158,10 +158,21 @@ static value add_bias(struct call *c, value y, uint32_t input, uint32_t n)
     if (!call_has(c, input))
         return y;
     value bias = call_use(c, input);
+    if (call_rank(c, bias) != 1)
+        call_fail(c, "its bias has %u axes", call_rank(c, bias));
     shape[0] = call_shape(c, bias)[0];
     for (uint32_t k = 0; k < n; k++)
         shape[k + 1] = call_const(c, 1);
     return build_both(c, OP_ADD, y, build_reshape(c, bias, n + 1, shape));
+}
+
+static void check_picture(struct call *c, value x, value weight, int64_t groups)
+{
+    uint32_t rank = call_rank(c, x);
+    if (rank < 3 || call_rank(c, weight) != rank || groups < 1)
+        call_fail(c, "needs a picture and a weight of the same number of axes, three or more");
+    if (2 * rank > MAX_RANK)
+        call_unsupported(c, "%u spatial axes", rank - 2);
 }
 
 void lower_conv(struct call *c)
@@ -170,8 +181,7 @@ void lower_conv(struct call *c)
     uint32_t rank = call_rank(c, x);
     int64_t groups = attribute_int(c, "group", 1);
     struct windows w = {.n = rank - 2};
-    if (rank < 3 || call_rank(c, weight) != rank || groups < 1)
-        call_fail(c, "needs a picture and a weight of the same number of axes, three or more");
+    check_picture(c, x, weight, groups);
     for (uint32_t k = 0; k < w.n; k++)
         if (!dim_is_const(c->t, call_shape(c, weight)[2 + k], &w.kernel[k]) || w.kernel[k] < 1 || w.kernel[k] > INT32_MAX)
             call_unsupported(c, "a kernel of symbolic extent");
@@ -248,8 +258,7 @@ void lower_convtranspose(struct call *c)
     struct windows w = {.n = n};
     int32_t axes[MAX_RANK];
     dim shape[MAX_RANK];
-    if (rank < 3 || call_rank(c, weight) != rank || groups < 1)
-        call_fail(c, "needs a picture and a weight of the same number of axes, three or more");
+    check_picture(c, x, weight, groups);
     for (uint32_t k = 0; k < n; k++) {
         axes[k] = (int32_t)(2 + k);
         if (!dim_is_const(c->t, call_shape(c, weight)[2 + k], &w.kernel[k]) || w.kernel[k] < 1 || w.kernel[k] > INT32_MAX)
@@ -294,6 +303,8 @@ static void read_pool(struct call *c, value x, struct windows *w)
     uint32_t rank = call_rank(c, x);
     if (rank < 3)
         call_fail(c, "needs three axes or more");
+    if (2 * rank > MAX_RANK)
+        call_unsupported(c, "%u spatial axes", rank - 2);
     w->n = rank - 2;
     read_list(c, "kernel_shape", w->n, w->kernel);
     read_windows(c, call_shape(c, x) + 2, w);

@@ -208,6 +208,8 @@ static void contract(struct call *c, struct term *a, struct term *b, const struc
     order_letters(b, a, kept, order_b, &batch, &contracted);
     memcpy(order_b, batch_order, batch); /* in a's order, here and below */
     memcpy(order_b + b->rank - contracted, order_a + a->rank - contracted, contracted);
+    if (a->rank + b->rank - batch - 2 * contracted > MAX_RANK)
+        call_unsupported(c, "a product of more than %d axes", MAX_RANK);
     transpose_term(c, a, order_a);
     transpose_term(c, b, order_b);
     both.v = contracted ? graph_dot(c->g, a->v, b->v, batch, contracted) : 0;

@@ -571,13 +571,12 @@ void lower_scatterelements(struct call *c)
 
 void lower_onehot(struct call *c)
 {
-    uint32_t count = 0;
-    dim depth = call_dims(c, 1, &count)[0];
+    dim depth = call_dim(c, 1);
     value index = wrap(c, call_use_as(c, 0, DT_I64), depth), values = call_use(c, 2);
     uint32_t rank = call_rank(c, index), axis = call_axis(c, attribute_int(c, "axis", -1), rank + 1);
     dim shape[MAX_RANK];
-    if (rank + 1 > MAX_RANK || count != 1)
-        call_fail(c, "depth must be one number and the result have at most %d axes", MAX_RANK);
+    if (rank + 1 > MAX_RANK)
+        call_unsupported(c, "%u axes (limit is %d)", rank + 1, MAX_RANK);
     for (uint32_t k = 0; k <= rank; k++)
         shape[k] = k == axis ? depth : call_shape(c, index)[k < axis ? k : k - 1];
     value place = graph_iota(c->g, DT_I64, rank + 1, shape, axis);

@@ -62,6 +62,8 @@ void lower_rmsnorm(struct call *c)
 static value per_channel(struct call *c, value v, uint32_t rank)
 {
     dim shape[MAX_RANK];
+    if (call_rank(c, v) != 1)
+        call_fail(c, "a value per channel has %u axes", call_rank(c, v));
     for (uint32_t k = 0; k + 1 < rank; k++)
         shape[k] = k == 0 ? call_shape(c, v)[0] : call_const(c, 1);
     return build_reshape(c, v, rank > 1 ? rank - 1 : 1, shape);
@@ -156,6 +158,8 @@ void lower_mvn(struct call *c)
         given = standard;
         count = 3;
     }
+    if (count > rank)
+        call_fail(c, "has %u axes for a value of %u", count, rank);
     for (uint32_t i = 0; i < count; i++)
         axes[i] = (int32_t)call_axis(c, given[i], rank);
     value difference = build_both(c, OP_SUB, x, build_mean(c, x, count, axes, true));

@@ -81,13 +81,44 @@ void lower_rounding(struct call *c)
         call_set_alias(c, 0, 0);
 }
 
+/* Is input i one decided truth everywhere? */
+static bool decided(struct call *c, uint32_t i, bool *out)
+{
+    const struct content *content = call_in(c, i)->content;
+    int64_t first = 0, x = 0;
+    if (!content || content->count == 0 || !formula_integer(&c->im->s, content->at[0], &first))
+        return false;
+    for (uint32_t k = 1; k < content->count; k++)
+        if (!formula_integer(&c->im->s, content->at[k], &x) || (x != 0) != (first != 0))
+            return false;
+    *out = first != 0;
+    return true;
+}
+
+/* Output 0 is input i where the broadcast of all inputs has that input's shape. */
+static bool set_same(struct call *c, uint32_t i)
+{
+    dim shape[MAX_RANK];
+    uint32_t rank = 0;
+    for (uint32_t k = 0; k < c->in_count; k++)
+        rank = call_broadcast(c, rank, shape, call_in(c, k)->rank, call_in(c, k)->shape);
+    if (rank != call_in(c, i)->rank || !dims_same(shape, call_in(c, i)->shape, rank))
+        return false;
+    call_set_alias(c, 0, i);
+    return true;
+}
+
 void lower_binary(struct call *c)
 {
     op o = (op)c->argument;
     double one = 0;
+    bool truth = false;
     require_equal_types(c, 0, 1);
     if (set_known(c, o, call_in(c, 0)->dtype, 2, in_order))
         return;
+    for (uint32_t i = 0; i < 2 && (o == OP_AND || o == OP_OR) && call_in(c, 0)->dtype == DT_BOOL; i++)
+        if (decided(c, i, &truth) && truth == (o == OP_AND) && set_same(c, 1 - i))
+            return;
     if (o == OP_DIV && dtype_is_float(call_in(c, 0)->dtype) && call_in(c, 0)->rank <= call_in(c, 1)->rank &&
         call_real(c, 0, &one) && one == 1)
         call_set(c, 0, graph_unary(c->g, OP_RECIP, call_use(c, 1)));
@@ -114,7 +145,10 @@ void lower_compare_swapped(struct call *c)
 
 void lower_where(struct call *c)
 {
+    bool truth = false;
     require_equal_types(c, 1, 2);
+    if (decided(c, 0, &truth) && set_same(c, truth ? 1 : 2))
+        return;
     if (!set_known(c, OP_SELECT, call_in(c, 1)->dtype, 3, in_order))
         call_set(c, 0, build_choose(c, call_use(c, 0), call_use(c, 1), call_use(c, 2)));
 }

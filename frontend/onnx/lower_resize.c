@@ -219,6 +219,8 @@ void lower_resize(struct call *c)
     const int64_t *listed = attribute_ints(c, "axes", &count), *size = NULL;
     const double *scale = NULL, *roi = NULL;
     count = listed ? count : rank;
+    if (count > rank)
+        call_fail(c, "has %u axes for a value of %u", count, rank);
     for (uint32_t k = 0; k < count; k++)
         axes[k] = listed ? call_axis(c, listed[k], rank) : k;
     for (uint32_t k = 0; k < rank; k++) {

@@ -218,13 +218,12 @@ static const struct formula *triangle_element(void *context, const dim *index)
 void lower_trilu(struct call *c)
 {
     const struct datum *d = call_in(c, 0);
-    uint32_t count = 0;
     struct triangle_context x = {.c = c, .d = d, .offset = call_const(c, 0), .rank = d->rank};
     x.upper = attribute_int(c, "upper", 1) != 0;
     if (d->rank < 2)
         call_fail(c, "needs two axes");
     if (call_has(c, 1))
-        x.offset = call_dims(c, 1, &count)[0];
+        x.offset = call_dim(c, 1);
     const struct content *content = d->content ? content_make(&c->im->s, d->rank, d->shape, triangle_element, &x) : NULL;
     if (content) {
         call_set_content(c, 0, d->dtype, d->rank, d->shape, content);
