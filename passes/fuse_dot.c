@@ -58,7 +58,8 @@ static bool make_affine(struct walk *w, uint32_t rank)
 static bool may_pass(const struct plan *p, value v)
 {
     op o = graph_node(p->graph, v)->op;
-    return view_is_map(o) && o != OP_REVERSE && p->output[v] == 0 && !(o == OP_TRANSPOSE && plan_dot_behind(p, v) != 0);
+    bool stored_so = o == OP_TRANSPOSE && !view_is_alias(p->graph, v) && plan_dot_behind(p, v) != 0; /* the dot writes it transposed */
+    return view_is_map(o) && o != OP_REVERSE && p->output[v] == 0 && !stored_so;
 }
 
 /* The furthest value above v whose row-major buffer can be read in v's place. */
