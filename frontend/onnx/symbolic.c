@@ -191,6 +191,19 @@ static const struct formula *rounded(struct symbolic *s, dtype type, double x)
     return formula_real(s, dtype_load_f64(type, &element, 0));
 }
 
+/* An integer as an element of `type`: constants wrap; an expression is taken not to, in the types that sizes have, and is unknown in others. */
+static const struct formula *wrapped(struct symbolic *s, dtype type, const struct formula *f)
+{
+    uint64_t element = 0;
+    int64_t x = 0;
+    if (!f || f->op != FORMULA_DIM || type == DT_I64 || type == DT_BOOL || !dtype_is_int(type))
+        return f;
+    if (!dim_is_const(s->dims, f->d, &x))
+        return type == DT_I32 ? f : NULL;
+    dtype_store_i64(type, &element, 0, x);
+    return formula_int(s, dtype_load_i64(type, &element, 0));
+}
+
 static dim dim_abs(struct dims *t, dim d)
 {
     return dim_max(t, d, dim_sub(t, dim_const(t, 0), d));
@@ -239,7 +252,7 @@ const struct formula *formula_unary(struct symbolic *s, op o, dtype type, const 
     if (a->op == FORMULA_SELECT) /* a choice of constants stays one: -select(c, 0, 1) */
         return formula_select(s, a->arg[0], formula_unary(s, o, type, a->arg[1]), formula_unary(s, o, type, a->arg[2]));
     if (a->op == FORMULA_DIM && (!dtype_is_float(type) || !formula_constant(s, a, &x) || o == OP_ABS))
-        return unary_dim(s, o, type, a->d);
+        return wrapped(s, type, unary_dim(s, o, type, a->d));
     if (dtype_is_float(type) && formula_constant(s, a, &x) && unary_real(o, x, &y))
         return rounded(s, type, y);
     return NULL;
@@ -297,9 +310,9 @@ static const struct formula *arithmetic(struct symbolic *s, op o, dtype type, co
         dim product = dim_const(s->dims, 1);
         for (int64_t i = 0; i < exponent; i++)
             product = dim_mul(s->dims, product, a->d);
-        return formula_dim(s, product);
+        return wrapped(s, type, formula_dim(s, product));
     }
-    return arithmetic_dims(s, o, type, a->d, b->d);
+    return wrapped(s, type, arithmetic_dims(s, o, type, a->d, b->d));
 }
 
 const struct formula *formula_binary(struct symbolic *s, op o, dtype type, const struct formula *a, const struct formula *b)
@@ -319,6 +332,13 @@ const struct formula *formula_binary(struct symbolic *s, op o, dtype type, const
     return arithmetic(s, o, type, a, b);
 }
 
+/* A real that is cast to a narrow type saturates there; that is left to the cast itself. */
+static const struct formula *small_only(struct symbolic *s, dtype to, const struct formula *f)
+{
+    const struct formula *w = wrapped(s, to, f);
+    return w && formula_equal(w, f) ? f : NULL;
+}
+
 const struct formula *formula_cast(struct symbolic *s, dtype from, dtype to, const struct formula *f)
 {
     double x = 0;
@@ -334,10 +354,12 @@ const struct formula *formula_cast(struct symbolic *s, dtype from, dtype to, con
     if (is_condition(f))
         return formula_select(s, f, formula_int(s, 1), formula_int(s, 0));
     if (f->op == FORMULA_REAL && !dtype_is_float(to))
-        return isfinite(f->real) && fabs(f->real) < 9e15 ? formula_real(s, trunc(f->real) + 0.0) : NULL;
+        return isfinite(f->real) && fabs(f->real) < 2e9 ? small_only(s, to, formula_real(s, trunc(f->real) + 0.0)) : NULL;
     if (formula_constant(s, f, &x) && dtype_is_float(to))
         return rounded(s, to, x);
-    return f->op == FORMULA_DIM ? f : NULL;
+    if (f->op != FORMULA_DIM)
+        return NULL;
+    return dtype_is_float(from) ? small_only(s, to, f) : wrapped(s, to, f);
 }
 
 /* ---- substitution ------------------------------------------------------------------------------------------- */
