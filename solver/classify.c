@@ -144,28 +144,29 @@ static void find_regions(struct solver *s)
         }
 }
 
+/* The one live use of a value; 0 when it has none or several, or is an output. */
+static value only_use(const struct solver *s, value v)
+{
+    value found = 0;
+    for (uint32_t i = s->uses.first[v]; i < s->uses.first[v + 1]; i++) {
+        value w = s->uses.use[i];
+        if (s->live[w] && found)
+            return 0;
+        found = s->live[w] ? w : found;
+    }
+    return s->is_output[v] ? 0 : found;
+}
+
 /* A partial sum flows along values that are used once: joint_parent[v] is that use when it can pass the sum on. */
 static void find_joints(struct solver *s)
 {
     for (value v = s->node_count; v-- > 1;) {
-        s->joint_root[v] = v;
-        uint32_t uses = s->uses.first[v + 1] - s->uses.first[v];
-        if (!s->region_of[v] || uses != 1)
-            continue;
-        value w = s->uses.use[s->uses.first[v]];
-        if (!s->live[w])
-            continue;
-        for (uint32_t i = 0; i < graph_node(s->g, w)->operand_count; i++)
+        value w = s->region_of[v] ? only_use(s, v) : 0;
+        for (uint32_t i = 0; w && i < graph_node(s->g, w)->operand_count; i++)
             if (graph_node(s->g, w)->operand[i] == v && is_internal(s, w, i) && op_passes_sum(s->g, graph_node(s->g, w), i))
                 s->joint_parent[v] = w;
         s->joint_root[v] = s->joint_parent[v] ? s->joint_root[s->joint_parent[v]] : v;
     }
-    for (uint32_t i = 0; i < s->g->outputs.count; i++) {
-        value v = s->g->outputs.at[i].value;
-        s->joint_parent[v] = 0;
-    }
-    for (value v = s->node_count; v-- > 1;)
-        s->joint_root[v] = s->joint_parent[v] ? s->joint_root[s->joint_parent[v]] : v;
 }
 
 static void add_unit(struct solver *s, enum unit_kind kind, value v, uint32_t slot)

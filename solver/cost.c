@@ -236,6 +236,53 @@ struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype t
     return c;
 }
 
+/* All conversions of one value. A step that makes the same of the same is made once: what must be finished by an all_reduce anyway is where the
+ * others start; an axis that was gathered for one target is gathered for all. */
+struct cost conversions_cost(struct solver *s, const struct graph *parts, value v, const struct placement *result, uint32_t count,
+                             const struct placement *const *targets)
+{
+    const struct node *n = graph_node(s->g, v);
+    const struct placement *from = result;
+    struct cost c = cost_zero();
+    if (from->partial) { /* from the sum as it is: only where no target needs the whole sum, or is partial itself */
+        struct placement *plain = (struct placement *)arena_copy(s->temporary, from, sizeof *from);
+        bool finish = false;
+        plain->partial = 0;
+        plain->partial_subaxes = 0;
+        struct cost all = conversion_cost(s, parts, n->dtype, from, plain);
+        for (uint32_t i = 0; i < count; i++) {
+            struct cost one = conversion_cost(s, parts, n->dtype, from, targets[i]);
+            finish = finish || (!targets[i]->partial && !cost_less(one, all));
+        }
+        if (finish) {
+            c = all;
+            from = plain;
+        }
+    }
+    LIST(const struct placement *) done = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        const struct placement *to = targets[i];
+        if (to->partial && from != result)
+            continue; /* still there */
+        struct placement *gathered = (struct placement *)arena_copy(s->temporary, from, sizeof *from);
+        struct axis_layout *axis = (struct axis_layout *)arena_copy(s->temporary, from->axis, from->rank * sizeof *axis);
+        const struct placement *whole = placement_whole(s->temporary, n->rank, n->shape);
+        for (uint32_t k = 0; k < from->rank; k++)
+            if (!axis_equal(&from->axis[k], &to->axis[k]) && !axis_is_whole(&from->axis[k]))
+                axis[k] = whole->axis[k];
+        gathered->axis = axis;
+        const struct placement *step = from->partial ? to : gathered;
+        bool known = false;
+        for (uint32_t k = 0; k < done.count; k++)
+            known = known || placement_equal(done.at[k], step);
+        if (known)
+            continue;
+        *PUSH(s->temporary, &done) = step;
+        c = cost_add(c, conversion_cost(s, parts, n->dtype, from, step));
+    }
+    return c;
+}
+
 /* ---- ops ---- */
 
 static int64_t work(double flops, double bytes)

@@ -115,8 +115,8 @@ struct solve_cost solution_cost(struct graph *g, const struct solution *out, con
         for (uint32_t i = 0; i < g->outputs.count; i++)
             if (g->outputs.at[i].value == v && !is_leaf(n))
                 add_target(&s, &targets, out->output[i]);
-        for (uint32_t i = 0; i < targets.count; i++)
-            c = cost_add(c, conversion_cost(&s, g, n->dtype, out->result[v], targets.at[i]));
+        if (targets.count)
+            c = cost_add(c, conversions_cost(&s, g, v, out->result[v], targets.count, targets.at));
         arena_rewind(s.temporary, mark);
     }
     return (struct solve_cost){c.bytes, c.time, c.switches};

@@ -103,6 +103,7 @@ struct solver {
     value *joint_root;
     uint32_t *joint_seen, joint_stamp;
     uint32_t *cone;       /* per prelude value: equal for equal computations (params by shape) */
+    bool *is_output;      /* per value: a graph output, states' too */
     bool *handed_out;     /* per value: an ordinary graph output, whole in the end */
     bool *gathered;       /* per value: made whole once, for all units that take it so */
     LIST(struct tree_node) trees;
@@ -166,6 +167,8 @@ bool cost_less(struct cost a, struct cost b);
 static inline bool cost_possible(struct cost a) { return a.bytes != INT64_MAX; }
 /* docs/placements.md, Conversions. */
 struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype type, const struct placement *from, const struct placement *to);
+struct cost conversions_cost(struct solver *s, const struct graph *parts, value v, const struct placement *result, uint32_t count,
+                             const struct placement *const *targets);
 struct cost reduce_cost(struct solver *s, const double elements[2], dtype type, uint32_t mask);
 struct cost region_cost(struct solver *s, uint32_t region);
 struct cost op_cost(struct solver *s, const struct graph *parts, value v, const struct placement *const *operand, const struct placement *result);
@@ -182,6 +185,7 @@ struct unit_result {
 };
 /* false: not legal. */
 bool unit_evaluate(struct solver *s, uint32_t unit, const struct unit_option *o, struct unit_result *out, struct graph *into, struct arena *arena);
+bool unit_may_cut_alone(const struct solver *s, const struct unit *u);
 typedef LIST(struct unit_option) unit_options;
 void unit_enumerate(struct solver *s, uint32_t unit, const uint32_t *orbit, struct arena *arena, unit_options *out);
 

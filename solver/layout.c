@@ -309,12 +309,17 @@ static uint32_t held_classes(struct solver *s, value v)
     return here;
 }
 
-/* Values that at least two units take and that a class may cut. Beyond the limit each unit pays for its own gather, in the search. */
+/* Values that a unit and another op take, and that a class may cut. Beyond the limit each unit pays for its own gather, in the search. */
 void region_shared(struct solver *s)
 {
     uint32_t *takers = NEW_ARRAY(s->temporary, uint32_t, s->node_count);
     for (uint32_t i = 0; i < s->units.count; i++)
-        takers[s->units.at[i].source]++;
+        takers[s->units.at[i].source] = 1;
+    for (value v = 1; v < s->node_count; v++)
+        for (uint32_t i = 0, uses = 0; takers[v] && i < s->uses.first[v + 1] - s->uses.first[v]; i++) {
+            uses += s->live[s->uses.use[s->uses.first[v] + i]];
+            takers[v] = uses > 1 ? uses : 1;
+        }
     for (uint32_t r = 1; r < s->regions.count; r++) {
         struct region *region = &s->regions.at[r];
         region->shared = NEW_ARRAY(s->arena, value, MOST_SHARED);

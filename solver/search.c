@@ -345,7 +345,7 @@ static struct bytes describe(struct solver *s, const struct component *c, const 
             put(&b, s->cone[n->operand[1 - u->slot]]);
         }
         put_node(&b, graph_node(s->g, u->source));
-        put(&b, (uint64_t)s->gathered[u->source] << 1 | s->handed_out[u->source]);
+        put(&b, (uint64_t)s->gathered[u->node] << 4 | (uint64_t)s->handed_out[u->node] << 3 | (uint64_t)unit_may_cut_alone(s, u) << 2 | (uint64_t)s->gathered[u->source] << 1 | s->handed_out[u->source]);
         put_end(&b, s, c, u->from, u->source, u->from ? value_placement(s, u->source, s->temporary) : NULL);
         put_end(&b, s, c, u->to, u->node,
                 u->kind == UNIT_EDGE ? slot_placement(s, u->node, u->slot, s->temporary) : value_placement(s, u->node, s->temporary));

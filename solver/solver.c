@@ -15,6 +15,7 @@ static void allocate(struct solver *s)
     s->tree_owner = NEW_ARRAY(s->arena, uint32_t, n);
     s->cone = NEW_ARRAY(s->arena, uint32_t, n);
     s->handed_out = NEW_ARRAY(s->arena, bool, n);
+    s->is_output = NEW_ARRAY(s->arena, bool, n);
     s->gathered = NEW_ARRAY(s->arena, bool, n);
     s->seen.arena = s->arena;
 }
@@ -23,6 +24,7 @@ static void find_outputs(struct solver *s)
 {
     for (uint32_t i = 0; i < s->g->outputs.count; i++) {
         bool state = false;
+        s->is_output[s->g->outputs.at[i].value] = true;
         for (uint32_t k = 0; k < s->g->states.count; k++)
             state = state || s->g->states.at[k].output == i;
         if (!state)

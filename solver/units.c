@@ -126,10 +126,16 @@ static bool place_embedding(struct solver *s, const struct unit_option *o, struc
 }
 
 /* How the result gets into its region: reduced and converted, or loose as a partial sum. */
-static void settle(struct solver *s, const struct frame *f, struct unit_result *out, struct graph *into)
+static void settle(struct solver *s, const struct unit *u, const struct frame *f, struct unit_result *out, struct graph *into, struct arena *arena)
 {
     out->settled = conversion_cost(s, into, f->node->dtype, f->rp, f->target);
     out->partial = 0;
+    if (s->handed_out[u->node] || s->gathered[u->node]) { /* made whole too, which the region pays: both at once may be less */
+        const struct placement *targets[2] = {f->target, placement_whole(arena, f->node->rank, f->node->shape)};
+        struct cost both = conversions_cost(s, into, u->node, f->rp, 2, targets);
+        struct cost paid = conversion_cost(s, into, f->node->dtype, f->target, targets[1]);
+        out->settled = (struct cost){both.bytes - paid.bytes, both.time - paid.time, both.switches - paid.switches};
+    }
     if (!f->rp->partial || (placement_subaxes(into, f->target) & f->rp->partial_subaxes))
         return;
     for (uint32_t i = 0; i < f->rp->rank; i++)
@@ -178,7 +184,7 @@ bool unit_evaluate(struct solver *s, uint32_t unit, const struct unit_option *o,
     out->here = op_cost(s, into, u->node, out->operand, out->result);
     out->here.bytes = stored_bytes(s, f.node->operand[f.weight], out->operand[f.weight]);
     out->here = cost_add(out->here, taking(s, u, into, f.source, out->operand[u->slot]));
-    settle(s, &f, out, into);
+    settle(s, u, &f, out, into, arena);
     return true;
 }
 
@@ -197,7 +203,7 @@ static bool is_prefix(const struct solver *s, const uint32_t *orbit, uint32_t ma
 /* An own cut of a linear costs a collective that following a region's cut does not; it is for weights that nothing else can cut: where neither
  * region has a class to cut. (Else all linears of a layer cut on their own, and the layer whole, would win on bytes.) An embedding follows, or is
  * cut by vocabulary. */
-static bool may_cut_alone(const struct solver *s, const struct unit *u)
+bool unit_may_cut_alone(const struct solver *s, const struct unit *u)
 {
     return u->kind == UNIT_LINEAR && !s->regions.at[u->to].class_count && (!u->from || !s->regions.at[u->from].class_count);
 }
@@ -209,7 +215,7 @@ static void enumerate_out(struct solver *s, const struct unit *u, struct unit_op
     *PUSH(arena, out) = o;
     o.out = TAKE_WHOLE;
     *PUSH(arena, out) = o;
-    if (!may_cut_alone(s, u))
+    if (!unit_may_cut_alone(s, u))
         return;
     o.out = TAKE_OWN;
     uint32_t used[MAX_SUBAXES];
@@ -238,7 +244,7 @@ void unit_enumerate(struct solver *s, uint32_t unit, const uint32_t *orbit, stru
             enumerate_out(s, u, o, orbit, arena, out);
         }
         o.in = TAKE_OWN;
-        for (o.in_mask = u->kind == UNIT_EMBEDDING || may_cut_alone(s, u) ? all : 0; o.in_mask; o.in_mask = (o.in_mask - 1) & all)
+        for (o.in_mask = u->kind == UNIT_EMBEDDING || unit_may_cut_alone(s, u) ? all : 0; o.in_mask; o.in_mask = (o.in_mask - 1) & all)
             if (is_prefix(s, orbit, o.in_mask))
                 enumerate_out(s, u, o, orbit, arena, out);
     }
