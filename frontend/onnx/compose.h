@@ -1,0 +1,39 @@
+/* frontend/onnx/compose.h - what the larger lowerings share: tables known at compile time, steps along an axis, rounding, activations.
+ *
+ * Section: compose.c
+ */
+#ifndef TPC_FRONTEND_ONNX_COMPOSE_H
+#define TPC_FRONTEND_ONNX_COMPOSE_H
+
+#include "frontend/onnx/lower.h"
+
+/* The most elements that a lowering makes up, and the most steps that it unrolls. */
+enum { COMPOSE_TABLE = 1 << 22, COMPOSE_STEPS = 512 };
+
+/* A constant of `type` from doubles; of i64 from integers. */
+value compose_table(struct call *c, dtype type, uint32_t rank, const int64_t *shape, const double *x);
+value compose_integers(struct call *c, uint32_t rank, const int64_t *shape, const int64_t *x);
+/* Room for count numbers of a table; refuses as unsupported what is past the limit. */
+double *compose_room(struct call *c, int64_t count);
+int64_t *compose_integer_room(struct call *c, int64_t count);
+/* The extent as a number, or unsupported: "a symbolic WHAT". */
+int64_t compose_extent(struct call *c, dim extent, const char *what);
+/* The same for what is unrolled: at most COMPOSE_STEPS. */
+uint32_t compose_steps(struct call *c, dim extent, const char *what);
+
+value compose_dim(struct call *c, dtype type, dim d);               /* a dim as a scalar of `type` */
+value compose_at(struct call *c, value x, uint32_t axis, int64_t i); /* one place of an axis; the axis leaves */
+value compose_part(struct call *c, value x, uint32_t axis, int64_t start, int64_t size);
+value compose_stack(struct call *c, uint32_t count, const value *part, uint32_t axis); /* along a new axis */
+value compose_clamp(struct call *c, value x, double low, double high);
+/* Floats of any kind to an integer type: halves to even, saturated. */
+value compose_quantize(struct call *c, value x, dtype type);
+value compose_sigmoid(struct call *c, value x);
+/* v, of one axis, along axis `axis` of a value of `rank` axes: [1, .., n, .., 1] without leading ones. */
+value compose_along(struct call *c, value v, uint32_t axis, uint32_t rank);
+/* The place along axis `axis` of everything in `shape`, as i64, with only as many axes as broadcasting needs. */
+value compose_place(struct call *c, dtype type, uint32_t rank, const dim *shape, uint32_t axis);
+/* f16 and bf16 are computed in f32. */
+dtype compose_work(dtype type);
+
+#endif
