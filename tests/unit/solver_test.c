@@ -510,6 +510,34 @@ static void patches(void **state)
               "down dot [batch, 17, 24]+tp -> [batch, 17, 24]\n");
 }
 
+/* one decoder layer on the trunk x */
+static value decoder_layer(value x, int64_t heads, int64_t groups, int64_t d, int64_t ffn)
+{
+    int64_t h = heads * d;
+    value y = norm(x, "norm", h), q = split_heads(linear(y, "q", h, h), heads, d);
+    value k = repeat_heads(split_heads(linear(y, "k", h, groups * d), groups, d), groups, heads / groups, d);
+    value v = repeat_heads(split_heads(linear(y, "v", h, groups * d), groups, d), groups, heads / groups, d);
+    x = add(x, linear(attention(q, k, v, heads, d), "o", h, h));
+    return add(x, gated(norm(x, "norm2", h), h, ffn));
+}
+
+/* 40 layers: each as one layer is, two all-reduces, and one for the embedding, and the logits gathered */
+static void deep(void **state)
+{
+    (void)state;
+    const uint32_t layers = 40;
+    value x = graph_gather(g, weight("table", 509, 32), tokens(), 0, 0);
+    for (uint32_t i = 0; i < layers; i++)
+        x = decoder_layer(x, 8, 4, 4, 96);
+    graph_output(g, "logits", linear(norm(x, "norm", 32), "head", 32, 509));
+    for (uint32_t ranks = 2; ranks <= 8; ranks *= 2) {
+        const struct solution *s = solved(ranks);
+        assert_int_equal(s->switches, 2 * layers + 2);
+        for (uint32_t i = 0; i < s->layer_count; i++)
+            assert_string_equal(s->layers[i].reason, s->layers[i < 7 || i + 1 == s->layer_count ? i : i - 6].reason);
+    }
+}
+
 static void nothing(void **state)
 {
     (void)state;
@@ -524,7 +552,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(mlp), TEST(mlp_uneven), TEST(gated_mlp), TEST(attention_8), TEST(attention_3_on_2), TEST(grouped_2), TEST(grouped_4),
         TEST(multi_query), TEST(packed), TEST(parallel), TEST(interleaved), TEST(tied_head), TEST(loss), TEST(two_embeddings),
-        TEST(states), TEST(patches), TEST(nothing),
+        TEST(states), TEST(patches), TEST(deep), TEST(nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
