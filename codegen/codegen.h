@@ -1,52 +1,60 @@
-/* codegen/codegen.h - from kernels to something that runs.
+/* codegen/codegen.h - kernels of a Program as code that a processor runs: printed as C, compiled by the system's compiler into a private cache,
+ * loaded; or interpreted where there is no compiler.
  *
- * A kernel's work is cut into units [0, kernel_units): any partition of that range, in any order and by any number of threads, gives the
- * same bits. A kernel set belongs to nobody's thread: kernel_call may be used by several at once.
+ * Invariant: a kernel set is read-only once it is loaded and serves all ranks and all threads of the process at once. Whatever way a
+ * kernel is executed, it is called the same. Generated text holds nothing of the model but numbers.
  *
- * Sections: print_kernel.c (a kernel as source text through a dialect), dialect_c.c, prelude_c.c (host C), compile_c.c (cc, cache, dlopen),
- * kernel_interpret.c (without a compiler), kernel_set.c
+ * Sections: kernels.c (the set), nest.c (loops, sweeps, what is kept of a row), print_kernel.c (Kernel -> text), dialect_c.c and prelude_c.c
+ * (how C spells it), compile_c.c and cache.c (text -> shared object), kernel_interpret.c
  */
 #ifndef TPC_CODEGEN_CODEGEN_H
 #define TPC_CODEGEN_CODEGEN_H
 
 #include "ir/program.h"
 
-/* ---- sets of kernels: kernel_set.c ---------------------------------------------------------------------------- */
+/* A kernel over the part [begin, end) of its parallel extent (kernel_extent).
+ *   buffers  one pointer per kernel buffer, at its first element. A written buffer overlaps no other one of the call
+ *   symbols  values of the symbols that kernel_symbols gives, in that order
+ *   fault    is lowered to 1 + the number of the instruction whose index was out of range (the lowest one wins over a higher one; 0 is none), or set
+ *            to KERNEL_NO_MEMORY. Concurrent calls may share it */
+typedef void kernel_function(void *const *buffers, const int64_t *symbols, int64_t begin, int64_t end, int64_t *fault);
+#define KERNEL_NO_MEMORY INT64_MAX
+
+struct codegen_options {
+    const char *cache;    /* directory, made when missing; NULL: $XDG_CACHE_HOME/tpc, else $HOME/.cache/tpc */
+    const char *compiler; /* a command; NULL: $CC, else the first of cc, gcc and clang in $PATH */
+    bool no_compiler;     /* interpret, without a word */
+    uint32_t jobs;        /* compilers at work at once; 0: one per processor */
+};
+
+struct kernel_counts {
+    uint32_t compiled, cached, interpreted; /* kernels */
+    uint32_t compilers;                     /* times that a compiler was started */
+    double seconds;                         /* spent in kernels_load */
+    const char *compiler;                   /* its path; NULL: none */
+    const char *cache;                      /* directory in use; NULL: none */
+};
 
 struct kernel_set;
 
-struct kernel_options {
-    bool interpret;      /* do not look for a compiler */
-    const char *compiler; /* NULL: $CC, else cc */
-    const char *cache;   /* NULL: $XDG_CACHE_HOME/tpc, else ~/.cache/tpc */
-};
+/* Code for every kernel of p. `options` may be NULL. The set lives in `arena`, whose end unloads the code, and refers to p. A kernel that does not
+ * compile is TPC_INTERNAL, with its hash and the compiler's first lines; no compiler is one warning. */
+status kernels_load(struct arena *arena, const struct program *p, const struct codegen_options *options, struct diag *diag,
+                    struct kernel_set **out);
+struct kernel_counts kernels_counts(const struct kernel_set *set);
 
-struct kernel_set_info {
-    bool compiled;           /* else interpreted */
-    bool from_cache;         /* nothing had to be compiled */
-    uint32_t count;
-    char compiler[256];      /* its identity, "" when interpreted */
-    char path[4096];         /* of the shared object */
-};
+/* What [begin, end) counts, for the symbol values of a rank (of[symbol], as graph_bind_rank fills it): points, rows or elements, whatever the kernel
+ * can be cut into. 0: there is nothing to do; -1: it overflows. */
+int64_t kernel_extent(const struct kernel_set *set, uint32_t kernel, const int64_t *of);
+/* About how many scalar operations the whole kernel takes: what a runtime needs to know to decide on the number of threads (some 1e9 per second
+ * and core when memory bound, up to 1e10 otherwise). Saturates. */
+int64_t kernel_work(const struct kernel_set *set, uint32_t kernel, const int64_t *of);
+/* Runs [begin, end) of it. `fault` as above; the program node behind a fault is kernel_fault_node. */
+void kernel_run(const struct kernel_set *set, uint32_t kernel, void *const *buffers, const int64_t *of, int64_t begin, int64_t end,
+                int64_t *fault);
+value kernel_fault_node(const struct kernel_set *set, uint32_t kernel, int64_t fault); /* 0 when it is not known */
 
-/* Makes p's kernels callable: from the cache, by the compiler, or (saying so once per process, as a note) by interpretation. A kernel that does not compile is
- * our bug: TPC_INTERNAL with the compiler's first lines. `options` may be NULL. The set is released with the arena. p must outlive it. */
-status kernels_load(const struct program *p, const struct kernel_options *options, struct arena *arena, struct diag *diag, struct kernel_set **out);
-const struct kernel_set_info *kernels_info(const struct kernel_set *set);
-
-/* The symbols that a kernel takes: values of these go, in this order, into `symbols` of kernel_call. */
-uint32_t kernel_call_symbols(const struct kernel_set *set, uint32_t kernel, const uint32_t **symbols);
-/* Units of work for these symbol values, 0 when there is nothing to do; < 0 on overflow. Each unit is worth about *weight elementary operations. */
-int64_t kernel_units(const struct kernel_set *set, uint32_t kernel, const int64_t *symbols, int64_t *weight);
-
-enum { KERNEL_NO_MEMORY = -1 };
-/* Runs units [begin, end). buffers[i]: start of argument i. *fault is left alone, or set: 1 + number of the instruction whose dynamic index was out of
- * range, or KERNEL_NO_MEMORY. Several threads may share one *fault. */
-void kernel_call(const struct kernel_set *set, uint32_t kernel, void *const *buffers, const int64_t *symbols, int64_t begin, int64_t end, int64_t *fault);
-
-/* ---- source text: print_kernel.c ------------------------------------------------------------------------------ */
-
-/* The source of all kernels, as it is compiled, one text per translation unit; for --emit. */
-void kernels_source(const struct program *p, struct arena *arena, uint32_t *count, struct text **units);
+/* The printed source of every kernel of p into DIR (made when missing), a file for each: tpc_k_HASH.c. */
+status kernels_emit(const struct program *p, const char *dir, struct diag *diag);
 
 #endif
