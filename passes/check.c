@@ -161,6 +161,17 @@ static status known_input(struct checker *c, struct known *out) {
     return TPC_OK;
 }
 
+/* An op of the original may only be applied to parts of all of its operand: a sum over a slice of an axis is no sum over the axis. */
+static status complete(struct checker *c, const struct known *k) {
+    const struct node *m = graph_node(c->graph, k->original);
+    for (uint32_t a = 0; a < k->rank; a++) {
+        if (!span_is_complete(c, &k->axis[a], m->shape[a])) {
+            return check_fault(c, "is given only a piece of axis %u", a);
+        }
+    }
+    return TPC_OK;
+}
+
 /* ---- cross entropy, written out over the ranks that hold the vocabulary ---- */
 
 static const struct node *node_if(const struct checker *c, value v, op o) {
@@ -200,6 +211,9 @@ static status known_cross_entropy(struct checker *c, value original, struct know
     const struct known *logits = &c->known[x], *labels = &c->known[gather->operand[1]];
     if (logits->original != m->operand[0] || labels->original != m->operand[1] || logits->kind != 0 || labels->kind != 0) {
         return check_fault(c, "is not taken of the original's logits and labels");
+    }
+    if (complete(c, logits) != TPC_OK || complete(c, labels) != TPC_OK) {
+        return TPC_INTERNAL;
     }
     uint32_t rows = logits->rank - 1, p = span_sole(&logits->axis[rows]), mask = p == 0 ? 0 : c->program->partitions.at[p].subaxes;
     if (p == 0 && !span_is_whole(&logits->axis[rows])) {
@@ -264,7 +278,11 @@ static status known_node(struct checker *c, const struct purpose *use, struct kn
         main = c->known[n->operand[i]].original == m->operand[i];
     }
     if (main) {
-        return check_row(c, o, m, out);
+        status s = TPC_OK;
+        for (uint32_t i = 0; i < n->operand_count && s == TPC_OK; i++) {
+            s = complete(c, &c->known[n->operand[i]]);
+        }
+        return s == TPC_OK ? check_row(c, o, m, out) : s;
     }
     *out = (struct known){0};
     if (!operands_known(c, n) || (o == 0 && !converts(n->op))) {
@@ -279,10 +297,6 @@ static status known_node(struct checker *c, const struct purpose *use, struct kn
 
 static status check_outputs(struct checker *c) {
     const struct graph *g = c->graph, *p = c->program;
-    if (p->outputs.count != g->outputs.count || p->inputs.count != g->inputs.count) {
-        return diag_error(c->diag, TPC_INTERNAL, NULL, "the split program has %u inputs and %u outputs, the original %u and %u", p->inputs.count, p->outputs.count,
-                          g->inputs.count, g->outputs.count);
-    }
     for (uint32_t i = 0; i < p->outputs.count; i++) {
         c->at = p->outputs.at[i].value;
         const struct known *k = &c->known[c->at];
@@ -310,6 +324,33 @@ static status check_outputs(struct checker *c) {
     return TPC_OK;
 }
 
+static bool params_same(const struct param *a, const struct param *b) {
+    return a->dtype == b->dtype && a->rank == b->rank && a->file == b->file && a->offset == b->offset && a->length == b->length && a->data == b->data &&
+           strcmp(a->name, b->name) == 0 && (a->rank == 0 || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) == 0);
+}
+
+/* What later stages take from the Program's tables is what the original says: no number computed here would tell. */
+static bool tables_same(const struct graph *g, const struct graph *p) {
+    bool same = p->params.count == g->params.count && p->guards.count == g->guards.count && p->states.count == g->states.count;
+    for (uint32_t i = 0; same && i < g->params.count; i++) {
+        same = params_same(&g->params.at[i], &p->params.at[i]);
+    }
+    for (uint32_t i = 0; same && i < g->guards.count; i++) {
+        same = g->guards.at[i].a == p->guards.at[i].a && g->guards.at[i].b == p->guards.at[i].b;
+    }
+    for (uint32_t i = 0; same && i < g->states.count; i++) {
+        const struct state *a = &g->states.at[i], *b = &p->states.at[i];
+        same = a->input == b->input && a->output == b->output && a->axis == b->axis && a->appended == b->appended;
+    }
+    for (uint32_t i = 0; same && i < g->inputs.count && i < p->inputs.count; i++) {
+        same = strcmp(g->inputs.at[i].name, p->inputs.at[i].name) == 0;
+    }
+    for (uint32_t i = 0; same && i < g->outputs.count && i < p->outputs.count; i++) {
+        same = strcmp(g->outputs.at[i].name, p->outputs.at[i].name) == 0;
+    }
+    return same;
+}
+
 status check(struct arena *arena, const struct graph *g, const struct graph *program, const struct solution *claims, struct diag *diag) {
     struct graph *p = graph_derive(program); /* dims are made below; the nodes are only read */
     p->nodes = program->nodes;
@@ -320,6 +361,13 @@ status check(struct arena *arena, const struct graph *g, const struct graph *pro
     p->partitions = program->partitions;
     p->shards = program->shards;
     struct checker c = {arena, g, p, claims, diag, NEW_ARRAY(arena, struct known, program->nodes.count), 0};
+    if (!tables_same(g, program)) {
+        return diag_error(diag, TPC_INTERNAL, NULL, "the split program has other weights, guards, states or names than the original");
+    }
+    if (program->outputs.count != g->outputs.count || program->inputs.count != g->inputs.count) {
+        return diag_error(diag, TPC_INTERNAL, NULL, "the split program has %u inputs and %u outputs, the original %u and %u", program->inputs.count,
+                          program->outputs.count, g->inputs.count, g->outputs.count);
+    }
     const struct purpose *use = purposes(&c);
     for (value v = 1; v < program->nodes.count; v++) {
         c.at = v;

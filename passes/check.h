@@ -52,6 +52,8 @@ bool span_same(const struct span *a, const struct span *b); /* both normal */
 bool span_is_whole(const struct span *s);
 dim span_local(struct checker *c, const struct span *s);
 dim span_extent(struct checker *c, const struct span *s);
+/* Its pieces are all of [0, extent), in order: what slices and concats of a conversion make on the way is not. */
+bool span_is_complete(struct checker *c, const struct span *s, dim extent);
 uint32_t span_mask(struct checker *c, const struct span *s);
 /* Every piece is cut over the same sub-axes: a sum over the axis counts each element once. */
 bool span_evenly_cut(struct checker *c, const struct span *s);

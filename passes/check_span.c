@@ -166,6 +166,17 @@ dim span_extent(struct checker *c, const struct span *s) {
     return d;
 }
 
+bool span_is_complete(struct checker *c, const struct span *s, dim extent) {
+    dim next = zero(c);
+    for (uint32_t i = 0; i < s->count; i++) {
+        if (s->piece[i].base != next) {
+            return false;
+        }
+        next = dim_add(c->program->dims, next, piece_extent(c, &s->piece[i]));
+    }
+    return next == dim_resolve(c->program->dims, extent);
+}
+
 uint32_t span_mask(struct checker *c, const struct span *s) {
     uint32_t mask = 0;
     for (uint32_t i = 0; i < s->count; i++) {
