@@ -315,11 +315,6 @@ struct cost op_cost(struct solver *s, const struct graph *parts, value v, const 
     return c;
 }
 
-static bool is_big(const struct solver *s, int64_t bytes)
-{
-    return bytes > s->param_bytes / 1000;
-}
-
 struct demand {
     value at;
     const struct placement *placement;
@@ -353,9 +348,7 @@ int64_t stored_bytes(struct solver *s, value v, const struct placement *wanted)
         list.at[top] = list.at[--list.count];
         const struct node *n = graph_node(s->g, d.at);
         if (n->op == OP_PARAM) {
-            const struct param *p = &s->g->params.at[n->attribute.index];
-            if (is_big(s, param_size(p)))
-                sum += (int64_t)(placement_elements(s, s->scratch, d.placement, 0) * (double)dtype_size(p->dtype));
+            sum += (int64_t)(placement_elements(s, s->scratch, d.placement, 0) * (double)dtype_size(n->dtype));
             continue;
         }
         const struct placement **back = NEW_ARRAY(s->temporary, const struct placement *, n->operand_count + 1);

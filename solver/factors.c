@@ -28,6 +28,12 @@ static tree find(struct solver *s, tree t)
     return root;
 }
 
+void trees_flatten(struct solver *s)
+{
+    for (tree t = 1; t < s->trees.count; t++)
+        (void)find(s, t);
+}
+
 static struct tree_node *at(struct solver *s, tree t)
 {
     return &s->trees.at[t];

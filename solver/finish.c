@@ -215,14 +215,16 @@ static void write_classes(struct finish *f)
     for (uint32_t i = 0, end; i < holders.count; i = end) {
         const struct tree_node *n = &s->trees.at[holders.at[i].class];
         struct class_info *c = PUSH(f->arena, &classes);
-        value *member = NEW_ARRAY(f->arena, value, holders.count - i);
+        for (end = i; end < holders.count && holders.at[end].class == holders.at[i].class;)
+            end++;
+        value *member = NEW_ARRAY(f->arena, value, end - i);
         for (end = i; end < holders.count && holders.at[end].class == holders.at[i].class; end++)
             if (!c->member_count || member[c->member_count - 1] != holders.at[end].at)
                 member[c->member_count++] = holders.at[end].at;
         c->extent = n->extent;
         c->unit = s->options->class_unit ? s->options->class_unit : 1;
         c->partition = n->mask ? class_partition(s, s->g, n->extent, n->mask) : 0;
-        c->member = (const value *)arena_copy(f->arena, member, c->member_count * sizeof *member);
+        c->member = member;
     }
     f->out->classes = classes.at;
     f->out->class_count = classes.count;

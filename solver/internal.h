@@ -120,6 +120,8 @@ struct solver {
 };
 
 tree tree_find(const struct solver *s, tree t);
+/* Makes every later tree_find one step; when all ties are made. */
+void trees_flatten(struct solver *s);
 tree tree_leaf(struct solver *s, dim extent);
 void tree_block(struct solver *s, tree t, enum block why, value node);
 /* Ties two axes of equal extent. What cannot be matched is blocked. */

@@ -274,6 +274,7 @@ static void note_conflicts(uint32_t *conflict, uint32_t here)
 
 void region_classes(struct solver *s)
 {
+    trees_flatten(s);
     for (uint32_t i = 0; i < s->units.count; i++)
         mark_candidates(s, &s->units.at[i]);
     block_repeats(s);
