@@ -36,4 +36,15 @@ value compose_place(struct call *c, dtype type, uint32_t rank, const dim *shape,
 /* f16 and bf16 are computed in f32. */
 dtype compose_work(dtype type);
 
+/* ---- lower_loop.c: bodies that run more than once ---- */
+struct body {
+    const Onnx__GraphProto *graph;
+    struct scope *constants; /* the body's initializers, shared by all runs */
+    const char *prefix;
+};
+struct body body_open(struct call *c, const char *attribute, uint32_t inputs, uint32_t outputs);
+/* One run: `in` and `out` are data indices. Leaves when a node of the body is not supported. */
+void body_run(struct call *c, const struct body *b, const uint32_t *in, uint32_t *out);
+uint32_t body_value(struct call *c, value v); /* a datum that is v */
+
 #endif
