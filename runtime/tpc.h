@@ -16,9 +16,76 @@
 #define TPC_API
 #endif
 
+#include <stddef.h>
+#include <stdint.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* Running a plan from a program. Ownership: what tpc_open gives is released by tpc_close and by nothing else; names live as long
+ * as it; the data of an output until the next tpc_run or tpc_close; the data that is bound is read during tpc_run only and stays the
+ * caller's. Threads: a model belongs to one thread at a time (it starts its own for the other ranks); different models are
+ * independent. Nothing here prints or ends the process. Every function that can fail returns 0 or a code as `tpc` exits with, and then
+ * tpc_error has one line. See examples/embed.c. */
+
+typedef struct tpc_model tpc_model;
+
+enum {
+    TPC_RESULT_OK = 0,
+    TPC_RESULT_USAGE = 64,       /* a call that makes no sense: no such input, an output before any run */
+    TPC_RESULT_DATA = 65,        /* a damaged plan, changed weights, a tensor that does not fit */
+    TPC_RESULT_NO_FILE = 66,
+    TPC_RESULT_UNSUPPORTED = 69,
+    TPC_RESULT_INTERNAL = 70,
+    TPC_RESULT_NO_MEMORY = 71,
+    TPC_RESULT_IO = 74
+};
+
+typedef enum tpc_type {
+    TPC_TYPE_BOOL = 1, TPC_TYPE_I8, TPC_TYPE_I16, TPC_TYPE_I32, TPC_TYPE_I64, TPC_TYPE_U8, TPC_TYPE_U16, TPC_TYPE_U32, TPC_TYPE_U64,
+    TPC_TYPE_F16, TPC_TYPE_BF16, TPC_TYPE_F32, TPC_TYPE_F64
+} tpc_type;
+
+enum { TPC_MAX_RANK = 16 };
+
+typedef struct tpc_tensor { /* dense, row-major */
+    tpc_type type;
+    uint32_t rank;
+    int64_t shape[TPC_MAX_RANK]; /* of an input or output before a run: -1 where it is dynamic */
+    void *data;                  /* aligned for its type */
+} tpc_tensor;
+
+TPC_API const char *tpc_version(void);
+/* The last failure on this thread, as one line; "" when there was none. */
+TPC_API const char *tpc_error(void);
+
+/* Loads a plan and its weights. threads: per rank; 0 shares the cores out among the ranks. */
+TPC_API int tpc_open(const char *plan, uint32_t threads, tpc_model **out);
+TPC_API void tpc_close(tpc_model *model); /* NULL is allowed */
+TPC_API uint32_t tpc_ranks(const tpc_model *model);
+
+TPC_API size_t tpc_input_count(const tpc_model *model);
+TPC_API size_t tpc_output_count(const tpc_model *model);
+TPC_API const char *tpc_input_name(const tpc_model *model, size_t input);    /* NULL: no such input */
+TPC_API const char *tpc_output_name(const tpc_model *model, size_t output);
+/* Type and shape as the plan has them; data is NULL. */
+TPC_API int tpc_input_type(const tpc_model *model, size_t input, tpc_tensor *out);
+TPC_API int tpc_output_type(const tpc_model *model, size_t output, tpc_tensor *out);
+
+/* What the next runs take as this input: whole, on every plan. Type and rank are checked here, extents by tpc_run. */
+TPC_API int tpc_bind(tpc_model *model, size_t input, const tpc_tensor *tensor);
+/* The input is one end of a state (a key-value cache): take what the last run left at the other end, where it is, without a copy. Until
+ * tpc_bind for the same input. */
+TPC_API int tpc_bind_state(tpc_model *model, size_t input);
+/* Runs with what is bound. Every input must be. */
+TPC_API int tpc_run(tpc_model *model);
+/* Output of the last run, whole. */
+TPC_API int tpc_output(tpc_model *model, size_t output, tpc_tensor *out);
+
+/* Greedy generation: calls token(user, id) for each of at most `count` tokens. Bindings are left alone. */
+TPC_API int tpc_generate(tpc_model *model, const int64_t *prompt, size_t prompt_count, size_t count,
+                         void (*token)(void *user, int64_t id), void *user);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,289 @@
+/* runtime/api.c - the public C interface (tpc.h): a plan and its engine behind an opaque pointer, failures as codes and one line.
+ *
+ * Invariant: a model's arena holds all but the engine; no function leaves without the guard around what may allocate.
+ */
+#include "runtime/tpc.h"
+#include "runtime/engine.h"
+#include "runtime/generate.h"
+
+#include <assert.h>
+
+struct tpc_model {
+    struct arena *arena;
+    struct plan *plan;
+    struct engine *engine;
+    struct tensor *input; /* per input of the graph */
+    bool *keep, *bound;
+};
+
+static_assert(TPC_TYPE_BOOL == (int)DT_BOOL && TPC_TYPE_F64 == (int)DT_F64 && (int)DT_COUNT == TPC_TYPE_F64 + 1, "types as in ir/dtype.h");
+static_assert(TPC_MAX_RANK == (int)MAX_RANK, "ranks as in ir/graph.h");
+static_assert(TPC_RESULT_DATA == (int)TPC_DATA && TPC_RESULT_IO == (int)TPC_IO && TPC_RESULT_NO_FILE == (int)TPC_NOINPUT, "codes as in ir/base.h");
+
+static _Thread_local char last_error[1024];
+
+static void note_error(void *user, severity level, const char *line)
+{
+    bool *noted = user;
+    if (level == DIAG_ERROR && !*noted) {
+        snprintf(last_error, sizeof last_error, "%s", line);
+        *noted = true;
+    }
+}
+
+/* Runs body under a guard; the first error line is kept. */
+static int call(status (*body)(void *context, struct diag *diag), void *context);
+
+struct call {
+    status (*body)(void *context, struct diag *diag);
+    void *context;
+    struct diag *diag;
+};
+
+static status in_guard(void *context)
+{
+    struct call *c = context;
+    return c->body(c->context, c->diag);
+}
+
+static int call(status (*body)(void *context, struct diag *diag), void *context)
+{
+    bool noted = false;
+    struct diag diag = {.sink = note_error, .user = &noted};
+    struct call c = {body, context, &diag};
+    return (int)guard_run(&diag, in_guard, &c);
+}
+
+static int misuse(const char *what)
+{
+    snprintf(last_error, sizeof last_error, "tpc: error: %s", what);
+    return TPC_RESULT_USAGE;
+}
+
+const char *tpc_version(void)
+{
+    return TPC_VERSION;
+}
+
+const char *tpc_error(void)
+{
+    return last_error;
+}
+
+/* ---- opening ---------------------------------------------------------------------------------------------------------- */
+
+struct opening {
+    tpc_model *model;
+    const char *path;
+    uint32_t threads;
+};
+
+static status open_model(void *context, struct diag *diag)
+{
+    struct opening *o = context;
+    tpc_model *m = o->model;
+    status s = plan_read(m->arena, o->path, diag, &m->plan);
+    if (s != TPC_OK)
+        return s;
+    const struct graph *g = m->plan->program->graph;
+    m->input = NEW_ARRAY(m->arena, struct tensor, g->inputs.count + 1);
+    m->keep = NEW_ARRAY(m->arena, bool, g->inputs.count + 1);
+    m->bound = NEW_ARRAY(m->arena, bool, g->inputs.count + 1);
+    struct engine_options options = {.threads = o->threads};
+    return engine_open(m->plan->program, &m->plan->links, m->plan->folder, &options, diag, &m->engine);
+}
+
+int tpc_open(const char *plan, uint32_t threads, tpc_model **out)
+{
+    if (!plan || !out)
+        return misuse("tpc_open: a NULL argument");
+    *out = NULL;
+    tpc_model *m = base_alloc(sizeof *m);
+    if (!m || !(m->arena = arena_new())) {
+        base_free(m);
+        snprintf(last_error, sizeof last_error, "tpc: error: out of memory");
+        return TPC_RESULT_NO_MEMORY;
+    }
+    struct opening o = {m, plan, threads};
+    int result = call(open_model, &o);
+    if (result != 0)
+        tpc_close(m);
+    else
+        *out = m;
+    return result;
+}
+
+void tpc_close(tpc_model *m)
+{
+    if (!m)
+        return;
+    engine_close(m->engine);
+    arena_free(m->arena);
+    base_free(m);
+}
+
+/* ---- what a model has ------------------------------------------------------------------------------------------------- */
+
+static const struct graph *graph_of(const tpc_model *m)
+{
+    return m->plan->program->graph;
+}
+
+uint32_t tpc_ranks(const tpc_model *m)
+{
+    return graph_of(m)->mesh.ranks;
+}
+
+size_t tpc_input_count(const tpc_model *m)
+{
+    return graph_of(m)->inputs.count;
+}
+
+size_t tpc_output_count(const tpc_model *m)
+{
+    return graph_of(m)->outputs.count;
+}
+
+const char *tpc_input_name(const tpc_model *m, size_t input)
+{
+    return input < graph_of(m)->inputs.count ? graph_of(m)->inputs.at[input].name : NULL;
+}
+
+const char *tpc_output_name(const tpc_model *m, size_t output)
+{
+    return output < graph_of(m)->outputs.count ? graph_of(m)->outputs.at[output].name : NULL;
+}
+
+/* Whole extents: constants, or -1. */
+static void describe(const tpc_model *m, value v, const struct placement *placement, tpc_tensor *out)
+{
+    const struct graph *g = graph_of(m);
+    const struct node *n = graph_node(g, v);
+    memset(out, 0, sizeof *out);
+    out->type = (tpc_type)n->dtype;
+    out->rank = n->rank;
+    for (uint32_t a = 0; a < n->rank; a++) {
+        int64_t total = 0, extent = 0;
+        if (!placement) {
+            out->shape[a] = dim_is_const(g->dims, n->shape[a], &extent) ? extent : -1;
+            continue;
+        }
+        for (uint32_t s = 0; s < placement->axis[a].count && total >= 0; s++) {
+            int64_t product = 1;
+            for (uint32_t f = 0; f < placement->axis[a].segment[s].count && product >= 0; f++)
+                product = dim_is_const(g->dims, placement->axis[a].segment[s].factor[f].extent, &extent) ? product * extent : -1;
+            total = product < 0 ? -1 : total + product;
+        }
+        out->shape[a] = total;
+    }
+}
+
+int tpc_input_type(const tpc_model *m, size_t input, tpc_tensor *out)
+{
+    if (input >= graph_of(m)->inputs.count)
+        return misuse("tpc_input_type: no such input");
+    const struct placement *const *placement = m->plan->links.input;
+    describe(m, graph_of(m)->inputs.at[input].value, placement ? placement[input] : NULL, out);
+    return 0;
+}
+
+int tpc_output_type(const tpc_model *m, size_t output, tpc_tensor *out)
+{
+    if (output >= graph_of(m)->outputs.count)
+        return misuse("tpc_output_type: no such output");
+    const struct placement *const *placement = m->plan->links.output;
+    describe(m, graph_of(m)->outputs.at[output].value, placement ? placement[output] : NULL, out);
+    return 0;
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------------------ */
+
+int tpc_bind(tpc_model *m, size_t input, const tpc_tensor *t)
+{
+    if (input >= graph_of(m)->inputs.count)
+        return misuse("tpc_bind: no such input");
+    const struct node *n = graph_node(graph_of(m), graph_of(m)->inputs.at[input].value);
+    if ((dtype)t->type != n->dtype || t->rank != n->rank)
+        return misuse("tpc_bind: the input has another type or rank (tpc_input_type says which)");
+    struct tensor bound;
+    if (!tensor_shape(&bound, n->dtype, t->rank, t->shape))
+        return misuse("tpc_bind: a negative extent, or too many elements");
+    if (bound.count && !t->data)
+        return misuse("tpc_bind: the tensor has no data");
+    bound.data = t->data;
+    m->input[input] = bound;
+    m->keep[input] = false;
+    m->bound[input] = true;
+    return 0;
+}
+
+int tpc_bind_state(tpc_model *m, size_t input)
+{
+    const struct graph *g = graph_of(m);
+    for (uint32_t s = 0; s < g->states.count; s++)
+        if (g->states.at[s].input == input) {
+            m->keep[input] = true;
+            m->bound[input] = true;
+            return 0;
+        }
+    return misuse("tpc_bind_state: the input is no state of the model");
+}
+
+static status run_model(void *context, struct diag *diag)
+{
+    tpc_model *m = context;
+    for (uint32_t i = 0; i < graph_of(m)->inputs.count; i++)
+        if (!m->bound[i])
+            return diag_error(diag, TPC_USAGE, NULL, "input '%s' is not bound", graph_of(m)->inputs.at[i].name);
+    return engine_run(m->engine, m->input, m->keep, diag);
+}
+
+int tpc_run(tpc_model *m)
+{
+    return call(run_model, m);
+}
+
+struct reading {
+    tpc_model *model;
+    uint32_t index;
+    struct tensor tensor;
+};
+
+static status read_output(void *context, struct diag *diag)
+{
+    struct reading *r = context;
+    return engine_output(r->model->engine, r->index, diag, &r->tensor);
+}
+
+int tpc_output(tpc_model *m, size_t output, tpc_tensor *out)
+{
+    if (output >= graph_of(m)->outputs.count)
+        return misuse("tpc_output: no such output");
+    struct reading r = {.model = m, .index = (uint32_t)output};
+    int result = call(read_output, &r);
+    if (result != 0)
+        return result;
+    *out = (tpc_tensor){.type = (tpc_type)r.tensor.dtype, .rank = r.tensor.rank, .data = r.tensor.data};
+    memcpy(out->shape, r.tensor.shape, r.tensor.rank * sizeof *out->shape);
+    return 0;
+}
+
+struct generating {
+    tpc_model *model;
+    struct generate_options options;
+};
+
+static status generate_tokens(void *context, struct diag *diag)
+{
+    struct generating *g = context;
+    struct arena *scratch = arena_new_in(g->model->arena);
+    status s = generate(g->model->engine, g->model->plan, &g->options, scratch, diag);
+    arena_free(scratch);
+    return s;
+}
+
+int tpc_generate(tpc_model *m, const int64_t *prompt, size_t prompt_count, size_t count, void (*token)(void *user, int64_t id), void *user)
+{
+    struct generating g = {m, {.prompt = prompt, .prompt_count = prompt_count, .count = count, .token = token, .user = user}};
+    return call(generate_tokens, &g);
+}

@@ -1,0 +1,546 @@
+/* runtime/engine.c - opens a Program on its ranks, runs it, hands out what it computed. Start with engine_open and engine_run.
+ *
+ * Ranks are threads; rank 0 is the caller's. A command is given to all at once (`go`) and is over when all have returned (`done`). Errors
+ * are collected by the ranks and reported here, one line: that of the lowest rank that has one of its own.
+ */
+#include "codegen/codegen.h"
+#include "ir/bind.h"
+#include "runtime/engine_impl.h"
+
+/* ---- commands on all ranks ---------------------------------------------------------------------------------------- */
+
+/* Addresses of what differs from run to run: inputs and outputs. */
+static status set_addresses(struct rank *r)
+{
+    struct engine *e = r->engine;
+    const struct program *p = e->program;
+    status s = TPC_OK;
+    for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++) {
+        const struct buffer *buffer = &p->buffers.at[b];
+        uint32_t i = buffer->index;
+        if (buffer->kind == BUFFER_INPUT) {
+            uint32_t state = e->state_of_input[i];
+            if (e->keep && e->keep[i])
+                r->address[b] = r->output[2 * e->graph->states.at[state - 1].output + e->turn].at;
+            else if (e->cut_input[i])
+                r->address[b] = r->input[i].at;
+            else
+                r->address[b] = e->input[i].data;
+        } else if (buffer->kind == BUFFER_OUTPUT) {
+            struct store *to = &r->output[2 * i + (e->state_output[i] ? !e->turn : 0)];
+            s = store_reserve(r, to, r->now->bytes[b]);
+            r->address[b] = to->at;
+        }
+    }
+    return s;
+}
+
+/* This rank's parts of the inputs that are cut. */
+static status cut_inputs(struct rank *r)
+{
+    struct engine *e = r->engine;
+    for (uint32_t i = 0; i < e->graph->inputs.count; i++) {
+        if (!e->cut_input[i] || (e->keep && e->keep[i]))
+            continue;
+        struct layout l;
+        const struct tensor *whole = &e->input[i];
+        size_t size = dtype_size(whole->dtype), bytes = size;
+        bool good = layout_of(e->graph, e->links.input[i], r->index, r->now->of, r->scratch, &l);
+        for (uint32_t a = 0; a < whole->rank && good; a++) {
+            good = l.whole[a] == whole->shape[a];
+            bytes *= (size_t)l.local[a];
+        }
+        if (!good)
+            return fail(&r->failure, TPC_DATA, "input '%.100s' does not have the extents that the plan cuts", e->graph->inputs.at[i].name);
+        status s = store_reserve(r, &r->input[i], bytes);
+        if (s != TPC_OK)
+            return s;
+        layout_cut(&l, size, whole->data, r->input[i].at);
+    }
+    return TPC_OK;
+}
+
+static status run_ranked(struct rank *r)
+{
+    status s = cut_inputs(r);
+    if (s == TPC_OK)
+        s = set_addresses(r);
+    return s == TPC_OK ? execute(r, PHASE_RUN) : s;
+}
+
+static status obey(void *context)
+{
+    struct rank *r = context;
+    double start = r->index == 0 && r->step_seconds ? seconds_now() : 0;
+    status s = shape_plan_find(r);
+    if (r->index == 0 && r->step_seconds)
+        r->engine->stats.shape_seconds += seconds_now() - start;
+    if (s != TPC_OK)
+        return s;
+    if (r->engine->command == COMMAND_RUN)
+        return run_ranked(r);
+    s = load_weights(r);
+    return s == TPC_OK ? execute(r, PHASE_LOAD) : s;
+}
+
+static void swallow(void *user, severity level, const char *line)
+{
+    (void)user;
+    (void)level;
+    (void)line;
+}
+
+static void command_rank(struct rank *r)
+{
+    struct diag diag = {.sink = swallow};
+    struct arena_mark mark = arena_mark(r->scratch);
+    r->stopped = false;
+    r->failed_at = 0;
+    r->failure = (struct failure){.code = TPC_OK};
+    r->result = guard_run(&diag, obey, r);
+    if (r->result == TPC_NOMEM && r->failure.code == TPC_OK)
+        fail(&r->failure, TPC_NOMEM, "out of memory");
+    if (r->result != TPC_OK)
+        r->comm->ops->abort(r->comm);
+    arena_rewind(r->scratch, mark);
+}
+
+static void *rank_main(void *argument)
+{
+    struct rank *r = argument;
+    struct engine *e = r->engine;
+    for (uint32_t seen = 0;; seen++) {
+        signal_wait(&e->go, seen, NULL);
+        if (e->command == COMMAND_QUIT)
+            return NULL;
+        command_rank(r);
+        if (atomic_fetch_sub(&e->left, 1) == 1)
+            signal_raise(&e->done);
+    }
+}
+
+static status report(struct engine *e, struct diag *diag)
+{
+    for (uint32_t i = 0; i < e->ranks; i++) {
+        const struct rank *r = &e->rank[i];
+        if (r->result == TPC_OK || r->stopped)
+            continue;
+        value at = r->failed_at;
+        const char *node = at ? graph_where(e->graph, at, e->scratch) : NULL;
+        const char *where = node;
+        if (e->ranks > 1)
+            where = arena_printf(e->scratch, "rank %u%s%s", (unsigned)i, node ? ": " : "", node ? node : "");
+        return diag_error(diag, r->result, where, "%s", r->failure.text[0] ? r->failure.text : "failed");
+    }
+    return diag_error(diag, TPC_INTERNAL, NULL, "the ranks stopped and none says why");
+}
+
+static status command_all(struct engine *e, enum command command, struct diag *diag)
+{
+    e->command = command;
+    atomic_store_explicit(&e->left, e->ranks - 1, memory_order_relaxed);
+    uint32_t seen = signal_value(&e->done);
+    if (e->ranks > 1)
+        signal_raise(&e->go);
+    command_rank(&e->rank[0]);
+    if (e->ranks > 1)
+        signal_wait(&e->done, seen, NULL);
+    bool good = true;
+    for (uint32_t i = 0; i < e->ranks; i++)
+        good = good && e->rank[i].result == TPC_OK;
+    if (good)
+        return TPC_OK;
+    comm_threads_reset(e->world);
+    return report(e, diag);
+}
+
+/* ---- opening -------------------------------------------------------------------------------------------------------- */
+
+static bool is_cut(const struct placement *const *placement, uint32_t i)
+{
+    return placement && placement[i] && !placement_is_whole(placement[i]);
+}
+
+static void know_edges(struct engine *e)
+{
+    const struct graph *g = e->graph;
+    e->cut_input = NEW_ARRAY(e->arena, bool, g->inputs.count + 1);
+    e->cut_output = NEW_ARRAY(e->arena, bool, g->outputs.count + 1);
+    e->state_of_input = NEW_ARRAY(e->arena, uint32_t, g->inputs.count + 1);
+    e->state_output = NEW_ARRAY(e->arena, bool, g->outputs.count + 1);
+    e->joined = NEW_ARRAY(e->arena, struct store, g->outputs.count + 1);
+    e->of = NEW_ARRAY(e->arena, int64_t, dims_symbol_count(g->dims) + 1);
+    for (uint32_t i = 0; i < g->inputs.count; i++)
+        e->cut_input[i] = is_cut(e->links.input, i);
+    for (uint32_t i = 0; i < g->outputs.count; i++)
+        e->cut_output[i] = is_cut(e->links.output, i);
+    for (uint32_t i = 0; i < g->states.count; i++) {
+        e->state_of_input[g->states.at[i].input] = i + 1;
+        e->state_output[g->states.at[i].output] = true;
+    }
+}
+
+static status make_rank(struct engine *e, uint32_t index, struct diag *diag)
+{
+    struct rank *r = &e->rank[index];
+    const struct graph *g = e->graph;
+    *r = (struct rank){.engine = e, .index = index, .comm = comm_threads_rank(e->world, index)};
+    r->scratch = arena_new_in(e->arena);
+    r->address = NEW_ARRAY(e->arena, void *, e->program->buffers.count + 1);
+    r->input = NEW_ARRAY(e->arena, struct store, g->inputs.count + 1);
+    r->output = NEW_ARRAY(e->arena, struct store, 2 * (size_t)g->outputs.count + 1);
+    for (uint32_t i = 0; i < SHAPE_PLANS; i++) { /* made here: e->arena is this thread's */
+        r->plan[i].arena = arena_new_in(e->arena);
+        r->plan[i].mark = arena_mark(r->plan[i].arena);
+    }
+    if (e->options.profile)
+        r->step_seconds = NEW_ARRAY(e->arena, double, e->program->steps.count + 1);
+    r->device = device_cpu_new(e->kernels, e->options.threads);
+    if (!r->device)
+        guard_out_of_memory(0);
+    if (index == 0)
+        return TPC_OK;
+    int error = pthread_create(&r->thread, NULL, rank_main, r);
+    if (error)
+        return diag_error(diag, TPC_INTERNAL, NULL, "rank %u: cannot start its thread: %s", (unsigned)index, strerror(error));
+    r->started = true;
+    return TPC_OK;
+}
+
+struct opening {
+    struct engine *engine;
+    const char *folder;
+    struct diag *diag;
+};
+
+static status open_engine(void *context)
+{
+    struct opening *o = context;
+    struct engine *e = o->engine;
+    double start = seconds_now();
+    e->scratch = arena_new_in(e->arena);
+    know_edges(e);
+    status s = kernels_load(e->arena, e->program, NULL, o->diag, &e->kernels);
+    e->stats.kernel_compile_seconds = seconds_now() - start;
+    if (s != TPC_OK || (s = find_weights(e, o->folder, o->diag)) != TPC_OK)
+        return s;
+    e->world = comm_threads_new(&e->graph->mesh);
+    e->rank = NEW_ARRAY(e->arena, struct rank, e->ranks);
+    e->rank_stats = NEW_ARRAY(e->arena, struct engine_rank_stats, e->ranks);
+    if (!e->world)
+        guard_out_of_memory(0);
+    for (uint32_t i = 0; i < e->ranks && s == TPC_OK; i++)
+        s = make_rank(e, i, o->diag);
+    if (s == TPC_OK)
+        s = command_all(e, COMMAND_LOAD, o->diag);
+    if (s != TPC_OK)
+        return s;
+    drop_copied_pages(e);
+    struct kernel_counts counts = kernels_counts(e->kernels);
+    e->stats.kernels = e->program->kernels.count;
+    e->stats.compiled = counts.compiled;
+    e->stats.interpreted = counts.interpreted > 0;
+    e->stats.load_seconds = seconds_now() - start;
+    return TPC_OK;
+}
+
+status engine_open(const struct program *program, const struct links *links, const char *folder, const struct engine_options *options,
+                   struct diag *diag, struct engine **out)
+{
+    struct engine *e = base_alloc(sizeof *e);
+    *out = NULL;
+    if (!e || !(e->arena = arena_new())) {
+        base_free(e);
+        return diag_error(diag, TPC_NOMEM, NULL, "out of memory");
+    }
+    e->program = program;
+    e->graph = program->graph;
+    e->ranks = program->graph->mesh.ranks;
+    if (links)
+        e->links = *links;
+    if (options)
+        e->options = *options;
+    if (e->options.threads == 0)
+        e->options.threads = sync_cores() > e->ranks ? sync_cores() / e->ranks : 1;
+    e->stats.ranks = e->ranks;
+    e->stats.threads = e->options.threads;
+    struct opening opening = {e, folder, diag};
+    status s = e->ranks == 0 ? diag_error(diag, TPC_DATA, NULL, "the program has no mesh, so it cannot be run")
+                             : guard_run(diag, open_engine, &opening);
+    if (s != TPC_OK) {
+        engine_close(e);
+        return s;
+    }
+    *out = e;
+    return TPC_OK;
+}
+
+static void close_rank(struct rank *r)
+{
+    struct engine *e = r->engine;
+    if (!r->device)
+        return;
+    store_free(r, &r->temporaries);
+    store_free(r, &r->weights);
+    store_free(r, &r->kept);
+    for (uint32_t i = 0; i < e->graph->inputs.count; i++)
+        store_free(r, &r->input[i]);
+    for (uint32_t i = 0; i < 2 * e->graph->outputs.count; i++)
+        store_free(r, &r->output[i]);
+    if (r->index == 0)
+        for (uint32_t i = 0; i < e->graph->outputs.count; i++)
+            store_free(r, &e->joined[i]);
+    r->device->ops->close(r->device);
+}
+
+void engine_close(struct engine *e)
+{
+    if (!e)
+        return;
+    e->command = COMMAND_QUIT;
+    signal_raise(&e->go);
+    for (uint32_t i = 0; e->rank && i < e->ranks; i++)
+        if (e->rank[i].started)
+            pthread_join(e->rank[i].thread, NULL);
+    for (uint32_t i = 0; e->rank && i < e->ranks; i++)
+        if (e->rank[i].engine)
+            close_rank(&e->rank[i]);
+    comm_threads_free(e->world);
+    arena_free(e->arena);
+    base_free(e);
+}
+
+/* ---- running -------------------------------------------------------------------------------------------------------- */
+
+static const struct node *input_node(const struct engine *e, uint32_t i)
+{
+    return graph_node(e->graph, e->graph->inputs.at[i].value);
+}
+
+/* Rank 0's extents of a cut input, from the whole one's: what is cut is a function of what the whole axes and plain symbols say. */
+static bool local_shape(const struct engine *e, uint32_t i, const int64_t *of, struct tensor *t)
+{
+    const struct node *n = input_node(e, i);
+    const struct placement *p = e->links.input[i];
+    for (uint32_t a = 0; a < n->rank && a < t->rank; a++) {
+        bool cut = false;
+        for (uint32_t s = 0; s < p->axis[a].count; s++)
+            for (uint32_t f = 0; f < p->axis[a].segment[s].count; f++)
+                cut = cut || p->axis[a].segment[s].factor[f].partition;
+        if (cut && !dim_eval(e->graph->dims, n->shape[a], of, &t->shape[a]))
+            return false;
+    }
+    return true;
+}
+
+/* Symbols that are the whole extent of an axis: enough for the partitions of cut inputs. */
+static void guess_symbols(const struct engine *e, const struct tensor *inputs, int64_t *of)
+{
+    const struct dims *t = e->graph->dims;
+    memset(of, 0, dims_symbol_count(t) * sizeof *of);
+    for (uint32_t i = 0; i < e->graph->inputs.count; i++) {
+        const struct node *n = input_node(e, i);
+        for (uint32_t a = 0; a < n->rank && a < inputs[i].rank; a++) {
+            dim d = n->shape[a];
+            if (e->cut_input[i])
+                d = e->links.input[i]->axis[a].segment[0].factor[0].extent;
+            struct dim_node x = dim_get(t, d);
+            if (x.op == DIM_SYMBOL && dims_symbol(t, x.symbol)->kind == SYMBOL_INPUT)
+                of[x.symbol] = inputs[i].shape[a];
+        }
+    }
+}
+
+static status bind_inputs(struct engine *e, const struct tensor *whole, struct diag *diag)
+{
+    const struct graph *g = e->graph;
+    struct tensor *local = arena_copy(e->scratch, whole, g->inputs.count * sizeof *local);
+    bool any = false;
+    for (uint32_t i = 0; i < g->inputs.count; i++)
+        any = any || e->cut_input[i];
+    if (any) {
+        int64_t *of = NEW_ARRAY(e->scratch, int64_t, dims_symbol_count(g->dims) + 1);
+        guess_symbols(e, whole, of);
+        if (!graph_bind_rank(g, 0, of))
+            return diag_error(diag, TPC_DATA, NULL, "these inputs are too large: an extent overflows");
+        for (uint32_t i = 0; i < g->inputs.count; i++)
+            if (e->cut_input[i] && !local_shape(e, i, of, &local[i]))
+                return diag_error(diag, TPC_DATA, NULL, "input '%s' is too large: an extent overflows", g->inputs.at[i].name);
+    }
+    return bind_symbols(g, 0, local, e->scratch, diag, e->of);
+}
+
+static status check_cut(const struct engine *e, const struct tensor *whole, struct diag *diag)
+{
+    for (uint32_t i = 0; i < e->graph->inputs.count; i++) {
+        int64_t shape[MAX_RANK];
+        if (!e->cut_input[i])
+            continue;
+        if (!layout_whole(e->graph, e->links.input[i], e->of, shape))
+            return diag_error(diag, TPC_DATA, NULL, "input '%s' is too large: an extent overflows", e->graph->inputs.at[i].name);
+        for (uint32_t a = 0; a < whole[i].rank; a++)
+            if (whole[i].shape[a] != shape[a])
+                return diag_error(diag, TPC_DATA, NULL, "input '%s': axis %u is %lld but must be %lld", e->graph->inputs.at[i].name,
+                                  (unsigned)a, (long long)whole[i].shape[a], (long long)shape[a]);
+    }
+    return TPC_OK;
+}
+
+struct running {
+    struct engine *engine;
+    const struct tensor *inputs;
+    const bool *keep;
+    struct diag *diag;
+};
+
+static status run_engine(void *context)
+{
+    struct running *run = context;
+    struct engine *e = run->engine;
+    const struct graph *g = e->graph;
+    struct tensor *inputs = arena_copy(e->scratch, run->inputs, g->inputs.count * sizeof *inputs);
+    static char nothing[64];
+    for (uint32_t i = 0; i < g->inputs.count; i++) {
+        uint32_t state = e->state_of_input[i];
+        if (!run->keep || !run->keep[i]) {
+            inputs[i].data = inputs[i].data ? inputs[i].data : nothing;
+            if (inputs[i].data == nothing && inputs[i].count)
+                return diag_error(run->diag, TPC_DATA, NULL, "input '%s' has no data", g->inputs.at[i].name);
+            continue;
+        }
+        if (!state || !e->ran)
+            return diag_error(run->diag, TPC_USAGE, NULL, "input '%s' cannot be kept: %s", g->inputs.at[i].name,
+                              state ? "there was no run before this one" : "the model does not hand it on");
+        (void)engine_output_shape(e, g->states.at[state - 1].output, &inputs[i]);
+    }
+    e->input = inputs;
+    e->keep = run->keep;
+    status s = bind_inputs(e, inputs, run->diag);
+    if (s == TPC_OK)
+        s = check_cut(e, inputs, run->diag);
+    if (s == TPC_OK)
+        s = command_all(e, COMMAND_RUN, run->diag);
+    return s;
+}
+
+status engine_run(struct engine *e, const struct tensor *inputs, const bool *keep, struct diag *diag)
+{
+    double start = seconds_now();
+    struct running run = {e, inputs, keep, diag};
+    struct arena_mark mark = arena_mark(e->scratch);
+    status s = guard_run(diag, run_engine, &run);
+    arena_rewind(e->scratch, mark);
+    e->input = NULL;
+    e->keep = NULL;
+    e->ran = s == TPC_OK;
+    if (s != TPC_OK)
+        return s;
+    e->turn = !e->turn;
+    e->stats.runs++;
+    e->stats.run_seconds += seconds_now() - start;
+    return TPC_OK;
+}
+
+/* ---- outputs -------------------------------------------------------------------------------------------------------- */
+
+bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out)
+{
+    value v = e->graph->outputs.at[index].value;
+    int64_t shape[MAX_RANK];
+    if (!e->ran)
+        return false;
+    const struct node *n = graph_node(e->graph, v);
+    if (!e->cut_output[index])
+        return shape_of_value(e->graph, v, e->rank[0].now->of, out);
+    return layout_whole(e->graph, e->links.output[index], e->rank[0].now->of, shape) && tensor_shape(out, n->dtype, n->rank, shape);
+}
+
+/* Where rank r's part of an output of the last run is. */
+static void *part_of_output(const struct engine *e, uint32_t r, uint32_t index)
+{
+    return e->rank[r].output[2 * index + (e->state_output[index] ? e->turn : 0)].at;
+}
+
+struct joining {
+    struct engine *engine;
+    uint32_t index;
+    struct tensor *out;
+    struct diag *diag;
+};
+
+static status join_output(void *context)
+{
+    struct joining *j = context;
+    struct engine *e = j->engine;
+    const struct graph *g = e->graph;
+    const struct placement *p = e->links.output[j->index];
+    uint32_t others = ((1u << g->mesh.count) - 1) & ~placement_subaxes(g, p);
+    struct store *to = &e->joined[j->index];
+    if (store_reserve(&e->rank[0], to, tensor_bytes(j->out)) != TPC_OK)
+        return diag_error(j->diag, TPC_NOMEM, NULL, "out of memory for output '%s'", g->outputs.at[j->index].name);
+    for (uint32_t r = 0; r < e->ranks; r++) {
+        struct layout l;
+        if (mesh_part_of(&g->mesh, others, r) != 0)
+            continue; /* the same as another's */
+        if (!layout_of(g, p, r, e->rank[r].now->of, e->scratch, &l))
+            return diag_error(j->diag, TPC_INTERNAL, NULL, "output '%s' cannot be put together", g->outputs.at[j->index].name);
+        layout_join(&l, dtype_size(j->out->dtype), part_of_output(e, r, j->index), to->at);
+    }
+    j->out->data = to->at;
+    return TPC_OK;
+}
+
+status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct tensor *out)
+{
+    if (!engine_output_shape(e, index, out))
+        return diag_error(diag, TPC_USAGE, NULL, "there is no output: no run, or the last one failed");
+    out->data = part_of_output(e, 0, index);
+    if (!e->cut_output[index])
+        return TPC_OK;
+    struct joining j = {e, index, out, diag};
+    struct arena_mark mark = arena_mark(e->scratch);
+    status s = guard_run(diag, join_output, &j);
+    arena_rewind(e->scratch, mark);
+    return s;
+}
+
+const struct engine_stats *engine_stats(const struct engine *e)
+{
+    struct engine *own = e->rank[0].engine;
+    struct engine_rank_stats *stats = own->rank_stats;
+    for (uint32_t i = 0; i < e->ranks; i++) {
+        stats[i] = e->rank[i].stats;
+        for (uint32_t o = 0; o < 2 * e->graph->outputs.count; o++)
+            stats[i].outputs += e->rank[i].output[o].capacity;
+    }
+    own->stats.rank = stats;
+    return &own->stats;
+}
+
+void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
+{
+    static const char *const kinds[] = {[STEP_KERNEL] = "kernel", [STEP_DOT] = "dot", [STEP_COLLECTIVE] = "collective",
+                                        [STEP_BUILTIN] = "builtin", [STEP_COPY] = "copy"};
+    const struct rank *r = &e->rank[0];
+    const struct engine_stats *t = &e->stats;
+    text_printf(out, "%llu runs, %.3f ms each; of all: dots %.1f, kernels %.1f, collectives %.1f, builtins %.1f, shapes %.1f ms\n",
+                (unsigned long long)t->runs, t->runs ? 1e3 * t->run_seconds / (double)t->runs : 0, 1e3 * t->dot_seconds,
+                1e3 * t->kernel_seconds, 1e3 * t->collective_seconds, 1e3 * t->builtin_seconds, 1e3 * t->shape_seconds);
+    if (!r->step_seconds)
+        return;
+    double below = 1e300;
+    for (uint32_t i = 0; i < lines; i++) {
+        uint32_t best = UINT32_MAX;
+        for (uint32_t s = 0; s < e->program->steps.count; s++)
+            if (r->step_seconds[s] < below && r->step_seconds[s] > 0 && (best == UINT32_MAX || r->step_seconds[s] > r->step_seconds[best]))
+                best = s;
+        if (best == UINT32_MAX)
+            return;
+        below = r->step_seconds[best];
+        const struct step *step = &e->program->steps.at[best];
+        text_printf(out, "%9.3f ms  step %-5u %-10s ", 1e3 * below, (unsigned)best, kinds[step->kind]);
+        if (step->kind == STEP_KERNEL)
+            text_printf(out, "%-4u ", (unsigned)step->kernel);
+        text_printf(out, "%s\n", graph_where(e->graph, step->node, out->arena));
+    }
+}

@@ -1,0 +1,57 @@
+/* runtime/engine.h - a Program that is loaded and ready: its ranks, their weights and memory; runs on any input shapes.
+ *
+ * Invariant: an engine belongs to one thread at a time. Between runs no rank works. After a run that failed an engine may be run again, but kept
+ * states are gone.
+ *
+ * Sections: engine.c (open, run, outputs), engine_load.c (weights), engine_shape.c (everything that follows from the inputs' shapes), executor.c (a rank's
+ * steps)
+ */
+#ifndef TPC_RUNTIME_ENGINE_H
+#define TPC_RUNTIME_ENGINE_H
+
+#include "ir/tensor.h"
+#include "runtime/plan.h"
+
+struct engine_options {
+    uint32_t threads; /* per rank; 0: cores / ranks, at least 1 */
+    bool profile;     /* time every step */
+};
+
+struct engine_rank_stats {
+    uint64_t weight_mapped, weight_copied, kept; /* bytes: read where they lie in the file; copied out; computed at load */
+    uint64_t arena, outputs;                     /* bytes at the last run */
+};
+
+struct engine_stats {
+    uint32_t ranks, threads, kernels, compiled; /* compiled: kernels that were not in the cache */
+    bool interpreted; /* there was no compiler for the kernels */
+    double load_seconds, kernel_compile_seconds;
+    const struct engine_rank_stats *rank;
+    /* of all runs since open, as rank 0 saw them; seconds only with options.profile */
+    uint64_t runs, collectives, collective_bytes, shape_plans;
+    double kernel_seconds, dot_seconds, builtin_seconds, collective_seconds, shape_seconds, run_seconds;
+};
+
+struct engine;
+
+/* The program, links and their arena must outlive the engine. `folder`: that weight files' paths start from. Diagnostics name the rank. `options` may be
+ * NULL. */
+status engine_open(const struct program *program, const struct links *links, const char *folder, const struct engine_options *options,
+                   struct diag *diag, struct engine **out);
+void engine_close(struct engine *e); /* NULL is allowed */
+
+/* inputs[i] belongs to graph->inputs.at[i] and is whole; its data is read during the call only. Where keep[i] (keep may be NULL) the input is the one
+ * end of a state whose other end the last run computed: it is taken from there, without a copy, and inputs[i] is ignored.
+ * TPC_DATA when shapes do not fit the model. */
+status engine_run(struct engine *e, const struct tensor *inputs, const bool *keep, struct diag *diag);
+
+/* Output `index` of the last run, whole. Its data lives in the engine until the next run (an output that is cut is put together first). */
+status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct tensor *out);
+/* Its type and shape alone. false: there was no run. */
+bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out);
+
+const struct engine_stats *engine_stats(const struct engine *e);
+/* With options.profile: the steps that took longest on rank 0, one line each. */
+void engine_profile(const struct engine *e, uint32_t lines, struct text *out);
+
+#endif

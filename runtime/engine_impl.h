@@ -1,0 +1,130 @@
+/* runtime/engine_impl.h - what the engine's files share; private to them.
+ *
+ * Invariant: `struct engine` is written by the thread that called engine_*; a rank's `struct rank` by that rank's thread while a command runs, and by the
+ * engine's otherwise. Graph, program and dims are only read.
+ */
+#ifndef TPC_RUNTIME_ENGINE_IMPL_H
+#define TPC_RUNTIME_ENGINE_IMPL_H
+
+#include "ir/weights.h"
+#include "runtime/comm.h"
+#include "runtime/device.h"
+#include "runtime/engine.h"
+#include "runtime/layout.h"
+#include "runtime/sync.h"
+
+#include <pthread.h>
+
+enum { SHAPE_PLANS = 4 };
+
+/* A collective in numbers. */
+struct exchange {
+    uint32_t subaxes;
+    int64_t elements; /* of the operand */
+    uint64_t bytes;   /* of the larger of operand and result */
+    struct comm_cut cut;
+    struct comm_exchange both;
+};
+
+/* All that follows from the values of the symbols, for one rank. */
+struct shape_plan {
+    struct arena *arena;  /* rewound when the plan is made for other shapes */
+    struct arena_mark mark;
+    uint64_t age;         /* of its last use; 0: empty */
+    int64_t *of;          /* symbols */
+    uint64_t *bytes;      /* per buffer */
+    uint64_t *offset;     /* per buffer: in the arena, UINT64_MAX for other kinds */
+    uint64_t arena_bytes;
+    struct dot_view *const *dot;          /* per step; NULL where it is none. So the next three */
+    struct kernel_job *const *kernel;
+    struct exchange *const *exchange;
+    struct builtin_call *const *builtin;
+};
+
+/* Memory that is made larger on demand. */
+struct store {
+    void *at;
+    uint64_t capacity;
+};
+
+struct rank {
+    struct engine *engine;
+    uint32_t index;
+    pthread_t thread; /* ranks behind 0 */
+    bool started;
+    struct comm *comm;
+    struct device *device;
+    struct arena *scratch;
+    struct shape_plan plan[SHAPE_PLANS];
+    struct shape_plan *now; /* of this run */
+    uint64_t clock;
+    void **address;         /* per buffer */
+    struct store temporaries;
+    struct store weights;   /* copied slices */
+    struct store kept;
+    struct store *input;    /* per graph input: this rank's part of a cut one */
+    struct store *output;   /* 2 per graph output: states are written to the one that the last run did not write */
+    struct engine_rank_stats stats;
+    double *step_seconds;   /* profile */
+    /* what came of the command */
+    status result;
+    bool stopped;           /* another rank failed */
+    value failed_at;        /* program node; 0: none */
+    struct failure failure;
+};
+
+enum command { COMMAND_LOAD, COMMAND_RUN, COMMAND_QUIT };
+
+struct engine {
+    const struct program *program;
+    const struct graph *graph;
+    struct links links;
+    struct engine_options options;
+    struct arena *arena, *scratch;
+    struct comm_world *world;
+    struct kernel_set *kernels;
+    struct weights *weights;
+    const void **param;              /* bytes of the params that buffers use */
+    bool *cut_input, *cut_output;    /* per input, output: a rank holds a part only */
+    uint32_t *state_of_input;        /* per input: 1 + graph->states index, 0 none */
+    bool *state_output;              /* per output: the end of a state */
+    uint32_t ranks;
+    struct rank *rank;
+    /* the command that runs */
+    enum command command;
+    struct signal go, done;
+    _Atomic uint32_t left;
+    int64_t *of;                     /* input symbols, as bound on rank 0 */
+    const struct tensor *input;      /* whole, of this run; shapes filled in for kept ones */
+    const bool *keep;
+    /* the last run */
+    bool ran;
+    uint32_t turn;                   /* which of a state's two stores holds its last value */
+    struct store *joined;            /* per output: a cut one, put together */
+    struct engine_stats stats;
+    struct engine_rank_stats *rank_stats; /* what stats.rank points to */
+};
+
+/* ---- engine_shape.c ---- */
+/* Finds or makes rank's shape plan for of[] = e->of and this rank's own symbols. */
+status shape_plan_find(struct rank *r);
+/* Shape of program value v; false: overflow. Sets data NULL. */
+bool shape_of_value(const struct graph *g, value v, const int64_t *of, struct tensor *t);
+
+/* ---- engine_load.c ---- */
+/* On the engine's thread: which bytes each param has. */
+status find_weights(struct engine *e, const char *folder, struct diag *diag);
+/* On the rank's: addresses of weights and constants; memory for what is kept. r->now is set. */
+status load_weights(struct rank *r);
+/* On the engine's, when all ranks have loaded. */
+void drop_copied_pages(struct engine *e);
+
+/* ---- executor.c ---- */
+/* Runs the steps of one phase; addresses are set but for temporaries and outputs. */
+status execute(struct rank *r, enum step_phase phase);
+/* At least `bytes`, contents undefined. */
+status store_reserve(struct rank *r, struct store *s, uint64_t bytes);
+void store_free(struct rank *r, struct store *s);
+double seconds_now(void);
+
+#endif

@@ -1,0 +1,186 @@
+/* runtime/engine_load.c - a rank's weights: read where they lie in the mapped file when they lie there in one aligned run, else copied.
+ *
+ * Invariant: a rank touches the bytes of its own slices only. The engine's thread finds where each param begins, which maps files but reads no
+ * weights; ranks then work side by side.
+ */
+#include "runtime/engine_impl.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+status find_weights(struct engine *e, const char *folder, struct diag *diag)
+{
+    const struct program *p = e->program;
+    e->weights = weights_new(e->arena, e->graph, folder);
+    e->param = NEW_ARRAY(e->arena, const void *, e->graph->params.count + 1);
+    for (uint32_t b = 0; b < p->buffers.count; b++) {
+        const struct buffer *buffer = &p->buffers.at[b];
+        if (buffer->kind != BUFFER_WEIGHT)
+            continue;
+        uint32_t param = buffer->sharded ? e->graph->shards.at[buffer->index].param : buffer->index;
+        status s = e->param[param] ? TPC_OK : weights_param(e->weights, param, diag, &e->param[param]);
+        if (s != TPC_OK)
+            return s;
+    }
+    return TPC_OK;
+}
+
+/* What a rank holds of one weight. */
+struct slice {
+    const char *mapped; /* NULL: to be copied */
+    uint64_t bytes;
+};
+
+static status slice_of(struct rank *r, const struct buffer *buffer, struct slice *out)
+{
+    const struct graph *g = r->engine->graph;
+    uint32_t param = buffer->sharded ? g->shards.at[buffer->index].param : buffer->index;
+    const char *whole = r->engine->param[param];
+    uint64_t offset = 0;
+    *out = (struct slice){whole, g->params.at[param].length};
+    if (buffer->sharded) {
+        int64_t shape[MAX_RANK];
+        struct tensor t;
+        if (!shard_shape(g, buffer->index, r->index, shape) || !tensor_shape(&t, g->params.at[param].dtype, g->params.at[param].rank, shape))
+            return fail(&r->failure, TPC_DATA, "weight '%.100s': the plan's slices do not lie in it", g->params.at[param].name);
+        out->bytes = tensor_bytes(&t);
+        uint64_t length = out->bytes;
+        out->mapped = shard_contiguous(g, buffer->index, r->index, &offset, &length) ? whole + offset : NULL;
+    }
+    if (out->mapped && (uintptr_t)out->mapped % dtype_size(buffer->type) != 0)
+        out->mapped = NULL;
+    if (!r->device->ops->reads_host)
+        out->mapped = NULL;
+    return TPC_OK;
+}
+
+/* Brings the pages of a mapped slice in now, in one call, so that the first run does not fault page by page. Only a hint. */
+static void populate(const char *at, uint64_t bytes)
+{
+#if defined(MADV_POPULATE_READ)
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)at / page * page;
+    (void)madvise((void *)first, (uintptr_t)at + bytes - first, MADV_POPULATE_READ);
+#else
+    (void)at;
+    (void)bytes;
+#endif
+}
+
+static status copy_slice(struct rank *r, const struct buffer *buffer, void *to, uint64_t bytes)
+{
+    const struct graph *g = r->engine->graph;
+    uint32_t param = buffer->sharded ? g->shards.at[buffer->index].param : buffer->index;
+    const void *whole = r->engine->param[param];
+    if (!r->device->ops->reads_host) { /* by way of host memory */
+        void *host = arena_alloc(r->scratch, bytes);
+        if (buffer->sharded)
+            shard_copy(g, buffer->index, r->index, whole, host);
+        return r->device->ops->upload(r->device, to, buffer->sharded ? host : whole, bytes, &r->failure);
+    }
+    if (buffer->sharded)
+        shard_copy(g, buffer->index, r->index, whole, to);
+    else
+        memcpy(to, whole, bytes);
+    return TPC_OK;
+}
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static status place_weights(struct rank *r)
+{
+    const struct program *p = r->engine->program;
+    struct slice *slice = NEW_ARRAY(r->scratch, struct slice, p->buffers.count + 1);
+    uint64_t copied = 0, at = 0;
+    for (uint32_t b = 0; b < p->buffers.count; b++) {
+        const struct buffer *buffer = &p->buffers.at[b];
+        if (buffer->kind != BUFFER_WEIGHT)
+            continue;
+        status s = slice_of(r, buffer, &slice[b]);
+        if (s != TPC_OK)
+            return s;
+        if (slice[b].bytes != r->now->bytes[b])
+            return fail(&r->failure, TPC_DATA, "a weight's slice has %llu bytes where the plan expects %llu", (unsigned long long)slice[b].bytes,
+                        (unsigned long long)r->now->bytes[b]);
+        copied += slice[b].mapped ? 0 : aligned(slice[b].bytes);
+    }
+    status s = store_reserve(r, &r->weights, copied);
+    for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++) {
+        if (p->buffers.at[b].kind != BUFFER_WEIGHT)
+            continue;
+        if (slice[b].mapped) {
+            memcpy(&r->address[b], &slice[b].mapped, sizeof(void *)); /* never written to: program_verify */
+            populate(slice[b].mapped, slice[b].bytes);
+            r->stats.weight_mapped += slice[b].bytes;
+            continue;
+        }
+        r->address[b] = (char *)r->weights.at + at;
+        s = copy_slice(r, &p->buffers.at[b], r->address[b], slice[b].bytes);
+        at += aligned(slice[b].bytes);
+        r->stats.weight_copied += slice[b].bytes;
+    }
+    return s;
+}
+
+static status place_constant(struct rank *r, uint32_t b)
+{
+    const struct node *n = graph_node(r->engine->graph, r->engine->program->buffers.at[b].node);
+    if (n->op != OP_CONSTANT || n->attribute.data_size != r->now->bytes[b])
+        return fail(&r->failure, TPC_DATA, "buffer %u is no constant of its size", (unsigned)b);
+    if (r->device->ops->reads_host) {
+        memcpy(&r->address[b], &n->attribute.data, sizeof(void *));
+        return TPC_OK;
+    }
+    r->address[b] = r->device->ops->alloc(r->device, n->attribute.data_size);
+    return r->address[b] ? r->device->ops->upload(r->device, r->address[b], n->attribute.data, n->attribute.data_size, &r->failure) : TPC_NOMEM;
+}
+
+status load_weights(struct rank *r)
+{
+    const struct program *p = r->engine->program;
+    status s = place_weights(r);
+    uint64_t kept = 0, at = 0;
+    for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++) {
+        if (p->buffers.at[b].kind == BUFFER_CONSTANT)
+            s = place_constant(r, b);
+        if (p->buffers.at[b].kind == BUFFER_KEPT)
+            kept += aligned(r->now->bytes[b]);
+    }
+    if (s == TPC_OK)
+        s = store_reserve(r, &r->kept, kept);
+    for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++)
+        if (p->buffers.at[b].kind == BUFFER_KEPT) {
+            r->address[b] = (char *)r->kept.at + at;
+            at += aligned(r->now->bytes[b]);
+        }
+    r->stats.kept = kept;
+    return s;
+}
+
+/* Pages of files that were copied from and are not read again need not stay. */
+void drop_copied_pages(struct engine *e)
+{
+    const struct program *p = e->program;
+    bool *mapped = NEW_ARRAY(e->scratch, bool, e->graph->params.count + 1);
+    for (uint32_t b = 0; b < p->buffers.count; b++) {
+        const struct buffer *buffer = &p->buffers.at[b];
+        if (buffer->kind != BUFFER_WEIGHT)
+            continue;
+        uint32_t param = buffer->sharded ? e->graph->shards.at[buffer->index].param : buffer->index;
+        for (uint32_t i = 0; i < e->ranks; i++) {
+            const char *at = e->rank[i].address[b], *own = e->rank[i].weights.at;
+            mapped[param] = mapped[param] || !(own && at >= own && at < own + e->rank[i].weights.capacity);
+        }
+    }
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    for (uint32_t i = 0; i < e->graph->params.count; i++) {
+        if (mapped[i] || !e->param[i] || e->graph->params.at[i].file == NO_FILE)
+            continue;
+        uintptr_t first = ((uintptr_t)e->param[i] + page - 1) / page * page;
+        uintptr_t last = ((uintptr_t)e->param[i] + e->graph->params.at[i].length) / page * page;
+        if (first < last)
+            (void)madvise((void *)first, last - first, MADV_DONTNEED);
+    }
+}

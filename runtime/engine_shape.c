@@ -1,0 +1,268 @@
+/* runtime/engine_shape.c - numbers from shapes: sizes and offsets of buffers, views of dots, cuts of collectives, for the symbol values of one run.
+ *
+ * Invariant: a plan is a function of the symbols' values; the last few are kept, so that a repeated shape costs a comparison. Start with
+ * shape_plan_find.
+ */
+#include "runtime/engine_impl.h"
+
+#include "codegen/codegen.h"
+
+/* Where a plan is being made. */
+struct maker {
+    struct rank *rank;
+    struct shape_plan *plan;
+    const struct graph *graph;
+    const int64_t *of;
+    struct dot_view **dot;
+    struct kernel_job **kernel;
+    struct exchange **exchange;
+    struct builtin_call **builtin;
+};
+
+static status too_large(struct maker *m, value node, const char *what)
+{
+    m->rank->failed_at = node;
+    return fail(&m->rank->failure, TPC_DATA, "%s overflows for these shapes", what);
+}
+
+bool shape_of_value(const struct graph *g, value v, const int64_t *of, struct tensor *t)
+{
+    const struct node *n = graph_node(g, v);
+    int64_t shape[MAX_RANK];
+    for (uint32_t a = 0; a < n->rank; a++)
+        if (!dim_eval(g->dims, n->shape[a], of, &shape[a]))
+            return false;
+    return tensor_shape(t, n->dtype, n->rank, shape);
+}
+
+/* ---- steps ---------------------------------------------------------------------------------------------------------- */
+
+static status make_kernel(struct maker *m, uint32_t index, const struct step *step)
+{
+    struct engine *e = m->rank->engine;
+    struct kernel_job *job = NEW(m->plan->arena, struct kernel_job);
+    *job = (struct kernel_job){.kernel = step->kernel, .of = m->of};
+    job->extent = kernel_extent(e->kernels, step->kernel, m->of);
+    job->work = kernel_work(e->kernels, step->kernel, m->of);
+    if (job->extent < 0)
+        return too_large(m, step->node, "an extent");
+    m->kernel[index] = job;
+    return TPC_OK;
+}
+
+static status make_dot(struct maker *m, uint32_t index, const struct step *step)
+{
+    const struct program *p = m->rank->engine->program;
+    struct dot_view *view = NEW(m->plan->arena, struct dot_view);
+    if (!dot_view_of(step->dot, m->graph->dims, m->of, view))
+        return too_large(m, step->node, "an extent");
+    uint64_t elements[3];
+    for (uint32_t i = 0; i < 3; i++)
+        elements[i] = m->plan->bytes[step->arg[i]] / dtype_size(p->buffers.at[step->arg[i]].type);
+    if (!dot_view_fits(view, elements)) {
+        m->rank->failed_at = step->node;
+        return fail(&m->rank->failure, TPC_DATA, "the plan reads past the end of a buffer here");
+    }
+    dot_view_merge(view);
+    m->dot[index] = view;
+    return TPC_OK;
+}
+
+static bool make_offsets(struct maker *m, uint32_t partition, const int64_t **out)
+{
+    uint32_t parts = m->graph->partitions.at[partition].parts;
+    int64_t *offset = NEW_ARRAY(m->plan->arena, int64_t, parts + 1);
+    for (uint32_t i = 0; i < parts; i++)
+        if (!partition_range(m->graph, partition, i, m->of, &offset[i], &offset[i + 1]))
+            return false;
+    *out = offset;
+    return true;
+}
+
+static int64_t product(const struct tensor *t, uint32_t from, uint32_t to)
+{
+    int64_t n = 1;
+    for (uint32_t a = from; a < to; a++)
+        n *= t->shape[a];
+    return n;
+}
+
+/* Number of elements by the view, for a check against the tensor's. */
+static bool view_counts(int64_t outer, int64_t extent, int64_t inner, size_t count)
+{
+    int64_t n = 0;
+    return outer >= 0 && inner >= 0 && i64_mul(outer, extent, &n) && i64_mul(n, inner, &n) && (uint64_t)n == count;
+}
+
+/* One cut axis: all_gather and reduce_scatter. whole: the larger tensor. */
+static bool make_cut(struct maker *m, const struct node *n, const struct tensor *whole, struct exchange *x)
+{
+    uint32_t axis = (uint32_t)n->attribute.axis, parts = m->graph->partitions.at[n->attribute.partition].parts;
+    int64_t outer = 0, inner = 0;
+    if (!make_offsets(m, n->attribute.partition, &x->cut.offset) || !dim_eval(m->graph->dims, n->attribute.dims[0], m->of, &outer) ||
+        !dim_eval(m->graph->dims, n->attribute.dims[1], m->of, &inner))
+        return false;
+    x->subaxes = m->graph->partitions.at[n->attribute.partition].subaxes;
+    x->cut.outer = outer * product(whole, 0, axis);
+    x->cut.inner = inner * product(whole, axis + 1, whole->rank);
+    return view_counts(x->cut.outer, x->cut.offset[parts], x->cut.inner, whole->count);
+}
+
+/* Two cut axes: all_to_all gathers `axis` and cuts list[0]. */
+static bool make_both(struct maker *m, const struct node *n, const struct tensor *in, struct exchange *x)
+{
+    uint32_t gathered = (uint32_t)n->attribute.axis, cut = (uint32_t)n->attribute.list[0];
+    uint32_t other = (uint32_t)n->attribute.list[1];
+    int64_t d[4]; /* outer, inner of the gathered axis; outer, inner of the cut one */
+    const int64_t *gather_offset = NULL, *cut_offset = NULL;
+    if (gathered == cut || other == 0 || other >= m->graph->partitions.count)
+        return false;
+    for (uint32_t i = 0; i < 4; i++)
+        if (!dim_eval(m->graph->dims, n->attribute.dims[i], m->of, &d[i]))
+            return false;
+    if (!make_offsets(m, n->attribute.partition, &gather_offset) || !make_offsets(m, other, &cut_offset))
+        return false;
+    bool first = gathered < cut;
+    uint32_t low = first ? gathered : cut, high = first ? cut : gathered;
+    const int64_t *low_around = first ? d : d + 2, *high_around = first ? d + 2 : d;
+    x->subaxes = m->graph->partitions.at[n->attribute.partition].subaxes;
+    x->both = (struct comm_exchange){
+        .before = product(in, 0, low) * low_around[0],
+        .between = low_around[1] * product(in, low + 1, high) * high_around[0],
+        .after = high_around[1] * product(in, high + 1, in->rank),
+        .gather_first = first,
+        .first = first ? gather_offset : cut_offset,
+        .second = first ? cut_offset : gather_offset,
+    };
+    return true;
+}
+
+static status make_exchange(struct maker *m, uint32_t index, const struct step *step)
+{
+    const struct node *n = graph_node(m->graph, step->node);
+    struct exchange *x = NEW(m->plan->arena, struct exchange);
+    struct tensor in, out;
+    if (op_info(n->op)->class != CLASS_COLLECTIVE || n->operand_count != 1 || step->arg_count != 2)
+        return fail(&m->rank->failure, TPC_DATA, "the plan's step %u is no collective", (unsigned)index);
+    if (!shape_of_value(m->graph, n->operand[0], m->of, &in) || !shape_of_value(m->graph, step->node, m->of, &out))
+        return too_large(m, step->node, "a shape");
+    bool good = true;
+    x->subaxes = n->attribute.index;
+    if (n->op == OP_ALL_GATHER)
+        good = make_cut(m, n, &out, x);
+    else if (n->op == OP_REDUCE_SCATTER)
+        good = make_cut(m, n, &in, x);
+    else if (n->op == OP_ALL_TO_ALL)
+        good = make_both(m, n, &in, x);
+    good = good && tensor_bytes(&in) <= m->plan->bytes[step->arg[0]] && tensor_bytes(&out) <= m->plan->bytes[step->arg[1]];
+    if (!good)
+        return too_large(m, step->node, "a collective's view");
+    x->elements = (int64_t)in.count;
+    x->bytes = tensor_bytes(in.count > out.count ? &in : &out);
+    m->exchange[index] = x;
+    return TPC_OK;
+}
+
+static status make_builtin(struct maker *m, uint32_t index, const struct step *step)
+{
+    struct builtin_call *c = NEW(m->plan->arena, struct builtin_call);
+    c->node = graph_node(m->graph, step->node);
+    if (c->node->operand_count > 3 || step->arg_count != c->node->operand_count + 1)
+        return fail(&m->rank->failure, TPC_DATA, "the plan's step %u has the wrong number of buffers", (unsigned)index);
+    for (uint32_t i = 0; i < step->arg_count; i++) {
+        bool last = i == c->node->operand_count;
+        struct tensor *t = last ? &c->result : &c->operand[i];
+        if (!shape_of_value(m->graph, last ? step->node : c->node->operand[i], m->of, t))
+            return too_large(m, step->node, "a shape");
+        if (tensor_bytes(t) > m->plan->bytes[step->arg[i]])
+            return fail(&m->rank->failure, TPC_DATA, "the plan's step %u does not fit its buffers", (unsigned)index);
+    }
+    if (c->node->attribute.dims_count && !dim_eval(m->graph->dims, c->node->attribute.dims[0], m->of, &c->base))
+        return too_large(m, step->node, "an offset");
+    m->builtin[index] = c;
+    return TPC_OK;
+}
+
+static status make_step(struct maker *m, uint32_t index)
+{
+    const struct step *step = &m->rank->engine->program->steps.at[index];
+    switch (step->kind) {
+    case STEP_KERNEL:
+        return make_kernel(m, index, step);
+    case STEP_DOT:
+        return make_dot(m, index, step);
+    case STEP_COLLECTIVE:
+        return make_exchange(m, index, step);
+    case STEP_BUILTIN:
+        return make_builtin(m, index, step);
+    case STEP_COPY:
+        if (m->plan->bytes[step->arg[0]] != m->plan->bytes[step->arg[1]])
+            return too_large(m, step->node, "a copy");
+        return TPC_OK;
+    }
+    return fail(&m->rank->failure, TPC_DATA, "the plan's step %u is of no known kind", (unsigned)index);
+}
+
+/* ---- the plan ------------------------------------------------------------------------------------------------------- */
+
+static status make_plan(struct rank *r, struct shape_plan *plan)
+{
+    struct engine *e = r->engine;
+    uint32_t buffers = e->program->buffers.count, steps = e->program->steps.count;
+    struct maker m = {.rank = r, .plan = plan, .graph = e->graph, .of = plan->of};
+    plan->bytes = NEW_ARRAY(plan->arena, uint64_t, buffers + 1);
+    plan->offset = NEW_ARRAY(plan->arena, uint64_t, buffers + 1);
+    for (uint32_t b = 0; b < buffers; b++)
+        if (!buffer_bytes(e->program, b, plan->of, &plan->bytes[b]) || plan->bytes[b] > SIZE_MAX / 4)
+            return too_large(&m, e->program->buffers.at[b].node, "a buffer");
+    if (!program_place(e->program, plan->of, plan->offset, &plan->arena_bytes))
+        return too_large(&m, 0, "the memory for intermediate values");
+    plan->dot = m.dot = NEW_ARRAY(plan->arena, struct dot_view *, steps + 1);
+    plan->kernel = m.kernel = NEW_ARRAY(plan->arena, struct kernel_job *, steps + 1);
+    plan->exchange = m.exchange = NEW_ARRAY(plan->arena, struct exchange *, steps + 1);
+    plan->builtin = m.builtin = NEW_ARRAY(plan->arena, struct builtin_call *, steps + 1);
+    for (uint32_t i = 0; i < steps; i++) {
+        status s = make_step(&m, i);
+        if (s != TPC_OK)
+            return s;
+    }
+    return TPC_OK;
+}
+
+static struct shape_plan *oldest(struct rank *r)
+{
+    struct shape_plan *found = &r->plan[0];
+    for (uint32_t i = 1; i < SHAPE_PLANS; i++)
+        if (r->plan[i].age < found->age)
+            found = &r->plan[i];
+    return found;
+}
+
+status shape_plan_find(struct rank *r)
+{
+    struct engine *e = r->engine;
+    uint32_t symbols = dims_symbol_count(e->graph->dims);
+    int64_t *of = NEW_ARRAY(r->scratch, int64_t, symbols + 1);
+    memcpy(of, e->of, symbols * sizeof *of);
+    if (!graph_bind_rank(e->graph, r->index, of))
+        return fail(&r->failure, TPC_DATA, "a partition overflows for these shapes");
+    r->clock++;
+    for (uint32_t i = 0; i < SHAPE_PLANS; i++)
+        if (r->plan[i].age && memcmp(r->plan[i].of, of, symbols * sizeof *of) == 0) {
+            r->now = &r->plan[i];
+            r->now->age = r->clock;
+            return TPC_OK;
+        }
+    struct shape_plan *plan = oldest(r);
+    plan->age = 0;
+    arena_rewind(plan->arena, plan->mark);
+    plan->of = arena_copy(plan->arena, of, (symbols + 1) * sizeof *of);
+    status s = make_plan(r, plan);
+    if (s != TPC_OK)
+        return s;
+    plan->age = r->clock;
+    r->now = plan;
+    if (r->index == 0)
+        e->stats.shape_plans++;
+    return TPC_OK;
+}
