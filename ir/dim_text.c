@@ -1,7 +1,7 @@
 /* ir/dim_text.c - dims as text, and back.
  *
  *   sum     = term { ("+" | "-") term }
- *   term    = unary { ("*" | "/" | "//" | "%") unary }
+ *   term    = unary { ("*" | "/" | "//" | "%") unary }   ("%" in a dim_param only)
  *   unary   = "-" unary | primary [ "**" integer ]
  *   primary = integer | name | '"' quoted name '"' | "(" sum ")" | function "(" sum { "," sum } ")"
  *
@@ -392,7 +392,8 @@ static dim parse_term(struct parser *p)
     const char *token;
     while (!p->failed) {
         char c = peek(p, &token);
-        if (c != '*' && c != '/' && c != '%')
+        bool value = c == '%' && !p->model; /* in the text form "%1" begins a node; remainders are mod(a, b) there */
+        if (value || (c != '*' && c != '/' && c != '%'))
             break;
         p->at = token + 1;
         if (c == '/' && p->at < p->end && *p->at == '/')
