@@ -219,11 +219,11 @@ static status open_engine(void *context)
     struct engine *e = o->engine;
     double start = seconds_now();
     e->scratch = arena_new_in(e->arena);
-    know_edges(e);
     status s = kernels_load(e->arena, e->program, NULL, o->diag, &e->kernels);
     e->stats.kernel_compile_seconds = seconds_now() - start;
     if (s != TPC_OK || (s = find_weights(e, o->folder, o->diag)) != TPC_OK)
         return s;
+    know_edges(e);
     e->world = comm_threads_new(&e->graph->mesh);
     e->rank = NEW_ARRAY(e->arena, struct rank, e->ranks);
     e->rank_stats = NEW_ARRAY(e->arena, struct engine_rank_stats, e->ranks);
