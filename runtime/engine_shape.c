@@ -205,28 +205,59 @@ static status make_step(struct maker *m, uint32_t index)
 
 /* ---- the plan ------------------------------------------------------------------------------------------------------- */
 
+/* At load no shapes are known, and extents may be nonsense (sequence - 1 is -1): only what steps of that phase touch counts. Their temporaries lie one
+ * behind the other. */
+static status place_for_load(struct maker *m)
+{
+    const struct program *p = m->rank->engine->program;
+    struct shape_plan *plan = m->plan;
+    bool *used = NEW_ARRAY(plan->arena, bool, p->buffers.count + 1);
+    for (uint32_t i = 0; i < p->steps.count; i++)
+        for (uint32_t k = 0; k < p->steps.at[i].arg_count && p->steps.at[i].phase == PHASE_LOAD; k++)
+            used[p->steps.at[i].arg[k]] = true;
+    for (uint32_t b = 0; b < p->buffers.count; b++) {
+        buffer_kind kind = p->buffers.at[b].kind;
+        bool loaded = used[b] || kind == BUFFER_WEIGHT || kind == BUFFER_CONSTANT || kind == BUFFER_KEPT;
+        plan->offset[b] = UINT64_MAX;
+        if (loaded && (!buffer_bytes(p, b, plan->of, &plan->bytes[b]) || plan->bytes[b] > SIZE_MAX / 4))
+            return too_large(m, p->buffers.at[b].node, "a buffer");
+        if (!loaded || kind != BUFFER_TEMP)
+            continue;
+        plan->offset[b] = plan->arena_bytes;
+        plan->arena_bytes += (plan->bytes[b] + 63) & ~(uint64_t)63;
+    }
+    return TPC_OK;
+}
+
+static status place_for_run(struct maker *m)
+{
+    const struct program *p = m->rank->engine->program;
+    struct shape_plan *plan = m->plan;
+    for (uint32_t b = 0; b < p->buffers.count; b++)
+        if (!buffer_bytes(p, b, plan->of, &plan->bytes[b]) || plan->bytes[b] > SIZE_MAX / 4)
+            return too_large(m, p->buffers.at[b].node, "a buffer");
+    return program_place(p, plan->of, plan->offset, &plan->arena_bytes) ? TPC_OK
+                                                                        : too_large(m, 0, "the memory for intermediate values");
+}
+
 static status make_plan(struct rank *r, struct shape_plan *plan)
 {
     struct engine *e = r->engine;
     uint32_t buffers = e->program->buffers.count, steps = e->program->steps.count;
+    enum step_phase phase = e->command == COMMAND_LOAD ? PHASE_LOAD : PHASE_RUN;
     struct maker m = {.rank = r, .plan = plan, .graph = e->graph, .of = plan->of};
+    plan->arena_bytes = 0;
     plan->bytes = NEW_ARRAY(plan->arena, uint64_t, buffers + 1);
     plan->offset = NEW_ARRAY(plan->arena, uint64_t, buffers + 1);
-    for (uint32_t b = 0; b < buffers; b++)
-        if (!buffer_bytes(e->program, b, plan->of, &plan->bytes[b]) || plan->bytes[b] > SIZE_MAX / 4)
-            return too_large(&m, e->program->buffers.at[b].node, "a buffer");
-    if (!program_place(e->program, plan->of, plan->offset, &plan->arena_bytes))
-        return too_large(&m, 0, "the memory for intermediate values");
     plan->dot = m.dot = NEW_ARRAY(plan->arena, struct dot_view *, steps + 1);
     plan->kernel = m.kernel = NEW_ARRAY(plan->arena, struct kernel_job *, steps + 1);
     plan->exchange = m.exchange = NEW_ARRAY(plan->arena, struct exchange *, steps + 1);
     plan->builtin = m.builtin = NEW_ARRAY(plan->arena, struct builtin_call *, steps + 1);
-    for (uint32_t i = 0; i < steps; i++) {
-        status s = make_step(&m, i);
-        if (s != TPC_OK)
-            return s;
-    }
-    return TPC_OK;
+    status s = phase == PHASE_LOAD ? place_for_load(&m) : place_for_run(&m);
+    for (uint32_t i = 0; i < steps && s == TPC_OK; i++)
+        if (e->program->steps.at[i].phase == phase)
+            s = make_step(&m, i);
+    return s;
 }
 
 static struct shape_plan *oldest(struct rank *r)
@@ -244,10 +275,16 @@ status shape_plan_find(struct rank *r)
     uint32_t symbols = dims_symbol_count(e->graph->dims);
     int64_t *of = NEW_ARRAY(r->scratch, int64_t, symbols + 1);
     memcpy(of, e->of, symbols * sizeof *of);
-    if (!graph_bind_rank(e->graph, r->index, of))
+    bool load = e->command == COMMAND_LOAD, bound = graph_bind_rank(e->graph, r->index, of);
+    for (int64_t any = 1; load && !bound && any < 100000; any *= 8) { /* a partition of, say, sequence - 1: any extent will do */
+        for (uint32_t s = 0; s < symbols; s++)
+            of[s] = any;
+        bound = graph_bind_rank(e->graph, r->index, of);
+    }
+    if (!bound)
         return fail(&r->failure, TPC_DATA, "a partition overflows for these shapes");
     r->clock++;
-    for (uint32_t i = 0; i < SHAPE_PLANS; i++)
+    for (uint32_t i = 0; i < SHAPE_PLANS && !load; i++)
         if (r->plan[i].age && memcmp(r->plan[i].of, of, symbols * sizeof *of) == 0) {
             r->now = &r->plan[i];
             r->now->age = r->clock;
@@ -260,9 +297,9 @@ status shape_plan_find(struct rank *r)
     status s = make_plan(r, plan);
     if (s != TPC_OK)
         return s;
-    plan->age = r->clock;
+    plan->age = load ? 0 : r->clock; /* what was made for loading serves nothing else */
     r->now = plan;
-    if (r->index == 0)
+    if (r->index == 0 && !load)
         e->stats.shape_plans++;
     return TPC_OK;
 }

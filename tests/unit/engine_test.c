@@ -181,7 +181,7 @@ static void any_shapes(void **state)
             const struct engine_stats *stats = engine_stats(r.engine);
             assert_int_equal(stats->runs, sizeof batches / sizeof *batches);
             assert_int_equal(stats->collectives > 0, ranks > 1); /* it was really split */
-            assert_int_equal(stats->shape_plans, 9); /* 0 is known from loading, the second 5 from the first, the third is forgotten */
+            assert_int_equal(stats->shape_plans, 9); /* the second 5 is known, the third forgotten */
             end(&r);
         }
 }
