@@ -162,6 +162,22 @@ static value hoist_broadcast(struct simplifier *s, const struct node *n) {
     return emit_one(s, OP_BROADCAST, n, emit(s, &f), &spread);
 }
 
+/* f(reshape(x)) = reshape(f(x)) where the reshape only adds or drops axes of extent 1: what follows sees through it. */
+static value hoist_ones(struct simplifier *s, const struct node *n) {
+    const struct node *a = n->operand_count == 1 ? operand(s, n, 0) : NULL;
+    int32_t map[MAX_RANK];
+    if (a == NULL || a->op != OP_RESHAPE || !(only_ones(s, operand(s, a, 0), a, map) || only_ones(s, a, operand(s, a, 0), map))) {
+        return 0;
+    }
+    const struct node *from = operand(s, a, 0);
+    value inner = a->operand[0];
+    struct node f = *n;
+    f.rank = from->rank;
+    f.shape = from->shape;
+    f.operand = &inner;
+    return emit_one(s, OP_RESHAPE, n, emit(s, &f), NULL);
+}
+
 /* The one value that all elements of v have, as a constant node; NULL when that is not so. */
 static const struct node *splat(const struct simplifier *s, value v) {
     const struct node *n = graph_node(s->out, v);
@@ -298,5 +314,9 @@ value simplify_by_rule(struct simplifier *s, const struct node *n) {
             }
         }
     }
-    return op_info(n->op)->class == CLASS_POINTWISE && n->op != OP_COUNT_ONCE ? hoist_broadcast(s, n) : 0;
+    if (op_info(n->op)->class != CLASS_POINTWISE || n->op == OP_COUNT_ONCE) {
+        return 0;
+    }
+    value v = hoist_broadcast(s, n);
+    return v != 0 ? v : hoist_ones(s, n);
 }

@@ -2,9 +2,7 @@
 #include "frontend/cli/cli.h"
 #include "codegen/codegen.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 static const struct option_info options[] = {
     {"--tp", "N", "number of ranks to split over (1 to 64)"},
@@ -85,25 +83,6 @@ struct links cli_links(struct arena *arena, const struct compiled *c) {
     return l;
 }
 
-/* DIR/kernels_0.c, kernels_1.c, ... */
-static status emit_sources(struct arena *arena, const struct program *p, const char *folder, struct diag *diag) {
-    uint32_t count = 0;
-    struct text *unit = NULL;
-    if (mkdir(folder, 0777) != 0 && errno != EEXIST) {
-        return diag_error(diag, TPC_IO, folder, "cannot make the folder: %s", strerror(errno));
-    }
-    kernels_source(p, arena, &count, &unit);
-    for (uint32_t i = 0; i < count; i++) {
-        const char *path = arena_printf(arena, "%s/kernels_%u.c", folder, i);
-        FILE *f = fopen(path, "w");
-        bool written = f != NULL && fwrite(unit[i].at, 1, unit[i].length, f) == unit[i].length;
-        if (f == NULL || fclose(f) != 0 || !written) {
-            return diag_error(diag, TPC_IO, path, "cannot write: %s", strerror(errno));
-        }
-    }
-    return TPC_OK;
-}
-
 static status compile(struct arena *arena, const struct args *args, struct diag *diag) {
     const char *model = args->positional.at[0];
     int64_t ranks = 0;
@@ -124,7 +103,7 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
         return s;
     }
     const char *emit = args_value(args, "--emit", NULL), *plan = args_value(args, "-o", default_plan(arena, model));
-    if (emit != NULL && (s = emit_sources(arena, c.program, emit, diag)) != TPC_OK) {
+    if (emit != NULL && (s = kernels_emit(c.program, emit, diag)) != TPC_OK) {
         return s;
     }
     struct plan_contents contents = {

@@ -36,11 +36,22 @@ struct job {
 
 static void close_engine(void *object) { engine_close(object); }
 
-static status wanted_inputs(const struct job *j, const char *format, const char *name) {
-    struct text t = {.arena = j->arena};
-    bind_print_inputs(j->graph, &t);
-    status s = diag_error(j->diag, TPC_DATA, j->args->positional.at[0], format, name);
-    fprintf(stderr, "the model wants:\n%s", t.at == NULL ? "" : t.at);
+/* What is wrong, then what the model wants. */
+static status wanted_inputs(const struct job *j, const char *wrong) {
+    struct graph *g = j->plan->program->graph;
+    const struct links *links = &j->plan->links;
+    status s = diag_error(j->diag, TPC_DATA, j->args->positional.at[0], "%s", wrong);
+    fprintf(stderr, "the model wants:\n");
+    for (uint32_t i = 0; i < g->inputs.count; i++) {
+        const struct node *n = graph_node(g, g->inputs.at[i].value);
+        struct text t = {.arena = j->arena};
+        for (uint32_t a = 0; a < n->rank; a++) {
+            text_put(&t, a > 0 ? ", " : "");
+            bool placed = links->input != NULL && links->input[i] != NULL; /* a state's shape here is a rank's: the whole is wanted */
+            dim_print(g->dims, placed ? axis_extent(g, &links->input[i]->axis[a]) : n->shape[a], &t);
+        }
+        fprintf(stderr, "  %s %s [%s]\n", g->inputs.at[i].name, dtype_name(n->dtype), t.at == NULL ? "" : t.at);
+    }
     return s;
 }
 
@@ -88,7 +99,7 @@ static status read_inputs(struct job *j) {
         if (e == NULL) {
             const char *first = strchr(o->value, '=');
             return first == NULL ? diag_error(j->diag, TPC_USAGE, NULL, "run: --input is '%s' but must be NAME=SPEC", o->value)
-                                 : wanted_inputs(j, "the model has no input '%s'", arena_strndup(j->arena, o->value, (size_t)(first - o->value)));
+                                 : wanted_inputs(j, arena_printf(j->arena, "the model has no input '%.*s'", (int)(first - o->value), o->value));
         }
         uint32_t k = find_input(g, o->value, (size_t)(e - o->value));
         s = cli_read_tensor(j->arena, e + 1, input_type(g, k), &j->inputs[k], j->diag);
@@ -103,7 +114,7 @@ static status read_inputs(struct job *j) {
         if (j->given[i]) {
             continue;
         }
-        s = seed == NULL ? wanted_inputs(j, "input '%s' is missing", g->inputs.at[i].name)
+        s = seed == NULL ? wanted_inputs(j, arena_printf(j->arena, "input '%s' is missing", g->inputs.at[i].name))
                          : cli_random_input(j->arena, g, &j->plan->links, i, (uint64_t)number, extent, &j->inputs[i], j->diag);
     }
     return s;
