@@ -11,16 +11,11 @@
  *
  * Invariant: on return from solve_component every region that was undecided is undecided again. Start with search, then solve_component.
  */
-#include "solver/internal.h"
+#include "solver/search.h"
 
 #include <stdlib.h>
 
-enum { MOST_SETS = 256, MOST_COMBINATIONS = 4096 };
-
-struct component {
-    uint32_t region_count, unit_count;
-    uint32_t *region, *unit; /* ascending */
-};
+enum { MOST_COMBINATIONS = 4096 };
 
 /* A solved component: its hub's masks and its parts' choices, in the order in which cut_apart gives them; or one unit's option. Means the same
  * for every component of equal description. */
@@ -44,7 +39,7 @@ struct profile {
 
 /* ---- small helpers ---- */
 
-static uint32_t position(const uint32_t *list, uint32_t count, uint32_t x)
+uint32_t position(const uint32_t *list, uint32_t count, uint32_t x)
 {
     uint32_t lo = 0, hi = count;
     while (lo < hi) {
@@ -73,12 +68,25 @@ static void keep_row(struct solver *s, struct profile *p, struct profile_row r)
 
 /* ---- which sub-axes stand for each other ---- */
 
+/* Parts every orbit into those inside and those outside of the mask; an orbit's number is its first member's. */
+static void part_orbits(uint32_t *orbit, uint32_t n, uint32_t mask)
+{
+    uint32_t before[MAX_SUBAXES];
+    memcpy(before, orbit, n * sizeof *orbit);
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t k = i + 1; k-- > 0;)
+            if (before[k] == before[i] && (mask >> k & 1) == (mask >> i & 1))
+                orbit[i] = k;
+}
+
 /* orbit[i] == orbit[k]: swapping the sub-axes changes nothing that the component can see. */
 static void find_orbits(struct solver *s, const struct component *c, uint32_t *orbit)
 {
     uint32_t n = s->mesh->count;
     for (uint32_t i = 0; i < n; i++)
-        orbit[i] = s->mesh->size[i];
+        for (uint32_t k = i + 1; k-- > 0;)
+            if (s->mesh->size[k] == s->mesh->size[i])
+                orbit[i] = k;
     for (uint32_t k = 0; k < c->unit_count; k++) {
         const struct unit *u = &s->units.at[c->unit[k]];
         const uint32_t end[2] = {u->from, u->to};
@@ -87,270 +95,9 @@ static void find_orbits(struct solver *s, const struct component *c, uint32_t *o
             if (!end[e] || !r->decision)
                 continue;
             for (uint32_t x = 0; x < r->class_count; x++)
-                for (uint32_t i = 0; i < n; i++)
-                    orbit[i] = (orbit[i] * 2 + (r->decision[x] >> i & 1)) * 2654435761u >> 1;
+                part_orbits(orbit, n, r->decision[x]);
         }
     }
-}
-
-/* ---- decisions of a region ---- */
-
-typedef LIST(const uint32_t *) mask_list;
-
-struct decisions {
-    struct solver *s;
-    const struct region *region;
-    const uint32_t *orbit;
-    uint32_t *set;   /* classes that may take one sub-axis together */
-    uint32_t set_count;
-    mask_list out;
-};
-
-static void find_sets(struct decisions *d)
-{
-    uint32_t n = d->region->class_count;
-    d->set = NEW_ARRAY(d->s->temporary, uint32_t, MOST_SETS);
-    /* Grown from the single classes, breadth first: every set is an earlier one plus a later class. */
-    for (uint32_t i = 0; i < n && d->set_count < MOST_SETS - 1; i++)
-        d->set[d->set_count++] = 1u << i;
-    for (uint32_t k = 0; k < d->set_count; k++)
-        for (uint32_t i = 0; i < n && d->set_count < MOST_SETS - 1; i++) {
-            uint32_t base = d->set[k], bit = 1u << i;
-            if (bit > base && !(base & bit) && !(d->region->conflict[i] & base))
-                d->set[d->set_count++] = base | bit;
-        }
-    uint32_t *sorted = NEW_ARRAY(d->s->temporary, uint32_t, MOST_SETS), count = 0;
-    for (int size = 32; size > 0; size--) /* the fullest first */
-        for (uint32_t k = 0; k < d->set_count; k++)
-            if (__builtin_popcount(d->set[k]) == size)
-                sorted[count++] = d->set[k];
-    d->set = sorted;
-    d->set[d->set_count++] = 0;
-}
-
-static bool fits(struct decisions *d, const uint32_t *masks)
-{
-    int64_t unit = d->s->options->class_unit ? d->s->options->class_unit : 1, extent = 0;
-    for (uint32_t i = 0; i < d->region->class_count; i++) {
-        (void)dim_is_const(d->s->g->dims, d->s->trees.at[d->region->classes[i]].extent, &extent);
-        if (masks[i] && (extent + unit - 1) / unit < (int64_t)mesh_parts(d->s->mesh, masks[i]))
-            return false;
-    }
-    return true;
-}
-
-/* The masks with every set of shared values gathered that they cut. */
-static void add_gathers(struct decisions *d, const uint32_t *masks)
-{
-    uint32_t n = d->region->class_count, cut = 0, set = 0;
-    for (uint32_t i = 0; i < d->region->shared_count; i++)
-        for (uint32_t k = 0; k < n; k++)
-            if (masks[k] && (d->region->shared_holds[i] >> k & 1))
-                cut |= 1u << i;
-    do {
-        uint32_t *with = (uint32_t *)arena_copy(d->s->arena, masks, (n + 1) * sizeof *masks);
-        with[n] = set;
-        *PUSH(d->s->temporary, &d->out) = with;
-        set = (set - cut) & cut; /* the next subset of `cut` */
-    } while (set);
-}
-
-/* Depth: the number of sub-axes (at most MAX_SUBAXES). */
-static void enumerate_from(struct decisions *d, uint32_t subaxis, uint32_t *set_of)
-{
-    uint32_t n = d->region->class_count;
-    if (subaxis == d->s->mesh->count) {
-        uint32_t *masks = NEW_ARRAY(d->s->arena, uint32_t, n + 1);
-        for (uint32_t a = 0; a < subaxis; a++)
-            for (uint32_t i = 0; i < n; i++)
-                masks[i] |= (d->set[set_of[a]] >> i & 1) << a;
-        if (fits(d, masks))
-            add_gathers(d, masks);
-        return;
-    }
-    uint32_t first = 0;
-    for (uint32_t a = 0; a < subaxis; a++)
-        if (d->orbit[a] == d->orbit[subaxis])
-            first = set_of[a];
-    for (uint32_t k = first; k < d->set_count; k++) {
-        set_of[subaxis] = k;
-        enumerate_from(d, subaxis + 1, set_of);
-    }
-}
-
-static mask_list region_decisions(struct solver *s, uint32_t region, const uint32_t *orbit)
-{
-    struct decisions d = {.s = s, .region = &s->regions.at[region], .orbit = orbit};
-    uint32_t set_of[MAX_SUBAXES];
-    find_sets(&d);
-    enumerate_from(&d, 0, set_of);
-    return d.out;
-}
-
-/* ---- what a component is, as bytes ---- */
-
-struct bytes {
-    struct arena *arena;
-    uint8_t *at;
-    size_t count, capacity;
-};
-
-static void put(struct bytes *b, uint64_t x)
-{
-    if (b->count + 8 > b->capacity) {
-        size_t capacity = b->capacity ? b->capacity * 2 : 512;
-        uint8_t *at = NEW_ARRAY(b->arena, uint8_t, capacity);
-        if (b->count)
-            memcpy(at, b->at, b->count);
-        b->at = at;
-        b->capacity = capacity;
-    }
-    for (int i = 0; i < 8; i++)
-        b->at[b->count++] = (uint8_t)(x >> (8 * i));
-}
-
-static void put_node(struct bytes *b, const struct node *n)
-{
-    const struct attribute *a = &n->attribute;
-    put(b, (uint64_t)n->op << 32 | (uint64_t)n->dtype << 16 | n->rank);
-    put(b, (uint64_t)(uint32_t)a->axis << 32 | (uint32_t)a->mode);
-    put(b, (uint64_t)(uint32_t)a->nbatch << 32 | (uint32_t)a->ncontract);
-    put(b, (uint64_t)a->list_count << 32 | a->dims_count);
-    for (uint32_t i = 0; i < n->rank; i++)
-        put(b, n->shape[i]);
-    for (uint32_t i = 0; i < a->list_count; i++)
-        put(b, (uint32_t)a->list[i]);
-    for (uint32_t i = 0; i < a->dims_count; i++)
-        put(b, a->dims[i]);
-}
-
-static void put_placement(struct bytes *b, const struct placement *p)
-{
-    put(b, (uint64_t)p->partial << 32 | p->partial_subaxes);
-    for (uint32_t i = 0; i < p->rank; i++) {
-        put(b, p->axis[i].count);
-        for (uint32_t k = 0; k < p->axis[i].count; k++) {
-            put(b, p->axis[i].segment[k].count);
-            for (uint32_t f = 0; f < p->axis[i].segment[k].count; f++)
-                put(b, (uint64_t)p->axis[i].segment[k].factor[f].extent << 32 | p->axis[i].segment[k].factor[f].partition);
-        }
-    }
-}
-
-static void put_tree(struct bytes *b, const struct solver *s, tree t, unsigned depth)
-{
-    const struct tree_node *n = &s->trees.at[tree_find(s, t)];
-    put(b, (uint64_t)n->kind << 60 | (uint64_t)n->ordinal << 32 | n->extent);
-    put(b, n->count);
-    for (uint32_t i = 0; i < n->count && depth < 60; i++)
-        put_tree(b, s, n->child[i], depth + 1);
-}
-
-/* Interns a byte string: equal strings get equal numbers. */
-static uint32_t intern(struct map *m, const struct bytes *b)
-{
-    bool added;
-    uint32_t *slot = map_put(m, b->at, b->count, &added);
-    if (added)
-        *slot = m->count;
-    return *slot;
-}
-
-static void find_cones(struct solver *s, struct map *m)
-{
-    for (value v = 1; v < s->node_count; v++) {
-        const struct node *n = graph_node(s->g, v);
-        if (s->role[v] != ROLE_PRELUDE || !s->live[v])
-            continue;
-        struct arena_mark mark = arena_mark(s->temporary);
-        struct bytes b = {.arena = s->temporary};
-        put_node(&b, n);
-        for (uint32_t i = 0; i < n->operand_count; i++)
-            put(&b, s->cone[n->operand[i]]);
-        s->cone[v] = intern(m, &b);
-        arena_rewind(s->temporary, mark);
-    }
-}
-
-static void put_region(struct bytes *b, struct solver *s, const struct region *r)
-{
-    put(b, r->value_count);
-    for (uint32_t i = 0; i < r->value_count; i++) {
-        value v = r->values[i];
-        const struct node *n = graph_node(s->g, v);
-        put_node(b, n);
-        put(b, (uint64_t)s->role[v] << 32 | s->handed_out[v]);
-        put(b, s->joint_parent[v] ? position(r->values, r->value_count, s->joint_parent[v]) : UINT32_MAX);
-        for (uint32_t k = 0; k < n->rank; k++)
-            put_tree(b, s, s->axes[v][k], 0);
-        for (uint32_t k = 0; s->slot[v] && k < n->operand_count; k++) {
-            value u = n->operand[k];
-            put(b, is_internal(s, v, k) ? position(r->values, r->value_count, u) : 1ull << 40 | s->cone[u]);
-            for (uint32_t x = 0; !is_internal(s, v, k) && x < graph_node(s->g, u)->rank; x++)
-                put_tree(b, s, s->slot[v][k][x], 0);
-        }
-    }
-    for (uint32_t i = 0; i < r->class_count; i++)
-        put(b, (uint64_t)r->conflict[i] << 32 | s->trees.at[r->classes[i]].extent);
-    for (uint32_t i = 0; i < r->shared_count; i++)
-        put(b, position(r->values, r->value_count, r->shared[i]));
-}
-
-static void find_signatures(struct solver *s)
-{
-    struct map cones = {.arena = s->arena}, regions = {.arena = s->arena};
-    find_cones(s, &cones);
-    for (uint32_t r = 1; r < s->regions.count; r++) {
-        struct bytes b = {.arena = s->temporary};
-        put_region(&b, s, &s->regions.at[r]);
-        s->regions.at[r].signature = intern(&regions, &b);
-    }
-}
-
-/* One end of a unit: a region of the component, or what is decided there. */
-static void put_end(struct bytes *b, struct solver *s, const struct component *c, uint32_t region, value v, const struct placement *p)
-{
-    if (!region) {
-        put(b, 0);
-        return;
-    }
-    uint32_t at = position(c->region, c->region_count, region);
-    if (at == UINT32_MAX) {
-        put(b, 1);
-        put_placement(b, p);
-        return;
-    }
-    put(b, 2 + at);
-    put(b, position(s->regions.at[region].values, s->regions.at[region].value_count, v));
-}
-
-static struct bytes describe(struct solver *s, const struct component *c, const uint32_t *orbit)
-{
-    struct bytes b = {.arena = s->temporary};
-    put(&b, (uint64_t)c->region_count << 32 | c->unit_count);
-    for (uint32_t i = 0; i < s->mesh->count; i++) {
-        uint32_t first = i;
-        for (uint32_t k = i; k-- > 0;)
-            first = orbit[k] == orbit[i] ? k : first;
-        put(&b, first);
-    }
-    for (uint32_t i = 0; i < c->region_count; i++)
-        put(&b, s->regions.at[c->region[i]].signature);
-    for (uint32_t i = 0; i < c->unit_count; i++) {
-        const struct unit *u = &s->units.at[c->unit[i]];
-        const struct node *n = graph_node(s->g, u->node);
-        put(&b, (uint64_t)u->kind << 32 | u->slot);
-        if (u->kind != UNIT_EDGE) {
-            put_node(&b, n);
-            put(&b, s->cone[n->operand[1 - u->slot]]);
-        }
-        put_node(&b, graph_node(s->g, u->source));
-        put(&b, (uint64_t)s->gathered[u->node] << 4 | (uint64_t)s->handed_out[u->node] << 3 | (uint64_t)unit_may_cut_alone(s, u) << 2 | (uint64_t)s->gathered[u->source] << 1 | s->handed_out[u->source]);
-        put_end(&b, s, c, u->from, u->source, u->from ? value_placement(s, u->source, s->temporary) : NULL);
-        put_end(&b, s, c, u->to, u->node,
-                u->kind == UNIT_EDGE ? slot_placement(s, u->node, u->slot, s->temporary) : value_placement(s, u->node, s->temporary));
-    }
-    return b;
 }
 
 /* ---- cutting a component ---- */

@@ -1,0 +1,31 @@
+/* solver/search.h - what the files of the search share: search.c (components, hubs, profiles), decisions.c, describe.c. */
+#ifndef TPC_SOLVER_SEARCH_H
+#define TPC_SOLVER_SEARCH_H
+
+#include "solver/internal.h"
+
+/* Undecided regions and units that hang together. */
+struct component {
+    uint32_t region_count, unit_count;
+    uint32_t *region, *unit; /* ascending */
+};
+
+/* Index of x in an ascending list; UINT32_MAX when absent. */
+uint32_t position(const uint32_t *list, uint32_t count, uint32_t x);
+
+/* ---- decisions.c: what a region may decide, best first ---- */
+typedef LIST(const uint32_t *) mask_list;
+mask_list region_decisions(struct solver *s, uint32_t region, const uint32_t *orbit);
+
+/* ---- describe.c: components as bytes ---- */
+struct bytes {
+    struct arena *arena;
+    uint8_t *at;
+    size_t count, capacity;
+};
+/* Numbers regions such that isomorphic ones are equal. */
+void find_signatures(struct solver *s);
+/* All that the component's solution depends on. */
+struct bytes describe(struct solver *s, const struct component *c, const uint32_t *orbit);
+
+#endif
