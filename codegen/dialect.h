@@ -1,0 +1,159 @@
+/* codegen/dialect.h - what the files of codegen share; private to codegen/.
+ *
+ * A Kernel becomes code in two steps. `nest_of` decides what no language changes: which axes are points and which are loops inside of one,
+ * at which depth of the nest each instruction is computed, how many sweeps of the row there are, and what a sweep leaves for a later one.
+ * A Dialect then prints it: how types and operations are spelled, and how points are handed to whoever runs them.
+ */
+#ifndef TPC_CODEGEN_DIALECT_H
+#define TPC_CODEGEN_DIALECT_H
+
+#include "codegen/codegen.h"
+
+/* ---- nest.c ---- */
+
+/* Depths: what depends on no coordinate, on those of the point, on those of the point and of loops 0..i. */
+enum { DEPTH_ENTRY = 0, DEPTH_POINT = 1, DEPTH_LOOP = 2 };
+enum nest_use {
+    USE_NONE,
+    USE_COMPUTE, /* in this sweep */
+    USE_READ     /* from what an earlier sweep kept */
+};
+
+struct nest_value {
+    bool live;      /* some store needs it */
+    bool kept;      /* in a row buffer, by the sweep that computes it */
+    uint32_t depth;
+    uint32_t stage; /* it can be computed once the reductions of so many sweeps are known */
+    uint32_t cost;  /* of computing one element again, in simple operations */
+};
+
+/* Invariants: a value's operands are at no deeper depth and no later stage. An instruction of a loop's depth is executed only where the
+ * row (for a pointwise kernel: the whole space) is not empty. */
+struct nest {
+    const struct kernel *kernel;
+    const struct dims *dims;
+    uint32_t symbol_count;
+    const uint32_t *symbol;    /* the kernel's, ascending */
+    uint32_t points;           /* axes 0 .. points-1 are run through by the point, row-major */
+    uint32_t first, loops;     /* axes first .. first+loops-1 are loops within a point; the last is the fast one */
+    bool cut_loop;             /* the only axis is a loop, and its range is what is cut */
+    uint32_t sweeps;           /* of the loops: 1 without reductions */
+    struct nest_value *value;  /* per instruction */
+    uint8_t *use;              /* enum nest_use, [sweep * instruction_count + instruction] */
+    uint32_t work;             /* cost of one innermost element, all sweeps */
+};
+
+/* keep: dear values may be kept in row buffers. */
+void nest_of(const struct kernel *k, const struct dims *t, bool keep, struct arena *arena, struct nest *out);
+static inline enum nest_use nest_use(const struct nest *n, uint32_t sweep, uint32_t instruction)
+{
+    return (enum nest_use)n->use[(size_t)sweep * n->kernel->instruction_count + instruction];
+}
+static inline uint32_t nest_fast_depth(const struct nest *n)
+{
+    return n->loops ? (uint32_t)DEPTH_LOOP + n->loops - 1 : (uint32_t)DEPTH_POINT;
+}
+/* Depth of the deepest coordinate in d. */
+uint32_t nest_depth(const struct nest *n, dim d);
+/* Number of the kernel's argument for a symbol of the table. */
+uint32_t nest_symbol(const struct nest *n, uint32_t symbol);
+
+/* ---- print_kernel.c ---- */
+
+struct dialect;
+
+/* An index term that is computed once and used by several accesses. */
+struct print_index {
+    char *text;
+    uint32_t number, depth;
+};
+
+struct printer {
+    const struct nest *nest;
+    const struct dialect *dialect;
+    struct arena *arena;
+    struct text *out;
+    int indent;
+    LIST(struct print_index) indices;
+    uint32_t *index_of; /* per instruction: 1 + its entry in indices, 0: written out */
+};
+
+/* How a language spells things. The slots that print get the operands as text that can stand beside any operator. */
+struct dialect {
+    const char *name;
+    const char *type[DT_COUNT];    /* in which a value of that type is computed */
+    const char *element[DT_COUNT]; /* as it lies in memory */
+    /* The result of a MAP from its operands. from: type of the last operand. */
+    void (*map)(struct text *out, const struct instruction *n, dtype from, const char *const arg[3]);
+    void (*constant)(struct text *out, const struct instruction *n);
+    void (*load)(struct text *out, dtype t, const char *element); /* element as a value */
+    void (*store)(struct text *out, dtype t, const char *number); /* value as an element */
+    /* The whole function: skeleton of points and loops, around the print_* below. */
+    void (*function)(struct printer *p, const char *name);
+    /* What functions in `body` need to stand before them. */
+    void (*prelude)(struct text *out, const char *body);
+};
+extern const struct dialect dialect_c;
+
+void print_kernel(const struct dialect *d, const struct kernel *k, const struct dims *t, struct arena *arena, struct text *out);
+/* tpc_k_ and 16 hexadecimal digits */
+enum { KERNEL_NAME = 24 };
+void kernel_name(const struct kernel *k, const struct dims *t, struct arena *scratch, char name[KERNEL_NAME]);
+
+void print_line(struct printer *p, const char *format, ...) TPC_PRINTF(2, 3);
+void print_dim(const struct printer *p, dim d, struct text *out);
+const char *print_dim_text(const struct printer *p, dim d);
+const char *print_value(const struct printer *p, uint32_t instruction); /* its name, or the number itself */
+/* Declares the index terms of a depth that sweep `sweep` needs. */
+void print_indices(struct printer *p, uint32_t depth, uint32_t sweep);
+/* Computes (and stores) what sweep `sweep` needs at a depth; for depths above the loops, what can be computed at stage `sweep`. */
+void print_values(struct printer *p, uint32_t depth, uint32_t sweep);
+
+/* ---- prelude_c.c ---- */
+void prelude_c(struct text *out, const char *body);
+
+/* ---- cache.c ---- */
+
+/* A private directory for objects: owned by us, mode 0700. `temporary`: made for this process, removed with the arena. */
+struct cache {
+    const char *path;
+    bool temporary;
+};
+status cache_open(struct arena *arena, const char *wanted, struct diag *diag, struct cache *out);
+/* An entry is a shared object with a trailer that seals its contents. false: absent, or broken (then it is removed). */
+bool cache_check(const char *path);
+/* Seals `temporary` and gives it its name. */
+bool cache_install(const char *temporary, const char *path);
+
+/* ---- compile_c.c ---- */
+
+struct compiler {
+    const char *path;   /* as it was found */
+    char **argv;        /* with its arguments, before ours */
+    uint32_t arguments;
+    uint64_t identity;  /* of path, size, time, arguments, flags and processor: a part of every entry's key */
+};
+/* Finds it without running it. false: there is none. */
+bool compiler_find(struct arena *arena, const char *wanted, struct compiler *out);
+
+/* One translation unit. */
+struct unit {
+    const char *source;
+    size_t length;
+    const char *object; /* where it is, or is to be, in the cache */
+    bool cached;
+};
+/* Compiles all units that are not cached, `jobs` at a time. On a failure *failed is the unit and *log the compiler's words. */
+status compile_units(struct arena *arena, const struct compiler *c, const struct cache *cache, struct unit *units, uint32_t count,
+                     uint32_t jobs, uint32_t *failed, const char **log);
+
+/* ---- kernel_interpret.c ---- */
+
+/* As kernel_function, but with the symbols of the whole table. coordinate: symbol of each axis; one that the table lacks has a number
+ * from its count up. */
+void kernel_interpret(const struct nest *n, const uint32_t *coordinate, void *const *buffers, const int64_t *of, int64_t begin, int64_t end,
+                      int64_t *fault);
+/* Lowers *fault to `code`. */
+void kernel_fault(int64_t *fault, int64_t code);
+
+#endif

@@ -1,0 +1,266 @@
+/* codegen/nest.c - the loop nest of a kernel: what no dialect changes.
+ *
+ * A kernel without rows runs its last axis as a loop within the point, so that what does not depend on it is computed once and the loop can be
+ * vectorised; of a single axis the loop itself is cut. A kernel with rows has its inner axes as loops, swept once per layer of
+ * reductions: what a sweep needs is computed again from loads, unless that is dear: then the first sweep that has it keeps it in a row
+ * buffer. Start at nest_of.
+ */
+#include "codegen/dialect.h"
+
+enum {
+    KEEP_COST = 7,   /* simple operations: dearer values are kept rather than computed again */
+    KEEP_LIMIT = 6,  /* row buffers per kernel */
+    COST_LIMIT = 1000
+};
+
+/* ---- depth ---- */
+
+uint32_t nest_depth(const struct nest *n, dim d)
+{
+    if (d == DIM_NONE)
+        return DEPTH_ENTRY;
+    struct dim_node node = dim_get(n->dims, d);
+    uint32_t depth = DEPTH_ENTRY;
+    if (node.op == DIM_SYMBOL) {
+        const struct symbol *s = dims_symbol(n->dims, node.symbol);
+        if (s->kind == SYMBOL_COORDINATE)
+            depth = s->index < n->points ? (uint32_t)DEPTH_POINT : DEPTH_LOOP + s->index - n->first;
+    }
+    for (uint32_t i = 0; i < node.count; i++) {
+        uint32_t of_argument = nest_depth(n, node.arg[i]);
+        depth = of_argument > depth ? of_argument : depth;
+    }
+    return depth;
+}
+
+uint32_t nest_symbol(const struct nest *n, uint32_t symbol)
+{
+    uint32_t i = 0;
+    while (i < n->symbol_count && n->symbol[i] != symbol)
+        i++;
+    return i;
+}
+
+/* Calls visit for each instruction that n reads. */
+static void each_operand(const struct instruction *n, void (*visit)(void *context, uint32_t operand), void *context)
+{
+    for (int i = 0; i < 3; i++)
+        if (n->arg[i] >= 0)
+            visit(context, (uint32_t)n->arg[i]);
+    if (n->dynamic >= 0)
+        visit(context, (uint32_t)n->dynamic);
+    if (n->predicate >= 0)
+        visit(context, (uint32_t)n->predicate);
+}
+
+struct placing {
+    struct nest *nest;
+    uint32_t depth, stage, cost;
+};
+
+static void place_after(void *context, uint32_t operand)
+{
+    struct placing *at = context;
+    const struct nest_value *v = &at->nest->value[operand];
+    at->depth = v->depth > at->depth ? v->depth : at->depth;
+    at->stage = v->stage > at->stage ? v->stage : at->stage;
+    at->cost += v->depth >= DEPTH_LOOP ? v->cost : 0;
+}
+
+/* ---- cost ---- */
+
+static uint32_t map_cost(const struct instruction *n)
+{
+    switch ((int)n->op) {
+    case OP_EXP:
+    case OP_EXPM1:
+    case OP_LOG:
+    case OP_SIN:
+    case OP_COS:
+        return n->type == DT_F64 ? 40 : 12;
+    case OP_TANH:
+    case OP_ERF:
+    case OP_LOG1P:
+        return n->type == DT_F64 ? 40 : 18;
+    case OP_POW:
+    case OP_MOD:
+    case OP_TAN:
+    case OP_ASIN:
+    case OP_ACOS:
+    case OP_ATAN:
+    case OP_SINH:
+    case OP_COSH:
+    case OP_ASINH:
+    case OP_ACOSH:
+    case OP_ATANH:
+        return 40;
+    case OP_DIV:
+    case OP_RECIP:
+    case OP_SQRT:
+        return 4;
+    default:
+        return 1;
+    }
+}
+
+/* Does d run through memory one by one with the fast loop, or stand still? */
+static bool is_smooth(const struct nest *n, dim d)
+{
+    uint32_t fast = nest_fast_depth(n);
+    struct dim_node node = dim_get(n->dims, d);
+    if (nest_depth(n, d) < fast || node.op == DIM_SYMBOL)
+        return true;
+    if (node.op != DIM_SUM)
+        return false;
+    for (uint32_t i = 0; i < node.count; i++)
+        if (nest_depth(n, node.arg[i]) >= fast &&
+            (node.coefficient[i] != 1 || dim_get(n->dims, node.arg[i]).op != DIM_SYMBOL))
+            return false;
+    return true;
+}
+
+static uint32_t own_cost(const struct nest *n, const struct instruction *a)
+{
+    if (a->kind == INST_MAP)
+        return map_cost(a);
+    if (a->kind == INST_REDUCE)
+        return 1;
+    if (a->kind == INST_CONST || a->kind == INST_INDEX || n->loops == 0)
+        return 0;
+    bool narrow = a->type == DT_F16 || a->type == DT_BF16;
+    uint32_t predicated = a->predicate >= 0, scattered = !is_smooth(n, a->index) || a->dynamic >= 0;
+    return 1 + (narrow ? 3u : 0u) + predicated + 5 * scattered;
+}
+
+/* ---- placing ---- */
+
+static void place_one(struct nest *n, uint32_t i)
+{
+    const struct kernel *k = n->kernel;
+    const struct instruction *a = &k->instruction[i];
+    struct placing at = {.nest = n, .cost = own_cost(n, a)};
+    each_operand(a, place_after, &at);
+    bool indexed = a->kind == INST_LOAD || a->kind == INST_STORE || a->kind == INST_INDEX;
+    const dim index[3] = {a->index, a->dynamic_stride, a->dynamic_limit};
+    for (int e = 0; e < 3 && indexed; e++) {
+        uint32_t depth = nest_depth(n, index[e]);
+        at.depth = depth > at.depth ? depth : at.depth;
+    }
+    /* Touching memory: a store once per element, a load of an empty row not at all. */
+    if (a->kind == INST_STORE && n->loops && (k->inner == 0 || a->level))
+        at.depth = DEPTH_LOOP + n->loops - 1;
+    if (a->kind == INST_STORE && k->inner && !a->level && at.depth < DEPTH_POINT)
+        at.depth = DEPTH_POINT;
+    if (a->kind == INST_LOAD && a->level && at.depth < DEPTH_LOOP)
+        at.depth = DEPTH_LOOP;
+    if (a->kind == INST_REDUCE) {
+        at.depth = DEPTH_POINT;
+        at.stage++;
+    }
+    n->value[i].depth = at.depth;
+    n->value[i].stage = at.stage;
+    n->value[i].cost = at.cost < COST_LIMIT ? at.cost : COST_LIMIT;
+}
+
+static void mark_live(void *context, uint32_t operand)
+{
+    ((struct nest *)context)->value[operand].live = true;
+}
+
+static void find_live(struct nest *n)
+{
+    for (uint32_t i = n->kernel->instruction_count; i-- > 0;) {
+        const struct instruction *a = &n->kernel->instruction[i];
+        n->value[i].live |= a->kind == INST_STORE;
+        if (n->value[i].live)
+            each_operand(a, mark_live, n);
+    }
+}
+
+/* ---- sweeps ---- */
+
+struct need {
+    struct nest *nest;
+    uint32_t sweep, *kept;
+    bool keep;
+};
+
+static bool computed_before(const struct nest *n, uint32_t sweep, uint32_t i)
+{
+    for (uint32_t s = 0; s < sweep; s++)
+        if (nest_use(n, s, i) == USE_COMPUTE)
+            return true;
+    return false;
+}
+
+/* Marks that sweep w->sweep needs instruction i. Operands come later, from the loop in find_uses. */
+static void need_value(void *context, uint32_t i)
+{
+    struct need *w = context;
+    struct nest *n = w->nest;
+    struct nest_value *v = &n->value[i];
+    uint8_t *use = &n->use[(size_t)w->sweep * n->kernel->instruction_count + i];
+    if (v->depth < DEPTH_LOOP || *use != USE_NONE)
+        return;
+    bool fast = v->depth == nest_fast_depth(n), dear = v->cost >= KEEP_COST;
+    if (w->keep && fast && dear && n->kernel->inner && computed_before(n, w->sweep, i) && (v->kept || *w->kept < KEEP_LIMIT)) {
+        *w->kept += !v->kept;
+        v->kept = true;
+        *use = USE_READ;
+        return;
+    }
+    *use = USE_COMPUTE;
+}
+
+static bool is_root(const struct nest *n, uint32_t sweep, uint32_t i)
+{
+    const struct instruction *a = &n->kernel->instruction[i];
+    const struct nest_value *v = &n->value[i];
+    if (!v->live)
+        return false;
+    if (a->kind == INST_REDUCE)
+        return v->stage == sweep + 1;
+    return a->kind == INST_STORE && v->depth >= DEPTH_LOOP && v->stage == sweep;
+}
+
+static void find_uses(struct nest *n, bool keep)
+{
+    uint32_t count = n->kernel->instruction_count, kept = 0;
+    for (uint32_t sweep = 0; sweep < n->sweeps; sweep++) {
+        struct need w = {n, sweep, &kept, keep};
+        for (uint32_t i = count; i-- > 0;) {
+            if (is_root(n, sweep, i)) {
+                n->use[(size_t)sweep * count + i] = USE_COMPUTE;
+                n->work += n->kernel->instruction[i].kind == INST_REDUCE ? 1 : 0;
+            }
+            if (nest_use(n, sweep, i) == USE_COMPUTE) {
+                n->work += own_cost(n, &n->kernel->instruction[i]);
+                each_operand(&n->kernel->instruction[i], need_value, &w);
+            }
+        }
+    }
+}
+
+void nest_of(const struct kernel *k, const struct dims *t, bool keep, struct arena *arena, struct nest *out)
+{
+    struct nest n = {.kernel = k, .dims = t};
+    n.symbol_count = kernel_symbols(k, t, arena, &n.symbol);
+    n.cut_loop = k->inner == 0 && k->outer == 1;
+    n.points = k->inner || k->outer == 0 ? k->outer : k->outer - 1;
+    n.first = n.points;
+    n.loops = k->outer + k->inner - n.points;
+    n.value = NEW_ARRAY(arena, struct nest_value, k->instruction_count + 1);
+    for (uint32_t i = 0; i < k->instruction_count; i++)
+        place_one(&n, i);
+    find_live(&n);
+    for (uint32_t i = 0; i < k->instruction_count; i++) {
+        const struct nest_value *v = &n.value[i];
+        bool row = v->depth >= DEPTH_LOOP || k->instruction[i].kind == INST_REDUCE;
+        uint32_t sweeps = k->instruction[i].kind == INST_REDUCE ? v->stage : v->stage + 1;
+        if (v->live && row && sweeps > n.sweeps)
+            n.sweeps = sweeps;
+    }
+    n.use = NEW_ARRAY(arena, uint8_t, (size_t)n.sweeps * k->instruction_count + 1);
+    find_uses(&n, keep);
+    *out = n;
+}
