@@ -402,13 +402,29 @@ static const char *nan_type(const struct instruction *a)
     return a->type == DT_F64 ? "int64_t" : "int32_t";
 }
 
+/* Is the sum of a fast loop added to a wider one, t5? Short fast loops would make a long chain of small roundings else. */
+static bool has_total(const struct printer *p, const struct instruction *a)
+{
+    return p->nest->loops > 1 && a->op == OP_REDUCE_SUM && dtype_is_float(a->type) && a->type != DT_F64;
+}
+
+static void print_totals(struct printer *p, uint32_t sweep, bool declare)
+{
+    for (uint32_t i = 0; i < p->nest->kernel->instruction_count; i++)
+        if (accumulates(p, sweep, i) && has_total(p, instruction_at(p, i)))
+            print_line(p, declare ? "float r%u = 0;" : "t%u += (double)r%u;", (unsigned)i, (unsigned)i);
+}
+
 static void print_accumulators(struct printer *p, uint32_t sweep)
 {
     for (uint32_t i = 0; i < p->nest->kernel->instruction_count; i++) {
         const struct instruction *a = instruction_at(p, i);
         if (!accumulates(p, sweep, i))
             continue;
-        print_line(p, "%s r%u = %s;", accumulator_type(a), (unsigned)i, neutral(a));
+        if (has_total(p, a))
+            print_line(p, "double t%u = 0;", (unsigned)i);
+        else
+            print_line(p, "%s r%u = %s;", accumulator_type(a), (unsigned)i, neutral(a));
         if (is_extreme(a) && dtype_is_float(a->type))
             print_line(p, "%s nan%u = 0;", nan_type(a), (unsigned)i);
     }
@@ -425,7 +441,7 @@ static void print_results(struct printer *p, uint32_t sweep)
             print_line(p, "const %s v%u = nan%u ? %s : r%u;", type, (unsigned)i, (unsigned)i,
                        a->type == DT_F64 ? "__builtin_nan(\"\")" : "__builtin_nanf(\"\")", (unsigned)i);
         else
-            print_line(p, "const %s v%u = (%s)r%u;", type, (unsigned)i, type, (unsigned)i);
+            print_line(p, "const %s v%u = (%s)%c%u;", type, (unsigned)i, type, has_total(p, a) ? 't' : 'r', (unsigned)i);
     }
 }
 
@@ -509,6 +525,7 @@ static void print_sweep(struct printer *p, uint32_t sweep)
         if (i + 1 == n->loops) {
             if (any_kept(n) && n->loops > 1)
                 print_row_start(p);
+            print_totals(p, sweep, true);
             print_pragma(p, sweep);
         }
         print_loop_head(p, n->first + i);
@@ -516,8 +533,11 @@ static void print_sweep(struct printer *p, uint32_t sweep)
             print_indices(p, DEPTH_LOOP + i, sweep);
         print_values(p, DEPTH_LOOP + i, sweep);
     }
-    for (uint32_t i = 0; i < n->loops; i++)
+    for (uint32_t i = 0; i < n->loops; i++) {
         print_close(p);
+        if (i == 0)
+            print_totals(p, sweep, false);
+    }
     print_results(p, sweep);
 }
 
