@@ -2,8 +2,6 @@
 #include "frontend/cli/cli.h"
 #include "runtime/tpc.h"
 
-#include <signal.h>
-
 static const struct command *const commands[] = {&command_compile, &command_run, &command_dump, &command_verify, &command_doctor};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -39,7 +37,6 @@ static status invoke(void *context) {
 }
 
 int main(int argc, char **argv) {
-    signal(SIGPIPE, SIG_IGN); /* a closed stdout is an I/O error, reported below */
     if (argc < 2) {
         usage(stderr);
         return TPC_USAGE;

@@ -359,7 +359,10 @@ static const struct formula *concat_element(void *context, const dim *index)
 
 void lower_concat(struct call *c)
 {
-    uint32_t rank = call_in(c, 0)->rank, axis = call_axis(c, attribute_int(c, "axis", 1), rank);
+    int64_t given = attribute_int(c, "axis", INT64_MIN);
+    if (given == INT64_MIN)
+        call_fail(c, "the attribute 'axis' is missing");
+    uint32_t rank = call_in(c, 0)->rank, axis = call_axis(c, given, rank);
     dim shape[MAX_RANK], sum = call_const(c, 0);
     for (uint32_t i = 1; i < c->in_count; i++) {
         if (call_in(c, i)->rank != rank || call_in(c, i)->dtype != call_in(c, 0)->dtype)

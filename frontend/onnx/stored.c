@@ -30,6 +30,8 @@ void *proto_unpack(struct arena *arena, const ProtobufCMessageDescriptor *messag
 
 /* ---- decoding ----------------------------------------------------------------------------------------------- */
 
+enum { ONNX_TYPES = 26 }; /* TensorProto.DataType goes from 1 (FLOAT) to 26 (INT2) */
+
 static status decode_shape(struct diag *diag, const char *where, const Onnx__TensorProto *p, struct stored *out)
 {
     size_t bytes = 0;
@@ -38,8 +40,9 @@ static status decode_shape(struct diag *diag, const char *where, const Onnx__Ten
     out->file = NO_FILE;
     out->count = 1;
     if (out->dtype == DT_NONE)
-        return diag_error(diag, TPC_UNSUPPORTED, where, "tensor '%s' has element type %d, which tpc does not have",
-                          out->name, p->data_type);
+        return diag_error(diag, p->data_type > 0 && p->data_type <= ONNX_TYPES ? TPC_UNSUPPORTED : TPC_DATA, where,
+                          "tensor '%s' has element type %d, which %s", out->name, p->data_type,
+                          p->data_type > 0 && p->data_type <= ONNX_TYPES ? "tpc does not have" : "ONNX does not define");
     if (p->n_dims > MAX_RANK)
         return diag_error(diag, TPC_UNSUPPORTED, where, "tensor '%s' has %zu axes (limit is %d)", out->name, p->n_dims,
                           MAX_RANK);
