@@ -1,0 +1,1 @@
+BsinkJkPN¿ÒM¾)Mq¿RPƒ>

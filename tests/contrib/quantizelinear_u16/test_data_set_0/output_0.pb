@@ -1,0 +1,1 @@
+By0JtâwwuctªtwÂv;u,tru¢s…svŽt
