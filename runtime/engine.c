@@ -80,6 +80,8 @@ static status obey(void *context)
     if (r->engine->command == COMMAND_RUN)
         return run_ranked(r);
     s = load_weights(r);
+    if (s == TPC_OK && r->index + 1 == r->engine->ranks) /* while the other ranks load */
+        gemm_warm();
     return s == TPC_OK ? execute(r, PHASE_LOAD) : s;
 }
 

@@ -23,6 +23,8 @@ struct gemm_info {
 };
 /* Any thread; the first call looks. Texts live as long as the process. */
 const struct gemm_info *gemm_info(void);
+/* Small products of every kind, for libraries that generate code at the first call of each (some 40 ms): so that a first run does not wait for that. */
+void gemm_warm(void);
 
 /* ---- products: gemm.c --------------------------------------------------------------------------------------- */
 

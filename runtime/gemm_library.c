@@ -224,3 +224,18 @@ void gemm_call_f64(const struct gemm_call *c)
     else
         gemm_kernels()->gemm_f64(c);
 }
+
+void gemm_warm(void)
+{
+    enum { SIZE = 64 };
+    float *x = base_alloc(3 * SIZE * SIZE * sizeof *x);
+    if (!x)
+        return;
+    gemm_info();
+    for (int kind = 0; kind < 4 && chosen.dnnl_sgemm; kind++) {
+        struct gemm_call c = {.transpose_a = kind & 1, .transpose_b = kind & 2, .m = SIZE, .n = SIZE, .k = SIZE, .a = x, .b = x + SIZE * SIZE,
+                              .out = x + 2 * SIZE * SIZE, .lda = SIZE, .ldb = SIZE, .ldo = SIZE};
+        gemm_call_f32(&c);
+    }
+    base_free(x);
+}
