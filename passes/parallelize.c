@@ -298,7 +298,9 @@ status parallelize(struct arena *arena, const struct graph *g, const struct solu
     p->mesh = *solution->mesh;
     p->partitions = g->partitions;
     p->partitions.capacity = p->partitions.count; /* growing copies: g keeps its own */
-    struct rewrite w = {arena, g, p, solution, diag, NEW_ARRAY(arena, value, g->nodes.count), NEW_ARRAY(arena, struct made, g->nodes.count)};
+    struct rewrite w = {.arena = arena, .graph = g, .program = p, .solution = solution, .diag = diag, .steps = {.arena = arena}};
+    w.local = NEW_ARRAY(arena, value, g->nodes.count);
+    w.made = NEW_ARRAY(arena, struct made, g->nodes.count);
     mark_source(&w, 0);
     status s = walk(&w, graph_live(g, arena));
     if (s != TPC_OK) {

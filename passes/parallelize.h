@@ -11,6 +11,7 @@ struct rewrite {
     const struct solution *solution;
     struct diag *diag;
     value *local;              /* per value of graph: the program's value in its result placement */
+    struct map steps;          /* conversion steps made so far, by hash and operand */
     struct made *made;         /* per value of graph: conversions so far, newest first */
 };
 

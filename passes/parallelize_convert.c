@@ -11,6 +11,26 @@
 
 #include <assert.h>
 
+/* A conversion step that was made before of the same value is made once: two uses that want a sum completed, and then different parts of it, share
+ * the all_reduce. */
+static value add_once(struct rewrite *w, op o, value v, const struct attribute *a) {
+    struct node n = {.op = o, .dtype = graph_node(w->program, v)->dtype, .operand_count = 1, .operand = &v, .attribute = *a};
+    uint64_t key[] = {node_hash(&n), v};
+    bool added;
+    uint32_t *made = map_put(&w->steps, key, sizeof key, &added);
+    if (!added) {
+        const struct node *m = graph_node(w->program, *made);
+        struct node same = n;
+        same.rank = m->rank; /* derived */
+        same.shape = m->shape;
+        if (node_same(m, &same) && m->operand[0] == v) {
+            return *made;
+        }
+    }
+    *made = graph_add(w->program, o, n.dtype, 0, NULL, 1, &v, a);
+    return *made;
+}
+
 /* [outer, extent, inner] around factor `at` of a segment, with what is local now. */
 static void around(struct rewrite *w, const struct segment *s, const uint32_t *local, uint32_t at, dim out[2]) {
     struct dims *t = w->program->dims;
@@ -28,8 +48,7 @@ static void around(struct rewrite *w, const struct segment *s, const uint32_t *l
 /* restrict, all_gather or reduce_scatter of one factor. */
 static value cut_node(struct rewrite *w, op o, value v, uint32_t axis, const dim around_[2], uint32_t partition, int32_t mode) {
     struct attribute a = {.axis = (int32_t)axis, .mode = mode, .dims_count = 2, .dims = around_, .partition = partition};
-    dtype type = graph_node(w->program, v)->dtype;
-    return graph_add(w->program, o, type, 0, NULL, 1, &v, &a);
+    return add_once(w, o, v, &a);
 }
 
 /* One segment, alone on its axis: from the partitions in `from` to those in `to` (factor by factor, 0 whole). A factor in both is left. */
@@ -122,7 +141,7 @@ static value convert_axis(struct rewrite *w, value v, uint32_t axis, const struc
 
 static value all_reduce(struct rewrite *w, value v, int32_t kind, uint32_t subaxes) {
     struct attribute a = {.mode = kind, .index = subaxes};
-    return graph_add(w->program, OP_ALL_REDUCE, graph_node(w->program, v)->dtype, 0, NULL, 1, &v, &a);
+    return add_once(w, OP_ALL_REDUCE, v, &a);
 }
 
 /* A sum over ranks that next cut the value the same way needs no whole sum: when the only change is one factor of a one-segment axis, whole
@@ -192,7 +211,7 @@ value convert(struct rewrite *w, value v, const struct placement *from, const st
     uint32_t begin = to->partial == REDUCTION_SUM ? to->partial_subaxes & ~(from->partial == REDUCTION_SUM ? from->partial_subaxes : 0) : 0;
     if (begin != 0) {
         struct attribute once = {.index = begin};
-        v = graph_add(g, OP_COUNT_ONCE, graph_node(g, v)->dtype, 0, NULL, 1, &v, &once);
+        v = add_once(w, OP_COUNT_ONCE, v, &once);
     }
     return v;
 }
