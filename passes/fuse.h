@@ -113,6 +113,7 @@ struct plan {
     uint32_t *producer;        /* per materialised value: 1 + first group that writes it, 0: a leaf */
     uint32_t *producers;       /* how many consecutive groups write it */
     value *written_as;         /* of a dot: the value in whose layout it writes, 0: not planned */
+    double *scale;             /* of a dot: what its buffer must be multiplied by as it is loaded, 0: nothing */
     value *base;               /* of a gather: the value whose buffer it indexes */
     uint32_t *output;          /* per value: 1 + the output whose buffer holds it */
     uint32_t mark;
@@ -132,6 +133,12 @@ value plan_dot_behind(const struct plan *p, value v);
 
 /* ---- fuse_dot.c: strided views of buffers ---- */
 
+/* All contracted extents are 1: a product of broadcast operands, no step. */
+bool plan_is_product(const struct plan *p, value dot);
+/* Indices of a dot's operands (0: lhs, 1: rhs) at result index `index` and contracted index 0. */
+void plan_dot_where(const struct plan *p, value dot, const dim *index, int operand, dim *where);
+/* The constant by which every element of v is multiplied (all of v's elements when it is a constant); 0 when there is none. */
+bool plan_uniform(const struct plan *p, value v, double *number);
 /* Plans the dot to write its result as value `as` (itself, or a transpose of it). false, and nothing done, when that is not a strided view. */
 bool plan_dot(struct plan *p, value dot, value as);
 /* Index into the operand 1 of gather v. */

@@ -34,6 +34,7 @@ struct walk {
     struct space space;
     dim linear, extra[EXTRA]; /* the element; what else is in terms of the space */
     dim index[MAX_RANK];
+    double scale; /* what the element is to be multiplied by; 0: scaling must not be put off */
 };
 
 /* Makes w->linear affine by splitting, if that can be. Left alone otherwise. */
@@ -62,6 +63,31 @@ static bool may_pass(const struct plan *p, value v)
     return view_is_map(o) && o != OP_REVERSE && p->output[v] == 0 && !stored_so;
 }
 
+bool plan_uniform(const struct plan *p, value v, double *number)
+{
+    const struct node *n = graph_node(p->graph, v);
+    while (n->op == OP_BROADCAST || n->op == OP_RESHAPE || n->op == OP_TRANSPOSE || n->op == OP_SLICE)
+        n = graph_node(p->graph, n->operand[0]);
+    size_t size = dtype_size(n->dtype);
+    if (n->op != OP_CONSTANT || !dtype_is_float(n->dtype) || n->attribute.data_size != size)
+        return false;
+    *number = dtype_load_f64(n->dtype, n->attribute.data, 0);
+    return *number != 0 && *number - *number == 0;
+}
+
+/* v = rest * factor for a constant factor: the dot's result can be multiplied by it instead. 0: it is not. */
+static value without_factor(const struct plan *p, value v, double *factor)
+{
+    const struct node *n = graph_node(p->graph, v);
+    if (p->output[v] != 0 || (n->op != OP_MUL && n->op != OP_DIV))
+        return 0;
+    if (plan_uniform(p, n->operand[1], factor)) {
+        *factor = n->op == OP_DIV ? 1 / *factor : *factor;
+        return n->operand[0];
+    }
+    return n->op == OP_MUL && plan_uniform(p, n->operand[0], factor) ? n->operand[1] : 0;
+}
+
 /* The furthest value above v whose row-major buffer can be read in v's place. */
 static value view_operand(struct plan *p, struct walk *w, value v)
 {
@@ -70,9 +96,19 @@ static value view_operand(struct plan *p, struct walk *w, value v)
     for (;;) {
         const struct node *n = graph_node(p->graph, v);
         at.linear = index_simplify(&at.space, index_row_major(&at.space, n->rank, n->shape, at.index));
+        bool apart = (n->op == OP_CONCAT || n->op == OP_PAD) && p->output[v] == 0 && p->accesses[v] == 0;
+        if (at.scale != best.scale && apart) /* the product may be one kernel with it */
+            break;
         if (at.linear != DIM_NONE && make_affine(&at, n->rank)) {
             best = at;
             found = v;
+        }
+        double factor;
+        value rest = at.scale != 0 ? without_factor(p, v, &factor) : 0;
+        if (rest != 0) {
+            at.scale *= factor;
+            v = rest;
+            continue;
         }
         if (!may_pass(p, v) || at.linear == DIM_NONE)
             break;
@@ -123,6 +159,35 @@ static void dot_space(const struct plan *p, value dot, struct space *s, dim *lhs
         lhs[batch + m + i] = rhs[batch + of_n + i] = space_add(s, a->shape[batch + m + i], AXIS_K);
 }
 
+bool plan_is_product(const struct plan *p, value dot)
+{
+    const struct node *n = graph_node(p->graph, dot), *a = graph_node(p->graph, n->operand[0]);
+    for (uint32_t i = a->rank - (uint32_t)n->attribute.ncontract; i < a->rank; i++)
+        if (!dim_is(p->graph->dims, a->shape[i], 1))
+            return false;
+    return true;
+}
+
+void plan_dot_where(const struct plan *p, value dot, const dim *index, int operand, dim *where)
+{
+    const struct node *n = graph_node(p->graph, dot), *a = graph_node(p->graph, n->operand[operand]);
+    uint32_t batch = (uint32_t)n->attribute.nbatch, k = (uint32_t)n->attribute.ncontract, free_axes = a->rank - batch - k;
+    memcpy(where, index, batch * sizeof *index);
+    memcpy(where + batch, operand == 0 ? index + batch : index + n->rank - free_axes, free_axes * sizeof *index);
+    for (uint32_t i = batch + free_axes; i < a->rank; i++)
+        where[i] = dim_const(p->graph->dims, 0);
+}
+
+/* May what reads the dot multiply it? Kernels do, in single precision at least. */
+static bool may_put_off_scale(const struct plan *p, value dot, value as)
+{
+    dtype type = graph_node(p->graph, dot)->dtype;
+    bool kernels = as == dot && p->output[dot] == 0 && (type == DT_F32 || type == DT_F64);
+    for (uint32_t i = p->accesses[dot]; i != 0; i = p->pool.at[i].next)
+        kernels &= !p->pool.at[i].dense;
+    return kernels;
+}
+
 bool plan_dot(struct plan *p, value dot, value as)
 {
     const struct node *n = graph_node(p->graph, dot);
@@ -134,6 +199,7 @@ bool plan_dot(struct plan *p, value dot, value as)
     if (w.linear == DIM_NONE || !make_affine(&w, MAX_RANK))
         return false;
     w.extra[0] = w.linear;
+    w.scale = may_put_off_scale(p, dot, as) ? 1 : 0;
     operand[0] = view_operand(p, &w, n->operand[0]);
     w.extra[1] = w.linear;
     memcpy(w.index, w.extra + 2, sizeof w.index);
@@ -148,6 +214,7 @@ bool plan_dot(struct plan *p, value dot, value as)
     memcpy(g->operand, operand, sizeof operand);
     memcpy(g->linear, linear, sizeof linear);
     p->written_as[dot] = as;
+    p->scale[dot] = w.scale == 1 ? 0 : w.scale;
     plan_set_producer(p, as, number, 1, UINT32_MAX);
     plan_access(p, number, operand[0], NULL, true);
     plan_access(p, number, operand[1], NULL, true);

@@ -149,7 +149,10 @@ static int32_t emit_load(struct emitter *e, value v, const dim *index, int32_t p
     load.index = index_simplify(&e->space, index_row_major(&e->space, n->rank, n->shape, index));
     load.predicate = predicate;
     e->failed |= load.index == DIM_NONE;
-    return append(e, &load);
+    int32_t x = append(e, &load);
+    if (e->plan->scale[v] == 0)
+        return x;
+    return put_map(e, OP_MUL, n->dtype, x, put_number(e, n->dtype, e->plan->scale[v], v), -1, v);
 }
 
 static bool all_equal(const struct node *n)
@@ -318,6 +321,19 @@ static int32_t emit_pad(struct emitter *e, value v, const dim *index, int32_t pr
     return inside == NO_INSTRUCTION || e->failed ? x : put_map(e, OP_SELECT, n->dtype, inside, x, fill, v);
 }
 
+/* A dot over extents of 1. */
+static int32_t emit_product(struct emitter *e, value v, const dim *index, int32_t predicate)
+{
+    const struct node *n = node_of(e, v);
+    int32_t side[2];
+    for (int i = 0; i < 2; i++) {
+        dim at[MAX_RANK];
+        plan_dot_where(e->plan, v, index, i, at);
+        side[i] = emit(e, n->operand[i], at, predicate);
+    }
+    return e->failed ? 0 : put_map(e, OP_MUL, n->dtype, side[0], side[1], -1, v);
+}
+
 /* v computed from its operands. */
 static int32_t emit_value(struct emitter *e, value v, const dim *index, int32_t predicate)
 {
@@ -331,6 +347,8 @@ static int32_t emit_value(struct emitter *e, value v, const dim *index, int32_t 
         return emit_gather(e, v, index, predicate);
     if (n->op == OP_CONCAT)
         return emit_concat(e, v, index, predicate);
+    if (n->op == OP_DOT && plan_is_product(e->plan, v))
+        return emit_product(e, v, index, predicate);
     if (n->op == OP_PAD)
         return emit_pad(e, v, index, predicate);
     if (op_info(n->op)->class == CLASS_REDUCE)

@@ -209,6 +209,11 @@ static void inline_value(struct plan *p, uint32_t group, value v, const dim *ind
         inline_concat(p, group, v, index);
     } else if (n->op == OP_PAD) {
         inline_pad(p, group, v, index);
+    } else if (n->op == OP_DOT) {
+        for (int i = 0; i < 2; i++) {
+            plan_dot_where(p, v, index, i, at);
+            plan_access(p, group, n->operand[i], at, false);
+        }
     } else if (view_is_map(n->op)) {
         view_map(p->graph, &g->space, v, index, at);
         plan_access(p, group, n->operand[0], at, false);
@@ -449,7 +454,7 @@ value plan_dot_behind(const struct plan *p, value v)
     for (;;) {
         const struct node *n = graph_node(p->graph, from);
         if (n->op != OP_TRANSPOSE && n->op != OP_RESHAPE)
-            return n->op == OP_DOT ? from : 0;
+            return n->op == OP_DOT && !plan_is_product(p, from) ? from : 0;
         from = n->operand[0];
         if (p->uses.first[from + 1] - p->uses.first[from] != 1 || p->output[from] != 0)
             return 0;
@@ -551,7 +556,10 @@ static void plan_value(struct plan *p, value v)
             plan_layout(p, v);
         return;
     case CLASS_DOT:
-        (void)plan_dot(p, v, v);
+        if (plan_is_product(p, v))
+            plan_pointwise(p, v);
+        else
+            (void)plan_dot(p, v, v);
         return;
     case CLASS_SCATTER:
     case CLASS_SCAN:
@@ -591,6 +599,7 @@ static struct estimate estimate(const struct plan *p, value v)
     struct estimate e = {.heavy = is_expensive(n->op) || class == CLASS_REDUCE};
     if (n->op == OP_DIM || n->op == OP_IOTA || (n->op == OP_CONSTANT && is_tiny(p, v)))
         return e;
+    class = class == CLASS_DOT && plan_is_product(p, v) ? CLASS_POINTWISE : class;
     if (class != CLASS_POINTWISE && class != CLASS_LAYOUT && class != CLASS_REDUCE && class != CLASS_GATHER)
         return (struct estimate){.loads = 1};
     bool map = view_is_map(n->op);
@@ -649,6 +658,7 @@ status fuse_plan(struct plan *p)
     p->producer = NEW_ARRAY(p->arena, uint32_t, count);
     p->producers = NEW_ARRAY(p->arena, uint32_t, count);
     p->written_as = NEW_ARRAY(p->arena, value, count);
+    p->scale = NEW_ARRAY(p->arena, double, count);
     p->base = NEW_ARRAY(p->arena, value, count);
     p->output = NEW_ARRAY(p->arena, uint32_t, count);
     (void)PUSH(p->arena, &p->pool);
