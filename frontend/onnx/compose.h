@@ -36,6 +36,15 @@ value compose_place(struct call *c, dtype type, uint32_t rank, const dim *shape,
 /* f16 and bf16 are computed in f32. */
 dtype compose_work(dtype type);
 
+/* The node's convolution (strides, pads, groups.. from its attributes) of x by weight, without a bias: lower_conv.c. */
+value compose_convolution(struct call *c, value x, value weight);
+/* BatchNormalization in training mode: lower_train.c */
+void compose_batch_training(struct call *c);
+
+/* ---- lower_refused.c: the argument of rows that refuse, and its reason ---- */
+enum refusal { REFUSED_SHAPE, REFUSED_RANDOM, REFUSED_SEQUENCE, REFUSED_OPTIONAL, REFUSED_STRING, REFUSED_IMAGE };
+const char *refused_reason(int argument);
+
 /* ---- lower_loop.c: bodies that run more than once ---- */
 struct body {
     const Onnx__GraphProto *graph;

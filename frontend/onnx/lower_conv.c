@@ -3,7 +3,7 @@
  * Unfold: [n, c, x..] -> [n, c, o1, k1, o2, k2..], one `window` per spatial axis. A convolution contracts (c, k1, k2..) of that with the
  * same of the weight.
  */
-#include "frontend/onnx/lower.h"
+#include "frontend/onnx/compose.h"
 
 #include <math.h>
 
@@ -175,20 +175,23 @@ static void check_picture(struct call *c, value x, value weight, int64_t groups)
         call_unsupported(c, "%u spatial axes", rank - 2);
 }
 
-void lower_conv(struct call *c)
+value compose_convolution(struct call *c, value x, value weight)
 {
-    value x = call_use(c, 0), weight = call_use(c, 1);
-    uint32_t rank = call_rank(c, x);
     int64_t groups = attribute_int(c, "group", 1);
-    struct windows w = {.n = rank - 2};
     check_picture(c, x, weight, groups);
+    struct windows w = {.n = call_rank(c, x) - 2};
     for (uint32_t k = 0; k < w.n; k++)
         if (!dim_is_const(c->t, call_shape(c, weight)[2 + k], &w.kernel[k]) || w.kernel[k] < 1 || w.kernel[k] > INT32_MAX)
             call_unsupported(c, "a kernel of symbolic extent");
     call_agree(c, dim_mul(c->t, call_shape(c, weight)[1], call_const(c, groups)), call_shape(c, x)[1], "channels of weight and picture");
     read_windows(c, call_shape(c, x) + 2, &w);
-    value y = convolve(c, pad_spatial(c, x, &w, 0), weight, &w, groups);
-    call_set(c, 0, add_bias(c, y, 2, w.n));
+    return convolve(c, pad_spatial(c, x, &w, 0), weight, &w, groups);
+}
+
+void lower_conv(struct call *c)
+{
+    value y = compose_convolution(c, call_use(c, 0), call_use(c, 1));
+    call_set(c, 0, add_bias(c, y, 2, call_rank(c, y) - 2));
 }
 
 /* ---- transposed convolution --------------------------------------------------------------------------------- */
@@ -317,16 +320,60 @@ static value pool(struct call *c, value x, const struct windows *w, op o, double
     return graph_reduce(c->g, o, unfold(c, pad_spatial(c, x, w, fill), w), count, axes);
 }
 
+/* Windows of v's last n axes, flat: [first.., o1, k1, ..] -> [first.., o.., k1 * k2..] */
+static value flat_windows(struct call *c, value v, const struct windows *w)
+{
+    int32_t order[MAX_RANK];
+    dim shape[MAX_RANK];
+    uint32_t first = call_rank(c, v) - 2 * w->n;
+    for (uint32_t k = 0; k < first; k++)
+        order[k] = (int32_t)k;
+    for (uint32_t k = 0; k < w->n; k++) {
+        order[first + k] = (int32_t)(first + 2 * k);
+        order[first + w->n + k] = (int32_t)(first + 2 * k + 1);
+    }
+    v = graph_transpose(c->g, v, order);
+    dims_copy(shape, call_shape(c, v), first + w->n);
+    shape[first + w->n] = call_product(c, call_shape(c, v), first + w->n, first + 2 * w->n);
+    return build_reshape(c, v, first + w->n + 1, shape);
+}
+
+/* The place of each window's first maximum in the whole of x, flat, rows or columns first. */
+static value maxima_indices(struct call *c, value x, const struct windows *w, double lowest)
+{
+    uint32_t n = w->n, rank = n + 2;
+    const dim *own = call_shape(c, x);
+    bool columns = attribute_int(c, "storage_order", 0) != 0;
+    dim step = call_const(c, 1), spatial = call_product(c, own, 2, rank);
+    value place = build_full(c, DT_I64, 0, n, own + 2), all[2];
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t k = columns ? i : n - 1 - i;
+        value along = build_both(c, OP_MUL, compose_place(c, DT_I64, n, own + 2, k), compose_dim(c, DT_I64, step));
+        place = build_both(c, OP_ADD, place, along);
+        step = dim_mul(c->t, step, own[2 + k]);
+    }
+    value values = flat_windows(c, unfold(c, pad_spatial(c, x, w, lowest), w), w);
+    place = flat_windows(c, unfold(c, pad_spatial(c, place, w, 0), w), w);
+    place = build_expand(c, place, rank + 1, call_shape(c, values));
+    value top = graph_topk(c->g, values, rank, call_const(c, 1), false);
+    value index = compose_at(c, graph_gather(c->g, place, top, rank, rank), rank, 0);
+    for (uint32_t k = 0; k < 2; k++) {
+        dim size = k == 0 ? dim_mul(c->t, own[1], spatial) : spatial;
+        all[k] = build_both(c, OP_MUL, compose_place(c, DT_I64, rank, call_shape(c, index), k), compose_dim(c, DT_I64, size));
+    }
+    return build_both(c, OP_ADD, index, build_both(c, OP_ADD, all[0], all[1]));
+}
+
 void lower_maxpool(struct call *c)
 {
     value x = call_use(c, 0);
     struct windows w = {.n = 0};
     read_pool(c, x, &w);
-    if (call_wants(c, 1))
-        call_unsupported(c, "the indices of the maxima");
     dtype type = call_type(c, x);
     double lowest = type == DT_U8 ? 0 : type == DT_I8 ? -128 : -(double)INFINITY;
     call_set(c, 0, pool(c, x, &w, OP_REDUCE_MAX, lowest));
+    if (call_wants(c, 1))
+        call_set(c, 1, maxima_indices(c, x, &w, lowest));
 }
 
 /* The windows' sums, divided by how many elements they hold (with the explicit pads, where count_include_pad says so). */

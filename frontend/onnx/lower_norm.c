@@ -1,5 +1,5 @@
 /* frontend/onnx/lower_norm.c - normalisations, spelled as exporters spell them: mean, difference, mean of squares, root, quotient. */
-#include "frontend/onnx/lower.h"
+#include "frontend/onnx/compose.h"
 
 static uint32_t axes_from(uint32_t first, uint32_t rank, int32_t *axes)
 {
@@ -74,10 +74,12 @@ void lower_batchnorm(struct call *c)
     value x = call_use(c, 0);
     uint32_t rank = call_rank(c, x);
     dtype type = call_type(c, x);
-    if (attribute_int(c, "training_mode", 0))
-        call_unsupported(c, "training mode");
     if (rank < 2)
         call_fail(c, "needs two axes or more");
+    if (attribute_int(c, "training_mode", 0)) {
+        compose_batch_training(c);
+        return;
+    }
     value scale = per_channel(c, call_use_as(c, 1, type), rank), bias = per_channel(c, call_use_as(c, 2, type), rank);
     value mean = per_channel(c, call_use(c, 3), rank), variance = per_channel(c, call_use(c, 4), rank);
     value difference = build_both(c, OP_SUB, x, graph_cast(c->g, mean, type));

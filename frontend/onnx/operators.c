@@ -2,7 +2,7 @@
  *
  * To add an operator: a row in ops.def, and the lowering that it names in the lower_*.c of its family.
  */
-#include "frontend/onnx/lower.h"
+#include "frontend/onnx/compose.h"
 
 #define LATEST INT64_MAX
 
@@ -70,6 +70,8 @@ void onnx_print_operators(struct text *out)
 {
     text_put(out, "| domain | operator | since | until |\n|---|---|---|---|\n");
     for (size_t i = 0; i < ROWS; i++) {
+        if (rows[i].lower == lower_refused)
+            continue;
         text_printf(out, "| %s | %s | %lld | ", *rows[i].domain ? rows[i].domain : "ai.onnx", rows[i].name,
                     (long long)rows[i].since);
         if (rows[i].until == LATEST)
@@ -77,4 +79,8 @@ void onnx_print_operators(struct text *out)
         else
             text_printf(out, "%lld |\n", (long long)rows[i].until);
     }
+    text_put(out, "\nRefused by name:\n\n| operator | because |\n|---|---|\n");
+    for (size_t i = 0; i < ROWS; i++)
+        if (rows[i].lower == lower_refused)
+            text_printf(out, "| %s | %s |\n", rows[i].name, refused_reason(rows[i].argument));
 }
