@@ -312,21 +312,49 @@ static void add_memory(const struct report *r, cJSON *root) {
     }
 }
 
+/* Is symbol s the first axis of an input that has others: a batch? */
+static bool is_batch(const struct graph *g, uint32_t s) {
+    for (uint32_t i = 0; i < g->inputs.count; i++) {
+        const struct node *n = graph_node(g, g->inputs.at[i].value);
+        if (n->rank >= 2 && n->shape[0] == dim_of_symbol(g->dims, s)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What sizes are told for: one row of every batch, NOMINAL_EXTENT of everything else that is dynamic. */
 static void set_nominal(struct report *r) {
     struct dims *t = r->c->program->graph->dims;
     uint32_t n = dims_symbol_count(t);
     r->nominal = NEW_ARRAY(r->arena, int64_t, n + 1);
     for (uint32_t s = 0; s < n; s++) {
         const struct symbol *y = dims_symbol(t, s);
-        r->nominal[s] = y->kind == SYMBOL_INPUT ? (y->upper < NOMINAL_EXTENT ? y->upper : NOMINAL_EXTENT) : 0;
+        int64_t wanted = is_batch(r->c->graph, s) ? 1 : NOMINAL_EXTENT;
+        r->nominal[s] = y->kind != SYMBOL_INPUT ? 0 : y->upper < wanted ? y->upper : wanted;
     }
-    for (uint32_t s = 0; s < n; s++) { /* what a guard made of a symbol */
+    for (uint32_t s = 0; s < n; s++) { /* what a guard has made of a symbol */
         const struct symbol *y = dims_symbol(t, s);
         if (y->equal != DIM_NONE) {
             (void)dim_eval(t, dim_resolve(t, y->equal), r->nominal, &r->nominal[s]);
         }
     }
     (void)graph_bind_rank(r->c->program->graph, 0, r->nominal);
+}
+
+static void add_cost(const struct report *r, cJSON *root, double collective_bytes) {
+    const struct dims *t = r->c->program->graph->dims;
+    cJSON *cost = cJSON_AddObjectToObject(root, "cost");
+    cJSON_AddNumberToObject(cost, "weight_bytes_per_rank", r->c->solution->bytes_per_rank);
+    cJSON_AddNumberToObject(cost, "seconds", r->c->solution->time);
+    cJSON_AddNumberToObject(cost, "switches", r->c->solution->switches);
+    cJSON_AddNumberToObject(cost, "collective_bytes", collective_bytes);
+    cJSON *nominal = cJSON_AddObjectToObject(cost, "nominal");
+    for (uint32_t s = 0; s < dims_symbol_count(t); s++) {
+        if (dims_symbol(t, s)->kind == SYMBOL_INPUT) {
+            cJSON_AddNumberToObject(nominal, dims_symbol(t, s)->name, (double)r->nominal[s]);
+        }
+    }
 }
 
 const char *report_json(struct arena *arena, const struct compiled *c) {
@@ -342,12 +370,7 @@ const char *report_json(struct arena *arena, const struct compiled *c) {
     add_values(&r, root);
     double bytes = add_collectives(&r, root);
     add_memory(&r, root);
-    cJSON *cost = cJSON_AddObjectToObject(root, "cost");
-    cJSON_AddNumberToObject(cost, "weight_bytes_per_rank", c->solution->bytes_per_rank);
-    cJSON_AddNumberToObject(cost, "seconds", c->solution->time);
-    cJSON_AddNumberToObject(cost, "switches", c->solution->switches);
-    cJSON_AddNumberToObject(cost, "collective_bytes", bytes);
-    cJSON_AddNumberToObject(cost, "nominal_extent", NOMINAL_EXTENT);
+    add_cost(&r, root, bytes);
     if (c->solution->note == NULL) {
         cJSON_AddNullToObject(root, "note");
     } else {

@@ -48,8 +48,8 @@ value emit(struct simplifier *s, const struct node *n) {
     return v;
 }
 
-status simplify(struct arena *arena, const struct graph *g, struct diag *diag, struct graph **out) {
-    (void)diag;
+/* One walk: g's live nodes emitted into a new graph. */
+static struct graph *rebuild(struct arena *arena, const struct graph *g) {
     struct simplifier s = {.in = g, .out = graph_derive(g), .scratch = arena, .seen = {.arena = arena}};
     const bool *live = graph_live(g, arena);
     value *new_of = NEW_ARRAY(arena, value, g->nodes.count);
@@ -78,6 +78,11 @@ status simplify(struct arena *arena, const struct graph *g, struct diag *diag, s
     }
     s.out->states = g->states;
     s.out->states.capacity = s.out->states.count;
-    *out = s.out;
+    return s.out;
+}
+
+status simplify(struct arena *arena, const struct graph *g, struct diag *diag, struct graph **out) {
+    (void)diag;
+    *out = rebuild(arena, rebuild(arena, g)); /* the second walk drops what the first has left without a reader */
     return TPC_OK;
 }
