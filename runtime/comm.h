@@ -32,6 +32,7 @@ struct comm_exchange {
 struct comm {
     const struct comm_ops *ops;
     uint32_t rank, ranks;
+    bool out_of_memory; /* why this rank's call was false: it could not make what a group needs */
 };
 
 struct comm_ops {

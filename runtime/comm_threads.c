@@ -106,6 +106,7 @@ static struct membership *join(struct comm *c, uint32_t subaxes)
     if (t->members < MAX_MASKS)
         g = find_group(t->world, subaxes, mesh_part_of(&t->world->mesh, others, c->rank));
     if (!g) {
+        c->out_of_memory = true;
         c->ops->abort(c);
         return NULL;
     }
@@ -357,7 +358,7 @@ struct comm_world *comm_threads_new(const struct mesh *mesh)
     w->rank = rank;
     pthread_mutex_init(&w->lock, NULL);
     for (uint32_t r = 0; r < mesh->ranks; r++)
-        rank[r] = (struct thread_comm){.base = {&ops, r, mesh->ranks}, .world = w};
+        rank[r] = (struct thread_comm){.base = {.ops = &ops, .rank = r, .ranks = mesh->ranks}, .world = w};
     return w;
 }
 
@@ -388,8 +389,10 @@ void comm_threads_reset(struct comm_world *w)
 {
     for (struct group *g = w->groups; g; g = g->next)
         atomic_store(&g->arrived, 0);
-    for (uint32_t r = 0; r < w->mesh.ranks; r++)
+    for (uint32_t r = 0; r < w->mesh.ranks; r++) {
+        w->rank[r].base.out_of_memory = false;
         for (uint32_t i = 0; i < w->rank[r].members; i++)
             w->rank[r].member[i].staged = 0;
+    }
     atomic_store(&w->stop, false);
 }

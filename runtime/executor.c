@@ -79,6 +79,8 @@ static status run_collective(struct rank *r, const struct step *step, const stru
     }
     if (exchange(r, graph_node(e->graph, step->node), x, r->address[step->arg[0]], r->address[step->arg[1]]))
         return TPC_OK;
+    if (r->comm->out_of_memory)
+        return fail(&r->failure, TPC_NOMEM, "out of memory in a collective");
     r->stopped = true;
     return TPC_INTERNAL;
 }

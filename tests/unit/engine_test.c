@@ -319,6 +319,31 @@ static void mistakes_are_told(void **state)
     }
 }
 
+/* The N-th allocation fails, for each N: one line, the right code, nothing leaks, nothing hangs. */
+static void out_of_memory(void **state)
+{
+    (void)state;
+    struct ready r;
+    make_ready(&r, mlp, 2, 2);
+    struct tensor x = random_tensor(r.arena, DT_F32, 2, (int64_t[]){33, 12}, 1, 0), y;
+    uint64_t n = 1;
+    for (status s = TPC_NOMEM; s != TPC_OK; n += 1 + n / 40) {
+        struct engine *e = NULL;
+        struct engine_options options = {.threads = 2};
+        base_fail_after(n);
+        s = engine_open(r.plan.program, &r.plan.links, NULL, &options, &quiet, &e);
+        if (s == TPC_OK)
+            s = engine_run(e, &x, NULL, &quiet);
+        if (s == TPC_OK)
+            s = engine_output(e, 0, &quiet, &y);
+        base_fail_after(0);
+        engine_close(e);
+        assert_true(s == TPC_OK || s == TPC_NOMEM);
+    }
+    assert_true(n > 50);
+    end(&r);
+}
+
 /* The public interface, by way of a plan file. */
 static void public_interface(void **state)
 {
@@ -374,6 +399,7 @@ int main(void)
         cmocka_unit_test(states_kept),
         cmocka_unit_test(generates_the_same_on_any_ranks),
         cmocka_unit_test(mistakes_are_told),
+        cmocka_unit_test(out_of_memory),
         cmocka_unit_test(public_interface),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
