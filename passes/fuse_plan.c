@@ -436,12 +436,18 @@ static void plan_pointwise(struct plan *p, value v)
         materialise(p, v, true);
 }
 
-static void plan_reduce(struct plan *p, value v)
+static bool inline_reduction(struct plan *p, value v)
 {
     const struct access *a = &p->pool.at[p->accesses[v]];
-    bool one = a->next == 0 && !a->dense && p->output[v] == 0 && !worth_keeping(p, v);
+    if (p->accesses[v] == 0 || a->next != 0 || a->dense || p->output[v] != 0 || worth_keeping(p, v))
+        return false;
     struct group *g = plan_group(p, a->group);
-    if (one && g->is_static == p->is_static[v] && g->size < GROUP_SIZE_LIMIT && row_fits(p, g, v, a->index))
+    return g->is_static == p->is_static[v] && g->size < GROUP_SIZE_LIMIT && row_fits(p, g, v, a->index);
+}
+
+static void plan_reduce(struct plan *p, value v)
+{
+    if (inline_reduction(p, v))
         inline_all(p, v);
     else
         materialise(p, v, false);
