@@ -146,7 +146,7 @@ void view_map(struct graph *g, const struct space *s, value v, const dim *in, di
             out[axis] = dim_sub(t, dim_sub(t, n->shape[axis], dim_const(t, 1)), in[axis]);
         }
     else
-        assert(!"no map");
+        assert(false && "no map");
 }
 
 void view_forward(struct graph *g, const struct space *s, value v, const dim *in, dim *out)
