@@ -37,9 +37,23 @@ void lower_sigmoid(struct call *c)
     call_set(c, 0, sigmoid(c, call_use(c, 0)));
 }
 
+static const struct formula *relu_element(void *context, const dim *index)
+{
+    struct call *c = context;
+    struct symbolic *s = &c->im->s;
+    const struct datum *d = call_in(c, 0);
+    return formula_binary(s, OP_MAX, d->dtype, content_at(s, d->content, d->rank, d->shape, index), formula_int(s, 0));
+}
+
+/* Extents are clamped by it too (the trip count of a Range that is written out). */
 void lower_relu(struct call *c)
 {
-    call_set(c, 0, build_with(c, OP_MAX, call_use(c, 0), 0));
+    const struct datum *d = call_in(c, 0);
+    const struct content *known = d->content ? content_make(&c->im->s, d->rank, d->shape, relu_element, c) : NULL;
+    if (known)
+        call_set_content(c, 0, d->dtype, d->rank, d->shape, known);
+    else
+        call_set(c, 0, build_with(c, OP_MAX, call_use(c, 0), 0));
 }
 
 void lower_leakyrelu(struct call *c)
