@@ -25,8 +25,9 @@ double contrib_scale(struct call *c, value q);              /* attribute `scale`
 value contrib_keep(struct call *c, value keep, dtype type); /* 0 where true, -inf elsewhere */
 value contrib_plus(struct call *c, value a, value b);       /* their sum; either may be 0, no value */
 dtype contrib_work(dtype type);                             /* what sums and exponentials of it are computed in */
-/* cos or sin for rotation: rows of cache `input` at the positions [batch, sequence]; [batch, 1, sequence, half] */
-value contrib_rotary_table(struct call *c, uint32_t input, value positions);
+/* cos or sin for rotation: rows of cache `input` at the positions [batch, sequence], all below `rows` where that is known (DIM_NONE: not);
+ * [batch, 1, sequence, half] */
+value contrib_rotary_table(struct call *c, uint32_t input, value positions, dim rows);
 value contrib_rotate(struct call *c, value x, value cosine, value sine, bool interleaved);
 /* softmax over the last axis; `sink` (0: none) is one more score whose probability is dropped, broadcast to [.., 1]. */
 value contrib_softmax(struct call *c, value scores, value sink);

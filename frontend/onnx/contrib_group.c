@@ -110,18 +110,40 @@ static value places(struct call *c, const struct group *g)
 static void rotate_heads(struct call *c, struct group *g)
 {
     bool interleaved = attribute_int(c, "rotary_interleaved", 0) != 0;
+    value positions = places(c, g);
+    dim rows = g->total; /* only the first rows of a cache of angles are asked for, unless positions are given */
     if (!attribute_int(c, "do_rotary", 0))
         return;
-    value positions = places(c, g);
-    if (call_has(c, 9))
+    if (call_has(c, 9)) {
         positions = build_expand(c, call_use_as(c, 9, DT_I64), 2, (dim[]){g->batch, g->sequence});
-    value cosine = contrib_rotary_table(c, 7, positions), sine = contrib_rotary_table(c, 8, positions);
+        rows = DIM_NONE;
+    }
+    value cosine = contrib_rotary_table(c, 7, positions, rows), sine = contrib_rotary_table(c, 8, positions, rows);
     g->q = contrib_rotate(c, g->q, cosine, sine, interleaved);
     g->k = contrib_rotate(c, g->k, cosine, sine, interleaved);
 }
 
+/* The importer finds a state where an output is its input with something written in; here the input is made longer before, so it is said. */
+static void note_state(struct call *c, value cache, uint32_t output)
+{
+    const Onnx__GraphProto *graph = c->im->model->graph;
+    const struct node *n = graph_node(c->g, cache);
+    if (n->op != OP_INPUT || !call_wants(c, output) || *c->frame->prefix)
+        return;
+    for (uint32_t i = 0; i < c->g->states.count; i++)
+        if (c->g->states.at[i].input == n->attribute.index)
+            return;
+    for (size_t i = 0; i < graph->n_output; i++) {
+        if (graph->output[i]->name && strcmp(graph->output[i]->name, c->proto->output[output]) == 0) {
+            *PUSH(c->g->arena, &c->g->states) =
+                (struct state){.input = n->attribute.index, .output = (uint32_t)i, .axis = 2, .appended = false};
+            return;
+        }
+    }
+}
+
 /* The cache with x written to the rows' places; x itself where nothing came in. */
-static value write_cache(struct call *c, struct group *g, uint32_t input, value x)
+static value write_cache(struct call *c, struct group *g, uint32_t input, uint32_t output, value x)
 {
     dim zero = call_const(c, 0), before[4] = {zero, zero, zero, zero}, shape[4];
     if (!call_has(c, input)) {
@@ -137,8 +159,10 @@ static value write_cache(struct call *c, struct group *g, uint32_t input, value 
     dims_copy(shape, call_shape(c, cache), 4);
     g->total = dim_resolve(c->t, g->total);
     g->keys = shape[2] = dim_max(c->t, g->total, shape[2]);
-    if (shape[2] != call_shape(c, cache)[2])
+    if (shape[2] != call_shape(c, cache)[2]) {
+        note_state(c, cache, output);
         cache = graph_pad(c->g, cache, build_real(c, call_type(c, x), 0), before, shape);
+    }
     return graph_scatter(c->g, cache, places(c, g), x, 2, 1, SCATTER_SET);
 }
 
@@ -198,8 +222,8 @@ void lower_contrib_groupquery(struct call *c)
     rotate_heads(c, &g);
     dtype type = call_type(c, g.q);
     g.work = contrib_work(type);
-    g.k = write_cache(c, &g, 3, g.k);
-    g.v = write_cache(c, &g, 4, g.v);
+    g.k = write_cache(c, &g, 3, 1, g.k);
+    g.v = write_cache(c, &g, 4, 2, g.v);
     call_set(c, 1, g.k);
     call_set(c, 2, g.v);
     dim heads = call_shape(c, g.q)[1];

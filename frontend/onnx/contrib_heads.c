@@ -78,11 +78,13 @@ value contrib_softmax(struct call *c, value scores, value sink)
 
 /* ---- rotation ----------------------------------------------------------------------------------------------- */
 
-value contrib_rotary_table(struct call *c, uint32_t input, value positions)
+value contrib_rotary_table(struct call *c, uint32_t input, value positions, dim rows)
 {
     value cache = call_use(c, input);
     if (call_rank(c, cache) != 2)
         call_fail(c, "a cache of angles has %u axes, needs 2", call_rank(c, cache));
+    if (dim_valid(rows))
+        cache = build_slice_axis(c, cache, 0, call_const(c, 0), rows);
     return build_unsqueeze(c, graph_gather(c->g, cache, positions, 0, 0), 1);
 }
 
@@ -171,7 +173,7 @@ void lower_contrib_rotary(struct call *c)
     value positions = read_positions(c, own[0], own[rank == 3 ? 1 : 2]);
     value table[2];
     for (uint32_t i = 0; i < 2; i++) {
-        table[i] = contrib_rotary_table(c, 2 + i, positions);
+        table[i] = contrib_rotary_table(c, 2 + i, positions, DIM_NONE);
         if (rank == 3) /* [batch, 1, sequence, half] -> [batch, sequence, 1, half] */
             table[i] = graph_transpose(c->g, table[i], swap_middle);
     }

@@ -1,7 +1,8 @@
 /* frontend/onnx/contrib_quant.c - weights of a few bits with a scale per block: MatMulNBits, GatherBlockQuantized.
  *
  * A weight is unpacked by core operations on its bytes, so a linear's weight is still derived from params alone and is read as it is
- * stored. Its axes keep their factors: [n, k] is n by (blocks x block), so it can be cut by rows, and along k at blocks.
+ * stored. It is [n, blocks, block], and a product contracts both last axes: so it can be cut by rows, and along k at blocks (or inside of
+ * them), and what is multiplied by it is cut at the same places.
  */
 #include "frontend/onnx/contrib.h"
 
@@ -106,31 +107,41 @@ static value zero_points(struct call *c, const struct blocks *b, dtype work)
     return graph_cast(c->g, contrib_unpack_some(c, zero, b->bits, call_const(c, b->count)), work);
 }
 
-/* The weight as [n, blocks, block], (number - zero point) * scale */
-static value weight_of(struct call *c, const struct blocks *b, dtype type)
+/* The blocks [first, first + count) of the weight as [n, count, block], (number - zero point) * scale. Each product reads its own. */
+static value weight_of(struct call *c, const struct blocks *b, int64_t first, int64_t count, dtype type)
 {
     dtype work = contrib_work(type);
-    dim n = call_const(c, b->n), count = call_const(c, b->count);
-    value packed = build_reshape(c, call_use(c, 1), 3, (dim[]){n, count, call_const(c, b->block * b->bits / 8)});
+    dim n = call_const(c, b->n), all = call_const(c, b->count), from = call_const(c, first),
+        taken = call_const(c, count);
+    value packed = build_reshape(c, call_use(c, 1), 3, (dim[]){n, all, call_const(c, b->block * b->bits / 8)});
+    packed = build_slice_axis(c, packed, 1, from, taken);
     value w = graph_cast(c->g, contrib_unpack(c, packed, b->bits), work);
-    value scale = build_reshape(c, call_use_as(c, 2, work), 2, (dim[]){n, count});
-    if (call_has(c, 3))
-        w = build_both(c, OP_SUB, w, build_unsqueeze(c, zero_points(c, b, work), 2));
-    else
+    value scale = build_reshape(c, call_use_as(c, 2, work), 2, (dim[]){n, all});
+    scale = build_slice_axis(c, scale, 1, from, taken);
+    if (call_has(c, 3)) {
+        value zero = build_slice_axis(c, zero_points(c, b, work), 1, from, taken);
+        w = build_both(c, OP_SUB, w, build_unsqueeze(c, zero, 2));
+    } else {
         w = build_with(c, OP_SUB, w, (double)(1 << (b->bits - 1)));
+    }
     return graph_cast(c->g, build_both(c, OP_MUL, w, build_unsqueeze(c, scale, 2)), type);
 }
 
-/* a[.., from : from + length] by the blocks [first, first + count) of the weight */
-static value block_product(struct call *c, value a, value w, const struct blocks *b, int64_t first, int64_t count,
+/* a[.., first * block : ..] by the blocks [first, first + count) of the weight, `length` numbers of each: contracts blocks and their insides */
+static value block_product(struct call *c, value a, const struct blocks *b, int64_t first, int64_t count,
                            int64_t length)
 {
     uint32_t last = call_rank(c, a) - 1;
-    w = build_slice_axis(c, w, 1, call_const(c, first), call_const(c, count));
-    w = graph_reshape(c->g, w, 2, (dim[]){call_const(c, b->n), call_const(c, count * b->block)});
-    w = build_slice_axis(c, w, 1, call_const(c, 0), call_const(c, length));
-    a = build_slice_axis(c, a, last, call_const(c, first * b->block), call_const(c, length));
-    return graph_dot(c->g, a, w, 0, 1);
+    value w = weight_of(c, b, first, count, call_type(c, a));
+    dim shape[MAX_RANK];
+    if (last + 2 > MAX_RANK)
+        call_fail(c, "has too many axes");
+    w = build_slice_axis(c, w, 2, call_const(c, 0), call_const(c, length));
+    a = build_slice_axis(c, a, last, call_const(c, first * b->block), call_const(c, count * length));
+    dims_copy(shape, call_shape(c, a), last);
+    shape[last] = call_const(c, count);
+    shape[last + 1] = call_const(c, length);
+    return graph_dot(c->g, graph_reshape(c->g, a, last + 2, shape), w, 0, 2);
 }
 
 /* A short last block is a product of its own: what is before it can then still be cut at blocks. */
@@ -141,15 +152,15 @@ void lower_contrib_matmulnbits(struct call *c)
         call_unsupported(c, "g_idx");
     if (attribute_int(c, "weight_prepacked", 0))
         call_unsupported(c, "prepacked weights");
-    value a = call_use(c, 0), w = weight_of(c, &b, call_type(c, a)), y = 0;
+    value a = call_use(c, 0), y = 0;
     if (call_rank(c, a) == 0)
         call_fail(c, "a scalar has no matrix product");
     call_agree(c, call_shape(c, a)[call_rank(c, a) - 1], call_const(c, b.k), "inner dimensions");
     int64_t full = b.k / b.block, rest = b.k % b.block;
     if (full)
-        y = block_product(c, a, w, &b, 0, full, full * b.block);
+        y = block_product(c, a, &b, 0, full, b.block);
     if (rest)
-        y = contrib_plus(c, y, block_product(c, a, w, &b, full, 1, rest));
+        y = contrib_plus(c, y, block_product(c, a, &b, full, 1, rest));
     if (call_has(c, 5))
         y = build_both(c, OP_ADD, y, call_use(c, 5));
     call_set(c, 0, y);
