@@ -223,7 +223,7 @@ static status open_engine(void *context)
     e->scratch = arena_new_in(e->arena);
     status s = kernels_load(e->arena, e->program, NULL, o->diag, &e->kernels);
     e->stats.kernel_compile_seconds = seconds_now() - start;
-    if (s != TPC_OK || (s = find_weights(e, o->folder, o->diag)) != TPC_OK)
+    if (s != TPC_OK)
         return s;
     know_edges(e);
     e->world = comm_threads_new(&e->graph->mesh);
@@ -234,10 +234,11 @@ static status open_engine(void *context)
     for (uint32_t i = 0; i < e->ranks && s == TPC_OK; i++)
         s = make_rank(e, i, o->diag);
     if (s == TPC_OK)
+        s = find_weights(e, o->folder, o->diag);
+    if (s == TPC_OK)
         s = command_all(e, COMMAND_LOAD, o->diag);
     if (s != TPC_OK)
         return s;
-    drop_copied_pages(e);
     struct kernel_counts counts = kernels_counts(e->kernels);
     e->stats.kernels = e->program->kernels.count;
     e->stats.compiled = counts.compiled;

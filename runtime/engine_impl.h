@@ -85,6 +85,8 @@ struct engine {
     struct kernel_set *kernels;
     struct weights *weights;
     const void **param;              /* bytes of the params that buffers use */
+    _Atomic uint32_t *copies;        /* per param: copies of slices that are still to be made; then its pages need not stay */
+    bool *stays;                     /* per param: some rank reads it where it is mapped */
     bool *cut_input, *cut_output;    /* per input, output: a rank holds a part only */
     uint32_t *state_of_input;        /* per input: 1 + graph->states index, 0 none */
     bool *state_output;              /* per output: the end of a state */
@@ -112,12 +114,10 @@ status shape_plan_find(struct rank *r);
 bool shape_of_value(const struct graph *g, value v, const int64_t *of, struct tensor *t);
 
 /* ---- engine_load.c ---- */
-/* On the engine's thread: which bytes each param has. */
+/* On the engine's thread: which bytes each param has, and who will copy of them. Ranks have devices. */
 status find_weights(struct engine *e, const char *folder, struct diag *diag);
 /* On the rank's: addresses of weights and constants; memory for what is kept. r->now is set. */
 status load_weights(struct rank *r);
-/* On the engine's, when all ranks have loaded. */
-void drop_copied_pages(struct engine *e);
 
 /* ---- executor.c ---- */
 /* Runs the steps of one phase; addresses are set but for temporaries and outputs. */

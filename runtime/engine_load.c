@@ -1,28 +1,16 @@
 /* runtime/engine_load.c - a rank's weights: read where they lie in the mapped file when they lie there in one aligned run, else copied.
  *
- * Invariant: a rank touches the bytes of its own slices only. The engine's thread finds where each param begins, which maps files but reads no
- * weights; ranks then work side by side.
+ * Invariant: a rank touches the bytes of its own slices only. The engine's thread finds where each param begins (find_weights), which maps files
+ * but reads no weights; ranks then work side by side (load_weights).
  */
 #include "runtime/engine_impl.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
 
-status find_weights(struct engine *e, const char *folder, struct diag *diag)
+static uint32_t param_of(const struct engine *e, const struct buffer *buffer)
 {
-    const struct program *p = e->program;
-    e->weights = weights_new(e->arena, e->graph, folder);
-    e->param = NEW_ARRAY(e->arena, const void *, e->graph->params.count + 1);
-    for (uint32_t b = 0; b < p->buffers.count; b++) {
-        const struct buffer *buffer = &p->buffers.at[b];
-        if (buffer->kind != BUFFER_WEIGHT)
-            continue;
-        uint32_t param = buffer->sharded ? e->graph->shards.at[buffer->index].param : buffer->index;
-        status s = e->param[param] ? TPC_OK : weights_param(e->weights, param, diag, &e->param[param]);
-        if (s != TPC_OK)
-            return s;
-    }
-    return TPC_OK;
+    return buffer->sharded ? e->graph->shards.at[buffer->index].param : buffer->index;
 }
 
 /* What a rank holds of one weight. */
@@ -34,7 +22,7 @@ struct slice {
 static status slice_of(struct rank *r, const struct buffer *buffer, struct slice *out)
 {
     const struct graph *g = r->engine->graph;
-    uint32_t param = buffer->sharded ? g->shards.at[buffer->index].param : buffer->index;
+    uint32_t param = param_of(r->engine, buffer);
     const char *whole = r->engine->param[param];
     uint64_t offset = 0;
     *out = (struct slice){whole, g->params.at[param].length};
@@ -69,7 +57,7 @@ static void populate(const char *at, uint64_t bytes)
 static status copy_slice(struct rank *r, const struct buffer *buffer, void *to, uint64_t bytes)
 {
     const struct graph *g = r->engine->graph;
-    uint32_t param = buffer->sharded ? g->shards.at[buffer->index].param : buffer->index;
+    uint32_t param = param_of(r->engine, buffer);
     const void *whole = r->engine->param[param];
     if (!r->device->ops->reads_host) { /* by way of host memory */
         void *host = arena_alloc(r->scratch, bytes);
@@ -82,6 +70,19 @@ static status copy_slice(struct rank *r, const struct buffer *buffer, void *to, 
     else
         memcpy(to, whole, bytes);
     return TPC_OK;
+}
+
+/* A slice of param was copied. When it was the last of them all and nobody reads the param where it is mapped, its pages need not stay: so that
+ * while ranks load, no weight is in memory twice for long. */
+static void note_copied(struct engine *e, uint32_t param)
+{
+    const struct param *p = &e->graph->params.at[param];
+    if (atomic_fetch_sub(&e->copies[param], 1) != 1 || e->stays[param] || p->file == NO_FILE)
+        return;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)e->param[param];
+    uintptr_t first = (at + page - 1) / page * page, last = (at + p->length) / page * page;
+    if (first < last)
+        (void)madvise((void *)first, last - first, MADV_DONTNEED);
 }
 
 static uint64_t aligned(uint64_t bytes)
@@ -118,6 +119,7 @@ static status place_weights(struct rank *r)
         }
         r->address[b] = (char *)r->weights.at + at;
         s = copy_slice(r, &p->buffers.at[b], r->address[b], slice[b].bytes);
+        note_copied(r->engine, param_of(r->engine, &p->buffers.at[b]));
         at += aligned(slice[b].bytes);
         r->stats.weight_copied += slice[b].bytes;
     }
@@ -159,28 +161,29 @@ status load_weights(struct rank *r)
     return s;
 }
 
-/* Pages of files that were copied from and are not read again need not stay. */
-void drop_copied_pages(struct engine *e)
+/* On the engine's thread, when ranks have devices: where each param's bytes are, and how many slices will be copied from it. */
+status find_weights(struct engine *e, const char *folder, struct diag *diag)
 {
     const struct program *p = e->program;
-    bool *mapped = NEW_ARRAY(e->scratch, bool, e->graph->params.count + 1);
+    e->weights = weights_new(e->arena, e->graph, folder);
+    e->param = NEW_ARRAY(e->arena, const void *, e->graph->params.count + 1);
+    e->copies = NEW_ARRAY(e->arena, _Atomic uint32_t, e->graph->params.count + 1);
+    e->stays = NEW_ARRAY(e->arena, bool, e->graph->params.count + 1);
     for (uint32_t b = 0; b < p->buffers.count; b++) {
         const struct buffer *buffer = &p->buffers.at[b];
         if (buffer->kind != BUFFER_WEIGHT)
             continue;
-        uint32_t param = buffer->sharded ? e->graph->shards.at[buffer->index].param : buffer->index;
-        for (uint32_t i = 0; i < e->ranks; i++) {
-            const char *at = e->rank[i].address[b], *own = e->rank[i].weights.at;
-            mapped[param] = mapped[param] || !(own && at >= own && at < own + e->rank[i].weights.capacity);
+        uint32_t param = param_of(e, buffer);
+        status s = e->param[param] ? TPC_OK : weights_param(e->weights, param, diag, &e->param[param]);
+        if (s != TPC_OK)
+            return s;
+        for (uint32_t r = 0; r < e->ranks; r++) {
+            struct slice slice;
+            if (slice_of(&e->rank[r], buffer, &slice) != TPC_OK)
+                return diag_error(diag, TPC_DATA, NULL, "%s", e->rank[r].failure.text);
+            e->stays[param] = e->stays[param] || slice.mapped;
+            e->copies[param] += !slice.mapped;
         }
     }
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    for (uint32_t i = 0; i < e->graph->params.count; i++) {
-        if (mapped[i] || !e->param[i] || e->graph->params.at[i].file == NO_FILE)
-            continue;
-        uintptr_t first = ((uintptr_t)e->param[i] + page - 1) / page * page;
-        uintptr_t last = ((uintptr_t)e->param[i] + e->graph->params.at[i].length) / page * page;
-        if (first < last)
-            (void)madvise((void *)first, last - first, MADV_DONTNEED);
-    }
+    return TPC_OK;
 }
