@@ -34,8 +34,10 @@ struct nest {
     const struct dims *dims;
     uint32_t symbol_count;
     const uint32_t *symbol;    /* the kernel's, ascending */
-    uint32_t points;           /* axes 0 .. points-1 are run through by the point, row-major */
-    uint32_t first, loops;     /* axes first .. first+loops-1 are loops within a point; the last is the fast one */
+    uint32_t points, loops;    /* numbers of: */
+    uint8_t point[2 * KERNEL_AXES]; /* axes that the point runs through, row-major */
+    uint8_t loop[2 * KERNEL_AXES];  /* axes that are loops within a point; the last is the fast one */
+    uint8_t depth[2 * KERNEL_AXES]; /* of each axis */
     bool cut_loop;             /* the only axis is a loop, and its range is what is cut */
     uint32_t sweeps;           /* of the loops: 1 without reductions */
     struct nest_value *value;  /* per instruction */
@@ -52,6 +54,10 @@ static inline enum nest_use nest_use(const struct nest *n, uint32_t sweep, uint3
 static inline uint32_t nest_fast_depth(const struct nest *n)
 {
     return n->loops ? (uint32_t)DEPTH_LOOP + n->loops - 1 : (uint32_t)DEPTH_POINT;
+}
+static inline uint32_t nest_fast_axis(const struct nest *n)
+{
+    return n->loop[n->loops - 1];
 }
 /* Depth of the deepest coordinate in d. */
 uint32_t nest_depth(const struct nest *n, dim d);

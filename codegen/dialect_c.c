@@ -257,8 +257,8 @@ static void print_arguments(struct printer *p)
     }
     for (uint32_t i = 0; i < n->symbol_count; i++)
         print_line(p, "const int64_t s%u = symbols[%u];", (unsigned)i, (unsigned)i);
-    for (uint32_t i = n->points ? 1 : 0; i < n->kernel->outer + n->kernel->inner; i++)
-        if (!(n->cut_loop && i == 0))
+    for (uint32_t i = 0; i < n->kernel->outer + n->kernel->inner; i++)
+        if (!n->cut_loop && !(n->points && n->point[0] == i))
             print_line(p, "const int64_t n%u = %s;", (unsigned)i, print_dim_text(p, n->kernel->extent[i]));
 }
 
@@ -268,7 +268,7 @@ static void print_guard(struct printer *p)
     const struct nest *n = p->nest;
     bool element = n->kernel->inner == 0 && n->loops && !n->cut_loop;
     if (element)
-        print_line(p, "if (begin >= end || n%u <= 0)", (unsigned)n->first);
+        print_line(p, "if (begin >= end || n%u <= 0)", (unsigned)n->loop[0]);
     else
         print_line(p, "if (begin >= end)");
     print_line(p, "    return;");
@@ -276,7 +276,7 @@ static void print_guard(struct printer *p)
         return;
     struct text empty = {.arena = p->arena};
     for (uint32_t i = 0; i < n->loops; i++)
-        text_printf(&empty, "%sn%u <= 0", i ? " || " : "", (unsigned)(n->first + i));
+        text_printf(&empty, "%sn%u <= 0", i ? " || " : "", (unsigned)n->loop[i]);
     print_line(p, "const bool empty = %s;", empty.at);
 }
 
@@ -297,7 +297,7 @@ static void print_row_buffers(struct printer *p)
     if (!any_kept(n))
         return;
     for (uint32_t i = 0; i < n->loops; i++)
-        text_printf(&row, "%sn%u", i ? "*" : "", (unsigned)(n->first + i));
+        text_printf(&row, "%sn%u", i ? "*" : "", (unsigned)n->loop[i]);
     print_line(p, "const int64_t length = %s;", row.at);
     for (uint32_t i = 0; i < n->kernel->instruction_count; i++)
         if (n->value[i].kept) {
@@ -472,7 +472,7 @@ static void print_pragma(struct printer *p, uint32_t sweep)
                 text_printf(&line, " reduction(| : nan%u)", (unsigned)i);
         }
         if (may_fault(p, i) && nest_use(p->nest, sweep, i) == USE_COMPUTE &&
-            p->nest->value[i].depth == DEPTH_LOOP + p->nest->loops - 1)
+            p->nest->value[i].depth == nest_fast_depth(p->nest))
             text_printf(&line, " reduction(| : x%u)", (unsigned)i);
     }
     int indent = p->indent;
@@ -490,13 +490,13 @@ static void print_row_start(struct printer *p)
     struct text start = {.arena = p->arena};
     for (uint32_t i = 0; i + 1 < n->loops; i++) {
         if (i)
-            text_printf(&start, ")*n%u + ", (unsigned)(n->first + i));
-        text_printf(&start, "c%u", (unsigned)(n->first + i));
+            text_printf(&start, ")*n%u + ", (unsigned)n->loop[i]);
+        text_printf(&start, "c%u", (unsigned)n->loop[i]);
     }
     struct text opened = {.arena = p->arena};
     for (uint32_t i = 0; i + 2 < n->loops; i++)
         text_put(&opened, "(");
-    print_line(p, "const int64_t row = (%s%s)*n%u;", opened.at ? opened.at : "", start.at, (unsigned)(n->first + n->loops - 1));
+    print_line(p, "const int64_t row = (%s%s)*n%u;", opened.at ? opened.at : "", start.at, (unsigned)nest_fast_axis(n));
 }
 
 static void print_loop_head(struct printer *p, uint32_t axis)
@@ -504,7 +504,7 @@ static void print_loop_head(struct printer *p, uint32_t axis)
     unsigned c = (unsigned)axis;
     if (p->nest->cut_loop)
         print_line(p, "for (int64_t c%u = begin; c%u < end; c%u++) {", c, c, c);
-    else if (p->nest->kernel->inner >= 2 && axis == p->nest->first)
+    else if (p->nest->kernel->inner >= 2 && axis == p->nest->loop[0])
         print_line(p, "for (int64_t c%u = 0; c%u < n%u && !empty; c%u++) {", c, c, c, c);
     else
         print_line(p, "for (int64_t c%u = 0; c%u < n%u; c%u++) {", c, c, c, c);
@@ -528,7 +528,7 @@ static void print_sweep(struct printer *p, uint32_t sweep)
             print_totals(p, sweep, true);
             print_pragma(p, sweep);
         }
-        print_loop_head(p, n->first + i);
+        print_loop_head(p, n->loop[i]);
         if (i + 1 < n->loops)
             print_indices(p, DEPTH_LOOP + i, sweep);
         print_values(p, DEPTH_LOOP + i, sweep);
@@ -553,36 +553,46 @@ static void print_point(struct printer *p)
     }
 }
 
+/* The coordinates of the next point, as an odometer. */
+static void print_step(struct printer *p)
+{
+    const struct nest *n = p->nest;
+    for (uint32_t i = n->points; i-- > 1;) {
+        unsigned c = (unsigned)n->point[i];
+        print_line(p, "if (++c%u == n%u) {", c, c);
+        p->indent++;
+        print_line(p, "c%u = 0;", c);
+    }
+    print_line(p, "c%u++;", (unsigned)n->point[0]);
+    for (uint32_t i = n->points; i-- > 1;)
+        print_close(p);
+}
+
 static void print_points(struct printer *p)
 {
-    uint32_t points = p->nest->points;
-    if (points == 0) {
+    const struct nest *n = p->nest;
+    unsigned first = n->points ? (unsigned)n->point[0] : 0;
+    if (n->points == 0) {
         print_point(p);
         return;
     }
-    if (points == 1) {
-        print_line(p, "for (int64_t c0 = begin; c0 < end; c0++) {");
+    if (n->points == 1) {
+        print_line(p, "for (int64_t c%u = begin; c%u < end; c%u++) {", first, first, first);
         p->indent++;
         print_point(p);
         print_close(p);
         return;
     }
-    print_line(p, "int64_t c0 = begin;");
-    for (uint32_t i = points; i-- > 1;) {
-        print_line(p, "int64_t c%u = c0 %% n%u;", (unsigned)i, (unsigned)i);
-        print_line(p, "c0 /= n%u;", (unsigned)i);
+    print_line(p, "int64_t c%u = begin;", first);
+    for (uint32_t i = n->points; i-- > 1;) {
+        unsigned c = (unsigned)n->point[i];
+        print_line(p, "int64_t c%u = c%u %% n%u;", c, first, c);
+        print_line(p, "c%u /= n%u;", first, c);
     }
     print_line(p, "for (int64_t point = begin; point < end; point++) {");
     p->indent++;
     print_point(p);
-    for (uint32_t i = points; i-- > 1;) {
-        print_line(p, "if (++c%u == n%u) {", (unsigned)i, (unsigned)i);
-        p->indent++;
-        print_line(p, "c%u = 0;", (unsigned)i);
-    }
-    print_line(p, "c0++;");
-    for (uint32_t i = points; i-- > 1;)
-        print_close(p);
+    print_step(p);
     print_close(p);
 }
 

@@ -355,7 +355,7 @@ static void evaluate_lanes(struct machine *m, dim d, uint32_t lanes, int64_t *ou
             out[l] = first + (l ? (int64_t)l * step : 0);
         return;
     }
-    int64_t *fast = &m->of[m->coordinate[m->nest->first + m->nest->loops - 1]], start = *fast;
+    int64_t *fast = &m->of[m->coordinate[nest_fast_axis(m->nest)]], start = *fast;
     for (uint32_t l = 0; l < lanes; l++) {
         *fast = start + l;
         out[l] = evaluate(m, d);
@@ -515,8 +515,8 @@ static void run_values(struct machine *m, uint32_t depth, uint32_t sweep, uint32
 static void run_loop(struct machine *m, uint32_t sweep, uint32_t loop)
 {
     const struct nest *n = m->nest;
-    int64_t *c = &m->of[m->coordinate[n->first + loop]];
-    int64_t begin = n->cut_loop ? m->begin : 0, end = n->cut_loop ? m->end : m->extent[n->first + loop];
+    int64_t *c = &m->of[m->coordinate[n->loop[loop]]];
+    int64_t begin = n->cut_loop ? m->begin : 0, end = n->cut_loop ? m->end : m->extent[n->loop[loop]];
     bool fast = loop + 1 == n->loops;
     for (*c = begin; *c < end; *c += fast ? LANES : 1) {
         int64_t left = end - *c;
@@ -533,7 +533,7 @@ static void run_sweep(struct machine *m, uint32_t sweep)
     for (uint32_t i = 0; i < m->kernel->instruction_count; i++)
         m->sum[i] = m->kernel->instruction[i].kind == INST_REDUCE ? neutral(&m->kernel->instruction[i]) : (union cell){0};
     for (uint32_t i = 0; i < n->loops && !n->cut_loop; i++)
-        empty |= m->extent[n->first + i] <= 0;
+        empty |= m->extent[n->loop[i]] <= 0;
     if (!empty)
         run_loop(m, sweep, 0);
     for (uint32_t i = 0; i < m->kernel->instruction_count; i++) {
@@ -564,7 +564,7 @@ static void run_points(struct machine *m)
     const struct nest *n = m->nest;
     if (m->begin >= m->end)
         return;
-    if (m->kernel->inner == 0 && n->loops && !n->cut_loop && m->extent[n->first] <= 0)
+    if (m->kernel->inner == 0 && n->loops && !n->cut_loop && m->extent[n->loop[0]] <= 0)
         return;
     run_values(m, DEPTH_ENTRY, 0, 1);
     if (n->points == 0) {
@@ -574,8 +574,9 @@ static void run_points(struct machine *m)
     for (int64_t point = m->begin; point < m->end; point++) {
         int64_t rest = point;
         for (uint32_t i = n->points; i-- > 0;) {
-            m->of[m->coordinate[i]] = i ? rest % m->extent[i] : rest;
-            rest = i ? rest / m->extent[i] : 0;
+            int64_t extent = m->extent[n->point[i]];
+            m->of[m->coordinate[n->point[i]]] = i ? rest % extent : rest;
+            rest = i ? rest / extent : 0;
         }
         run_point(m);
     }

@@ -29,13 +29,14 @@ struct kernel_set {
 
 /* ---- what can be said without code ---- */
 
-static bool extents(const struct kernel_entry *e, uint32_t first, uint32_t end, const int64_t *of, int64_t *out)
+/* Product of the extents of these axes. */
+static bool extents(const struct kernel_entry *e, const uint8_t *axis, uint32_t count, const int64_t *of, int64_t *out)
 {
     *out = 1;
     bool empty = false, fits = true;
-    for (uint32_t i = first; i < end; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         int64_t x;
-        if (!dim_eval(e->nest.dims, e->nest.kernel->extent[i], of, &x))
+        if (!dim_eval(e->nest.dims, e->nest.kernel->extent[axis[i]], of, &x))
             return false;
         empty |= x <= 0;
         fits = fits && i64_mul(*out, x, out);
@@ -48,15 +49,16 @@ int64_t kernel_extent(const struct kernel_set *set, uint32_t kernel, const int64
 {
     const struct kernel_entry *e = &set->at[kernel];
     int64_t points;
-    return extents(e, 0, e->nest.cut_loop ? 1 : e->nest.points, of, &points) ? points : -1;
+    bool fits = e->nest.cut_loop ? extents(e, e->nest.loop, 1, of, &points) : extents(e, e->nest.point, e->nest.points, of, &points);
+    return fits ? points : -1;
 }
 
 int64_t kernel_work(const struct kernel_set *set, uint32_t kernel, const int64_t *of)
 {
     const struct kernel_entry *e = &set->at[kernel];
-    int64_t elements, work;
-    bool fits = extents(e, 0, e->nest.kernel->outer + e->nest.kernel->inner, of, &elements);
-    return fits && i64_mul(elements, (int64_t)e->nest.work + 1, &work) ? work : INT64_MAX;
+    int64_t points, row, work;
+    bool fits = extents(e, e->nest.point, e->nest.points, of, &points) && extents(e, e->nest.loop, e->nest.loops, of, &row);
+    return fits && i64_mul(points, row, &work) && i64_mul(work, (int64_t)e->nest.work + 1, &work) ? work : INT64_MAX;
 }
 
 value kernel_fault_node(const struct kernel_set *set, uint32_t kernel, int64_t fault)

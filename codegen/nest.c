@@ -1,7 +1,7 @@
 /* codegen/nest.c - the loop nest of a kernel: what no dialect changes.
  *
- * A kernel without rows runs its last axis as a loop within the point, so that what does not depend on it is computed once and the loop can be
- * vectorised; of a single axis the loop itself is cut. A kernel with rows has its inner axes as loops, swept once per layer of
+ * A kernel without rows runs one axis as a loop within the point, so that what does not depend on it is computed once and the loop can be
+ * vectorised: the axis along which most accesses are contiguous. Of a single axis the loop itself is cut. A kernel with rows has its inner axes as loops, swept once per layer of
  * reductions: what a sweep needs is computed again from loads, unless that is dear: then the first sweep that has it keeps it in a row
  * buffer. Start at nest_of.
  */
@@ -24,7 +24,7 @@ uint32_t nest_depth(const struct nest *n, dim d)
     if (node.op == DIM_SYMBOL) {
         const struct symbol *s = dims_symbol(n->dims, node.symbol);
         if (s->kind == SYMBOL_COORDINATE)
-            depth = s->index < n->points ? (uint32_t)DEPTH_POINT : DEPTH_LOOP + s->index - n->first;
+            depth = n->depth[s->index];
     }
     for (uint32_t i = 0; i < node.count; i++) {
         uint32_t of_argument = nest_depth(n, node.arg[i]);
@@ -103,20 +103,39 @@ static uint32_t map_cost(const struct instruction *n)
     }
 }
 
-/* Does d run through memory one by one with the fast loop, or stand still? */
-static bool is_smooth(const struct nest *n, dim d)
+enum motion { STANDS, RUNS, JUMPS };
+
+static bool is_coordinate(const struct dims *t, dim d, uint32_t axis)
 {
-    uint32_t fast = nest_fast_depth(n);
-    struct dim_node node = dim_get(n->dims, d);
-    if (nest_depth(n, d) < fast || node.op == DIM_SYMBOL)
-        return true;
-    if (node.op != DIM_SUM)
-        return false;
-    for (uint32_t i = 0; i < node.count; i++)
-        if (nest_depth(n, node.arg[i]) >= fast &&
-            (node.coefficient[i] != 1 || dim_get(n->dims, node.arg[i]).op != DIM_SYMBOL))
-            return false;
-    return true;
+    struct dim_node node = dim_get(t, d);
+    return node.op == DIM_SYMBOL && dims_symbol(t, node.symbol)->kind == SYMBOL_COORDINATE &&
+           dims_symbol(t, node.symbol)->index == axis;
+}
+
+static bool uses_axis(const struct dims *t, dim d, uint32_t axis)
+{
+    struct dim_node node = dim_get(t, d);
+    bool uses = is_coordinate(t, d, axis);
+    for (uint32_t i = 0; i < node.count && !uses; i++)
+        uses = uses_axis(t, node.arg[i], axis);
+    return uses;
+}
+
+/* How d moves through memory along an axis: not at all, element by element, or otherwise. */
+static enum motion motion_of(const struct dims *t, dim d, uint32_t axis)
+{
+    struct dim_node node = dim_get(t, d);
+    enum motion motion = STANDS;
+    if (is_coordinate(t, d, axis))
+        return RUNS;
+    for (uint32_t i = 0; i < node.count; i++) {
+        if (!uses_axis(t, node.arg[i], axis))
+            continue;
+        if (motion != STANDS || node.op != DIM_SUM || node.coefficient[i] != 1 || !is_coordinate(t, node.arg[i], axis))
+            return JUMPS;
+        motion = RUNS;
+    }
+    return motion;
 }
 
 static uint32_t own_cost(const struct nest *n, const struct instruction *a)
@@ -128,8 +147,8 @@ static uint32_t own_cost(const struct nest *n, const struct instruction *a)
     if (a->kind == INST_CONST || a->kind == INST_INDEX || n->loops == 0)
         return 0;
     bool narrow = a->type == DT_F16 || a->type == DT_BF16;
-    uint32_t predicated = a->predicate >= 0, scattered = !is_smooth(n, a->index) || a->dynamic >= 0;
-    return 1 + (narrow ? 3u : 0u) + predicated + 5 * scattered;
+    uint32_t predicated = a->predicate >= 0, jumps = a->dynamic >= 0 || motion_of(n->dims, a->index, nest_fast_axis(n)) == JUMPS;
+    return 1 + (narrow ? 3u : 0u) + predicated + 5 * jumps;
 }
 
 /* ---- placing ---- */
@@ -148,7 +167,7 @@ static void place_one(struct nest *n, uint32_t i)
     }
     /* Touching memory: a store once per element, a load of an empty row not at all. */
     if (a->kind == INST_STORE && n->loops && (k->inner == 0 || a->level))
-        at.depth = DEPTH_LOOP + n->loops - 1;
+        at.depth = nest_fast_depth(n);
     if (a->kind == INST_STORE && k->inner && !a->level && at.depth < DEPTH_POINT)
         at.depth = DEPTH_POINT;
     if (a->kind == INST_LOAD && a->level && at.depth < DEPTH_LOOP)
@@ -241,14 +260,55 @@ static void find_uses(struct nest *n, bool keep)
     }
 }
 
+/* ---- axes ---- */
+
+/* How well an axis does as the fast one. */
+static uint32_t merit(const struct kernel *k, const struct dims *t, uint32_t axis)
+{
+    uint32_t sum = 0;
+    int64_t extent;
+    for (uint32_t i = 0; i < k->instruction_count; i++) {
+        const struct instruction *a = &k->instruction[i];
+        if (a->kind != INST_LOAD && a->kind != INST_STORE)
+            continue;
+        enum motion m = motion_of(t, a->index, axis);
+        sum += m == RUNS ? a->kind == INST_STORE ? 12 : 8 : m == STANDS ? 6 : 0;
+    }
+    bool is_short = dim_is_const(t, k->extent[axis], &extent) && extent < 16;
+    return is_short ? sum * (uint32_t)(extent < 1 ? 1 : extent) / 16 : sum;
+}
+
+static uint32_t choose_fast(const struct kernel *k, const struct dims *t)
+{
+    uint32_t best = k->outer - 1;
+    for (uint32_t i = k->outer - 1; i-- > 0;)
+        best = merit(k, t, i) > merit(k, t, best) ? i : best;
+    return best;
+}
+
+static void place_axes(struct nest *n)
+{
+    const struct kernel *k = n->kernel;
+    uint32_t axes = k->outer + k->inner;
+    bool row = k->inner != 0;
+    uint32_t fast = row || k->outer == 0 ? axes : choose_fast(k, n->dims);
+    n->cut_loop = !row && k->outer == 1;
+    for (uint32_t i = 0; i < axes; i++) {
+        if (row ? i < k->outer : i != fast) {
+            n->point[n->points++] = (uint8_t)i;
+            n->depth[i] = DEPTH_POINT;
+        } else {
+            n->depth[i] = (uint8_t)(DEPTH_LOOP + n->loops);
+            n->loop[n->loops++] = (uint8_t)i;
+        }
+    }
+}
+
 void nest_of(const struct kernel *k, const struct dims *t, bool keep, struct arena *arena, struct nest *out)
 {
     struct nest n = {.kernel = k, .dims = t};
     n.symbol_count = kernel_symbols(k, t, arena, &n.symbol);
-    n.cut_loop = k->inner == 0 && k->outer == 1;
-    n.points = k->inner || k->outer == 0 ? k->outer : k->outer - 1;
-    n.first = n.points;
-    n.loops = k->outer + k->inner - n.points;
+    place_axes(&n);
     n.value = NEW_ARRAY(arena, struct nest_value, k->instruction_count + 1);
     for (uint32_t i = 0; i < k->instruction_count; i++)
         place_one(&n, i);

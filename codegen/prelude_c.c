@@ -1,8 +1,8 @@
 /* codegen/prelude_c.c - the functions that printed C needs: a table of texts, of which a translation unit gets those that it uses.
  *
  * All of them are branch-free, so that loops with them vectorise, and they include no header, so that any compiler will do. Those of floats are
- * within 2.5 units in the last place for all 2^32 arguments (sin and cos: up to 1e12), denormals and infinities included; their polynomials are
- * minimax fits (Remez) over the reduced ranges. In the table, a function comes after those that it calls.
+ * within 2.5 units in the last place for all 2^32 arguments (sin and cos: up to 1e12), infinities and (but for results of exp) denormals included; their
+ * polynomials are minimax fits (Remez) over the reduced ranges. In the table, a function comes after those that it calls.
  */
 #include "codegen/dialect.h"
 
@@ -120,14 +120,13 @@ static const struct function functions[] = {
      "    uint32_t h = a < 0x38800000u ? small : normal;\n"
      "    return (uint16_t)((a >= 0x477ff000u ? other : h) | sign);\n"
      "}\n"},
-    {"tpc_exp",
-     "static inline float tpc_exp(float x)\n"
+    {"tpc_exp_within",
+     "/* For results that are normal numbers, or infinite. */\n"
+     "static inline float tpc_exp_within(float x)\n"
      "{\n"
-     "    float y = x < -104.0f ? -104.0f : x;\n"
-     "    y = y > 89.0f ? 89.0f : y;\n"
-     "    float shifted = y * 1.44269504f + 12582912.0f; /* the integer n next to x/ln 2 is in its low bits */\n"
+     "    float shifted = x * 1.44269504f + 12582912.0f; /* the integer n next to x/ln 2 is in its low bits */\n"
      "    float n = shifted - 12582912.0f;\n"
-     "    float r = y - n * 0x1.62e4p-1f - n * 1.42860677e-06f;\n"
+     "    float r = x - n * 0x1.62e4p-1f - n * 1.42860677e-06f;\n"
      "    float p = 0.00128711612f;\n"
      "    p = p * r + 0.00836412909f;\n"
      "    p = p * r + 0.0416855937f;\n"
@@ -136,6 +135,14 @@ static const struct function functions[] = {
      "    p = p * (r * r) + r + 1.0f;\n"
      "    int32_t k = (int32_t)(tpc_bits_of(shifted) - 0x4b400000u), half = k >> 1;\n"
      "    return p * tpc_float_of((uint32_t)(half + 127) << 23) * tpc_float_of((uint32_t)(k - half + 127) << 23);\n"
+     "}\n"},
+    {"tpc_exp",
+     "/* Results below the normal numbers are 0: arithmetic on those is slow, and softmax makes many. */\n"
+     "static inline float tpc_exp(float x)\n"
+     "{\n"
+     "    float y = x < -87.3f ? -87.3f : x;\n"
+     "    y = tpc_exp_within(y > 89.0f ? 89.0f : y);\n"
+     "    return x < -87.3f ? 0.0f : y;\n"
      "}\n"},
     {"tpc_expm1",
      "static inline float tpc_expm1(float x)\n"
@@ -210,7 +217,7 @@ static const struct function functions[] = {
      "    far = far * t - 0.106195355f;\n"
      "    far = far * t - 0.635176849f;\n"
      "    far = far * t - 1.1286421f;\n"
-     "    far = 1.0f - tpc_exp(far * t);\n"
+     "    far = 1.0f - tpc_exp_within(far * t);\n"
      "    return a > 0.9f ? __builtin_copysignf(far, x) : near;\n"
      "}\n"},
     {"tpc_sine",

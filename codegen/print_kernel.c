@@ -364,7 +364,7 @@ static void print_one(struct printer *p, uint32_t i)
 static const char *kept_element(const struct printer *p, uint32_t i)
 {
     const struct nest *n = p->nest;
-    return arena_printf(p->arena, "k%u[%sc%u]", (unsigned)i, n->loops > 1 ? "row + " : "", (unsigned)(n->first + n->loops - 1));
+    return arena_printf(p->arena, "k%u[%sc%u]", (unsigned)i, n->loops > 1 ? "row + " : "", (unsigned)nest_fast_axis(n));
 }
 
 void print_values(struct printer *p, uint32_t depth, uint32_t sweep)
