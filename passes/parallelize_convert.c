@@ -108,6 +108,18 @@ static struct axis_layout whole_of(struct rewrite *w, const struct axis_layout *
     return (struct axis_layout){a->count, s};
 }
 
+/* `a` with only the partitions that b, of the same structure, has too. */
+static struct axis_layout common_of(struct rewrite *w, const struct axis_layout *a, const struct axis_layout *b) {
+    struct axis_layout c = whole_of(w, a);
+    for (uint32_t i = 0; i < a->count; i++) {
+        for (uint32_t k = 0; k < a->segment[i].count; k++) {
+            uint32_t p = a->segment[i].factor[k].partition;
+            ((struct factor *)c.segment[i].factor)[k].partition = p == b->segment[i].factor[k].partition ? p : 0;
+        }
+    }
+    return c;
+}
+
 static bool segment_same(const struct segment *a, const struct segment *b) {
     for (uint32_t f = 0; f < a->count; f++) {
         if (a->factor[f].partition != b->factor[f].partition) {
@@ -151,7 +163,7 @@ static value try_reduce_scatter(struct rewrite *w, value v, const struct placeme
     for (uint32_t a = 0; a < from->rank; a++) {
         struct axis_layout x = axis_normalise(w->program, &from->axis[a], w->arena);
         struct axis_layout y = axis_normalise(w->program, &to->axis[a], w->arena);
-        if (same_structure(&x, &y) && (x.count != 1 || segment_same(&x.segment[0], &y.segment[0]))) {
+        if (axis_equal(&x, &y)) {
             continue;
         }
         if (!axis_is_whole(&from->axis[a]) || y.count != 1) {
@@ -188,25 +200,26 @@ value convert(struct rewrite *w, value v, const struct placement *from, const st
         scattered = s != 0;
         v = scattered ? s : all_reduce(w, v, from->partial, finish);
     }
+    /* All axes are gathered before any is cut: sub-axes may go from one axis to another. */
+    struct axis_layout *kept = NEW_ARRAY(w->arena, struct axis_layout, from->rank + 1);
     for (uint32_t a = 0; a < from->rank && !scattered; a++) {
-        const struct axis_layout *x = &from->axis[a], *y = &to->axis[a];
-        if (same_structure(x, y)) {
-            v = convert_axis(w, v, a, x, y);
-            continue;
+        struct axis_layout x = from->axis[a], y = to->axis[a];
+        if (!same_structure(&x, &y)) {
+            x = axis_normalise(g, &x, w->arena);
+            y = axis_normalise(g, &y, w->arena);
         }
-        struct axis_layout xn = axis_normalise(g, x, w->arena), yn = axis_normalise(g, y, w->arena);
-        if (same_structure(&xn, &yn)) {
-            v = convert_axis(w, v, a, &xn, &yn);
-            continue;
+        kept[a] = same_structure(&x, &y) ? common_of(w, &x, &y) : whole_of(w, &x);
+        v = convert_axis(w, v, a, &x, &kept[a]);
+    }
+    for (uint32_t a = 0; a < from->rank && !scattered; a++) {
+        struct axis_layout x = kept[a], y = to->axis[a];
+        if (!same_structure(&x, &y)) {
+            y = axis_normalise(g, &y, w->arena);
         }
-        struct axis_layout whole = whole_of(w, x); /* other pieces: gather them, then own anew */
-        if (!axis_is_whole(x)) {
-            v = convert_axis(w, v, a, x, &whole);
+        if (!same_structure(&x, &y)) {
+            x = whole_of(w, &y); /* what was gathered is whole */
         }
-        if (!axis_is_whole(y)) {
-            whole = whole_of(w, y);
-            v = convert_axis(w, v, a, &whole, y);
-        }
+        v = convert_axis(w, v, a, &x, &y);
     }
     uint32_t begin = to->partial == REDUCTION_SUM ? to->partial_subaxes & ~(from->partial == REDUCTION_SUM ? from->partial_subaxes : 0) : 0;
     if (begin != 0) {

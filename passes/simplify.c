@@ -20,7 +20,7 @@ static bool find_same(struct simplifier *s, const struct node *n, value *found, 
     for (value v = added ? 0 : **slot; v != 0; v = s->next_same.at[v]) {
         const struct node *o = graph_node(s->out, v);
         if (node_same(o, n) && o->operand_count == n->operand_count &&
-            memcmp(o->operand, n->operand, n->operand_count * sizeof *n->operand) == 0) {
+            (n->operand_count == 0 || memcmp(o->operand, n->operand, n->operand_count * sizeof *n->operand) == 0)) {
             *found = v;
             return true;
         }

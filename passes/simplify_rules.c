@@ -10,7 +10,7 @@ typedef value rule(struct simplifier *s, const struct node *n);
 static const struct node *operand(const struct simplifier *s, const struct node *n, uint32_t i) { return graph_node(s->out, n->operand[i]); }
 
 static bool same_shape(const struct node *a, const struct node *b) {
-    return a->rank == b->rank && memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) == 0;
+    return a->rank == b->rank && (a->rank == 0 || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) == 0);
 }
 
 static value emit_one(struct simplifier *s, op o, const struct node *shaped, value v, const struct attribute *a) {
@@ -72,7 +72,9 @@ static value rule_broadcast_of_layout(struct simplifier *s, const struct node *n
     const struct node *a = operand(s, n, 0);
     int32_t map[MAX_RANK], list[MAX_RANK];
     if (a->op == OP_BROADCAST) {
-        memcpy(map, a->attribute.list, a->attribute.list_count * sizeof *map);
+        for (uint32_t i = 0; i < a->attribute.list_count; i++) {
+            map[i] = a->attribute.list[i];
+        }
     } else if (a->op != OP_RESHAPE || !only_ones(s, operand(s, a, 0), a, map)) {
         return 0;
     }
@@ -149,7 +151,7 @@ static value hoist_broadcast(struct simplifier *s, const struct node *n) {
     for (uint32_t i = 0; i < n->operand_count; i++) {
         const struct node *b = operand(s, n, i);
         if (b->op != OP_BROADCAST || !same_shape(operand(s, b, 0), from) ||
-            memcmp(b->attribute.list, first->attribute.list, from->rank * sizeof *b->attribute.list) != 0) {
+            (from->rank > 0 && memcmp(b->attribute.list, first->attribute.list, from->rank * sizeof *b->attribute.list) != 0)) {
             return 0;
         }
         inner[i] = b->operand[0];

@@ -10,7 +10,7 @@
 struct linear { /* one projection of all experts: inputs of weight, scales, zero points, bias; [experts, out, in] */
     uint32_t weight, scale, zero, bias;
 };
-enum { NOTHING = UINT32_MAX };
+#define NOTHING UINT32_MAX
 enum { MIXTURE_PLAIN, MIXTURE_QUANTIZED }; /* the row's argument */
 
 static bool has(const struct call *c, uint32_t input)
