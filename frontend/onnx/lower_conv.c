@@ -241,6 +241,7 @@ static void read_transposed(struct call *c, const dim *spatial, struct windows *
                 call_unsupported(c, "an output shape for a symbolic extent");
             int64_t wanted = shape ? shape[k] : in * w->stride[k];
             int64_t total = w->stride[k] * (in - 1) + extra[k] + reach - wanted;
+            extra[k] -= shape && total < 0 ? total : 0; /* what an output_shape has more comes behind */
             total = total < 0 ? 0 : total;
             before = upper ? total / 2 : total - total / 2;
             after = total - before;
@@ -376,7 +377,8 @@ void lower_maxpool(struct call *c)
         call_set(c, 1, maxima_indices(c, x, &w, lowest));
 }
 
-/* The windows' sums, divided by how many elements they hold (with the explicit pads, where count_include_pad says so). */
+/* The windows' sums, divided by how many elements they hold (with the pads, where count_include_pad says so; what ceil_mode adds behind
+ * explicit pads does not count). */
 void lower_averagepool(struct call *c)
 {
     value x = call_use(c, 0);
@@ -386,16 +388,18 @@ void lower_averagepool(struct call *c)
     uint32_t n = w.n, count = 0;
     dim shape[MAX_RANK];
     const int64_t *pads = attribute_ints(c, "pads", &count);
-    bool include = attribute_int(c, "count_include_pad", 0) && pads && count == 2 * n;
+    const char *automatic = attribute_text(c, "auto_pad", "NOTSET");
+    bool include = attribute_int(c, "count_include_pad", 0) != 0, same = strncmp(automatic, "SAME_", 5) == 0;
+    bool given = pads && count == 2 * n && (strcmp(automatic, "NOTSET") == 0 || !*automatic);
     struct windows rest = w;
     for (uint32_t k = 0; k < n; k++) {
         shape[k] = call_shape(c, x)[2 + k];
         if (!include)
             continue;
-        dim own = call_const(c, pads[k] + pads[k + n]);
+        dim both = dim_add(c->t, w.before[k], w.after[k]), own = same ? both : call_const(c, given ? pads[k] + pads[k + n] : 0);
         shape[k] = dim_add(c->t, shape[k], own);
         rest.before[k] = call_const(c, 0);
-        rest.after[k] = dim_sub(c->t, dim_add(c->t, w.before[k], w.after[k]), own);
+        rest.after[k] = dim_sub(c->t, both, own);
     }
     value ones = build_full(c, call_type(c, x), 1, n, shape);
     call_set(c, 0, build_both(c, OP_DIV, sum, pool(c, ones, &rest, OP_REDUCE_SUM, 0)));

@@ -243,14 +243,18 @@ static value count_grams(struct call *c, value x, const struct grams *g, int64_t
     return sum;
 }
 
-/* [columns, grams]: 1 where a gram counts into a column */
+/* [columns, grams]: a gram's weight where it counts into a column */
 static value gram_columns(struct call *c, const struct grams *g, const Onnx__AttributeProto *index, int64_t columns)
 {
+    const Onnx__AttributeProto *weights = attribute(c, "weights");
+    bool weighed = strcmp(attribute_text(c, "mode", "TF"), "TF") != 0 && weights && weights->n_floats > 0;
+    if (weighed && weights->n_floats < (size_t)(g->first + g->count))
+        call_fail(c, "%zu weights for %lld grams", weights->n_floats, (long long)(g->first + g->count));
     const int64_t shape[] = {columns, g->count};
     double *table = compose_room(c, grow(c, columns, g->count));
     memset(table, 0, (size_t)(columns * g->count) * sizeof *table);
     for (int64_t i = 0; i < g->count; i++)
-        table[index->ints[g->first + i] * g->count + i] = 1;
+        table[index->ints[g->first + i] * g->count + i] = weighed ? (double)weights->floats[g->first + i] : 1;
     return compose_table(c, DT_F32, 2, shape, table);
 }
 
@@ -289,6 +293,8 @@ static value frequencies(struct call *c, value x, int64_t columns)
         if (first > (int64_t)index->n_ints)
             call_fail(c, "ngram_indexes has %zu numbers for %lld grams", index->n_ints, (long long)first);
         value counts = g.count > 0 && g.size >= least && g.size <= most ? count_grams(c, x, &g, skips) : 0;
+        if (counts && strcmp(attribute_text(c, "mode", "TF"), "IDF") == 0) /* whether, not how often */
+            counts = compose_clamp(c, counts, 0, 1);
         if (counts)
             sum = build_both(c, OP_ADD, sum, graph_dot(c->g, counts, gram_columns(c, &g, index, columns), 0, 1));
     }
@@ -297,7 +303,7 @@ static value frequencies(struct call *c, value x, int64_t columns)
 
 void lower_tfidf(struct call *c)
 {
-    const Onnx__AttributeProto *index = attribute(c, "ngram_indexes"), *weights = attribute(c, "weights");
+    const Onnx__AttributeProto *index = attribute(c, "ngram_indexes");
     const char *mode = attribute_text(c, "mode", "TF");
     value x = call_use(c, 0);
     if (attribute(c, "pool_strings") || !attribute(c, "pool_int64s"))
@@ -305,19 +311,7 @@ void lower_tfidf(struct call *c)
     if (!index || !attribute(c, "ngram_counts") || call_rank(c, x) < 1 || call_rank(c, x) > 2)
         call_fail(c, "needs ngram_indexes, ngram_counts, and one axis or two");
     int64_t columns = count_columns(c, index);
-    value y = frequencies(c, x, columns);
-    bool inverse = strcmp(mode, "IDF") == 0;
-    if (!inverse && strcmp(mode, "TF") != 0 && strcmp(mode, "TFIDF") != 0)
+    if (strcmp(mode, "TF") != 0 && strcmp(mode, "IDF") != 0 && strcmp(mode, "TFIDF") != 0)
         call_fail(c, "mode is '%s'", mode);
-    if (inverse)
-        y = graph_cast(c->g, build_both(c, OP_LT, build_real(c, DT_F32, 0), y), DT_F32);
-    if (strcmp(mode, "TF") != 0 && weights && weights->n_floats > 0) {
-        double *table = compose_room(c, columns);
-        if ((int64_t)weights->n_floats < columns)
-            call_fail(c, "%zu weights for %lld columns", weights->n_floats, (long long)columns);
-        for (int64_t i = 0; i < columns; i++)
-            table[i] = (double)weights->floats[i];
-        y = build_both(c, OP_MUL, y, compose_table(c, DT_F32, 1, &columns, table));
-    }
-    call_set(c, 0, y);
+    call_set(c, 0, frequencies(c, x, columns));
 }

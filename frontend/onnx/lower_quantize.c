@@ -44,7 +44,9 @@ static value quantize(struct call *c, value x, value scale, value zero, dtype to
 {
     double low = 0, high = 0;
     limits(to, &low, &high);
-    value y = graph_unary(c->g, OP_ROUND, build_both(c, OP_DIV, x, scale));
+    value y = build_both(c, OP_DIV, x, scale);
+    dtype wide = call_type(c, y) == DT_F16 || call_type(c, y) == DT_BF16 ? DT_F32 : call_type(c, y);
+    y = graph_unary(c->g, OP_ROUND, graph_cast(c->g, y, wide)); /* the type's limits are not all halves */
     if (zero)
         y = build_both(c, OP_ADD, y, graph_cast(c->g, zero, call_type(c, y)));
     y = build_with(c, OP_MIN, build_with(c, OP_MAX, y, low), high);
@@ -65,9 +67,10 @@ void lower_quantize(struct call *c)
     dtype to = call_has(c, 2) ? call_in(c, 2)->dtype : onnx ? dtype_from_onnx(onnx) : DT_U8;
     if (!dtype_is_int(to))
         call_unsupported(c, "quantisation to element type %lld", (long long)onnx);
-    dtype work = dtype_is_float(call_type(c, x)) ? call_type(c, x) : DT_F32;
-    if (work == DT_F16 || work == DT_BF16)
-        work = DT_F32;
+    int64_t precision = attribute_int(c, "precision", 0); /* of the quotient; else the scale's */
+    dtype work = precision ? dtype_from_onnx(precision) : call_type(c, scale);
+    if (!dtype_is_float(work))
+        call_unsupported(c, "a precision of element type %lld", (long long)precision);
     scale = spread_over(c, graph_cast(c->g, scale, work), x, axis, block);
     value zero = call_has(c, 2) ? spread_over(c, call_use(c, 2), x, axis, block) : 0;
     call_set(c, 0, quantize(c, graph_cast(c->g, x, work), scale, zero, to));
@@ -111,7 +114,7 @@ void lower_dynamicquantize(struct call *c)
     value point = graph_unary(c->g, OP_ROUND, graph_binary(c->g, OP_DIV, graph_unary(c->g, OP_NEG, low), safe));
     value zero = graph_cast(c->g, build_with(c, OP_MIN, build_with(c, OP_MAX, point, 0), 255), DT_U8);
     call_set(c, 0, quantize(c, x, safe, zero, DT_U8));
-    call_set(c, 1, scale);
+    call_set(c, 1, safe);
     call_set(c, 2, zero);
 }
 

@@ -160,12 +160,18 @@ void lower_roialign(struct call *c)
 
 /* ---- MaxRoiPool --------------------------------------------------------------------------------------------- */
 
+/* To the nearest whole number, halves up (regions lie at places that are not negative). */
+static value nearest(struct call *c, value x)
+{
+    return graph_unary(c->g, OP_FLOOR, build_with(c, OP_ADD, x, 0.5));
+}
+
 /* Which places of an axis each bin holds: [regions, bins, extent]. first: the column of the start, two on that of the end */
 static value bin_members(struct call *c, value rois, int64_t first, int64_t bins, dim extent, double scale)
 {
     dtype type = call_type(c, rois);
-    value start = graph_unary(c->g, OP_ROUND, build_with(c, OP_MUL, compose_at(c, rois, 1, first), scale));
-    value end = graph_unary(c->g, OP_ROUND, build_with(c, OP_MUL, compose_at(c, rois, 1, first + 2), scale));
+    value start = nearest(c, build_with(c, OP_MUL, compose_at(c, rois, 1, first), scale));
+    value end = nearest(c, build_with(c, OP_MUL, compose_at(c, rois, 1, first + 2), scale));
     value length = build_with(c, OP_MAX, build_with(c, OP_ADD, build_both(c, OP_SUB, end, start), 1), 1);
     value bin = compose_along(c, build_with(c, OP_DIV, length, (double)bins), 0, 3);
     dim space[3] = {call_shape(c, rois)[0], call_const(c, bins), extent};

@@ -66,7 +66,7 @@ static struct taps taps_of(struct call *c, const struct sampling *s, value x, di
     if (s->mode == SAMPLE_NEAREST)
         x = graph_unary(c->g, OP_ROUND, x);
     value outside = build_both(c, OP_OR, build_both(c, OP_LT, x, low), build_both(c, OP_LT, high, x));
-    if (s->padding == PADDING_BORDER)
+    if (s->padding == PADDING_BORDER && s->mode != SAMPLE_CUBIC) /* of a cubic only the taps are moved inside */
         x = build_choose(c, outside, clamp_between(c, x, zero, last), x);
     else if (s->padding == PADDING_REFLECTION)
         x = build_choose(c, outside, reflect(c, x, low, high), x);
