@@ -255,7 +255,7 @@ static bool try_skinny(struct product *p, const struct piece *e)
         widen_any(p->type, e->lhs + (size_t)(i * p->m.stride[LHS]) * size, p->k.stride[LHS], p->k.extent,
                   x + i * p->k.extent);
     struct skinny_call c = {.rows_of_n = rows_of_n, .type = p->type, .rows = e->m, .end = e->n, .k = p->k.extent,
-                            .x = x, .w = e->rhs, .ldw = leading};
+                            .x = x, .ldx = p->k.extent, .w = e->rhs, .ldw = leading};
     c.out = direct ? (float *)(void *)e->out : (float *)(void *)((char *)x + x_bytes / 64 * 64);
     c.ldo = direct ? p->m.stride[OUT] : e->n;
     gemm_kernels()->skinny(&c);

@@ -62,15 +62,16 @@ struct gemm_call {
 void gemm_call_f32(const struct gemm_call *c); /* by the library that was chosen */
 void gemm_call_f64(const struct gemm_call *c);
 
-enum { GEMM_SCRATCH = 3 << 20, SKINNY_ROWS = 4 };
+enum { GEMM_SCRATCH = 3 << 20, SKINNY_ROWS = 8, SKINNY_TILE = 4 };
 
-/* Few rows: out[row][n] (f32, leading dimension ldo) = x[row][k] (f32, leading dimension k) . w, for n in [begin, end). w has type f32, f16 or bf16
- * and is [n][k] (rows_of_n) or [k][n], with leading dimension ldw. Bound by reading w once. */
+/* Few rows: out[row][n] (f32, leading dimension ldo) = (accumulate ? out : 0) + x[row][k] (f32, leading dimension ldx) . w, for n in [begin, end).
+ * w has type f32, f16 or bf16 and is [n][k] (rows_of_n) or [k][n], with leading dimension ldw. Bound by reading w once. */
 struct skinny_call {
-    bool rows_of_n;
+    bool rows_of_n, accumulate;
     dtype type;
     int64_t rows, begin, end, k;
     const float *x;
+    int64_t ldx;
     const void *w;
     int64_t ldw;
     float *out;

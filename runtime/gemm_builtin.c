@@ -86,6 +86,32 @@ PACK(pack_f64, double)
 BLOCKED(blocked_f32, pack_f32, float)
 BLOCKED(blocked_f64, pack_f64, double)
 
+/* More rows than a tile has: w goes through the cache in blocks, each of which is read by one tile of rows after the other. */
+static void skinny_blocks(const struct skinny_call *c, void (*tile)(const struct skinny_call *))
+{
+    enum { SKINNY_N = 64, SKINNY_K = 32 }; /* of [n][k] as many rows, of [k][n] as many rows: some 256 KB each */
+    if (c->rows <= SKINNY_TILE) {
+        tile(c);
+        return;
+    }
+    int64_t step_n = c->rows_of_n ? SKINNY_N : c->end - c->begin, step_k = c->rows_of_n ? c->k : SKINNY_K;
+    size_t size = dtype_size(c->type);
+    for (int64_t n = c->begin; n < c->end; n += step_n)
+        for (int64_t k = 0; k < c->k; k += step_k)
+            for (int64_t row = 0; row < c->rows; row += SKINNY_TILE) {
+                struct skinny_call part = *c;
+                part.rows = least(SKINNY_TILE, c->rows - row);
+                part.begin = n;
+                part.end = least(c->end, n + step_n);
+                part.k = least(step_k, c->k - k);
+                part.accumulate = c->accumulate || k > 0;
+                part.x = c->x + row * c->ldx + k;
+                part.w = (const char *)c->w + (size_t)(c->rows_of_n ? k : k * c->ldw) * size;
+                part.out = c->out + row * c->ldo;
+                tile(&part);
+            }
+}
+
 static void narrow_plain(dtype type, const float *from, int64_t count, void *to)
 {
     uint16_t *half = to;

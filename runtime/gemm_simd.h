@@ -89,7 +89,7 @@ TARGET static inline __attribute__((always_inline)) void NAME(dots)(const struct
     for (; p + WIDTH <= c->k; p += WIDTH) {
         VF x[4], w[4];
         UNROLL for (int r = 0; r < rows; r++)
-            memcpy(&x[r], c->x + r * c->k + p, sizeof x[r]);
+            memcpy(&x[r], c->x + r * c->ldx + p, sizeof x[r]);
         UNROLL for (int j = 0; j < columns; j++) {
             NAME(load)(type, c->w, (n + j) * c->ldw + p, &w[j]);
             UNROLL for (int r = 0; r < rows; r++)
@@ -102,8 +102,8 @@ TARGET static inline __attribute__((always_inline)) void NAME(dots)(const struct
             for (int i = 0; i < WIDTH; i++)
                 total += sum[r][j][i];
             for (int64_t q = p; q < c->k; q++)
-                total += c->x[r * c->k + q] * NAME(scalar)(type, c->w, (n + j) * c->ldw + q);
-            c->out[r * c->ldo + n + j] = total;
+                total += c->x[r * c->ldx + q] * NAME(scalar)(type, c->w, (n + j) * c->ldw + q);
+            c->out[r * c->ldo + n + j] = total + (c->accumulate ? c->out[r * c->ldo + n + j] : 0);
         }
 }
 
@@ -129,7 +129,7 @@ TARGET static inline __attribute__((always_inline)) void NAME(axpy)(const struct
             VF w;
             NAME(load)(type, c->w, (p + s) * c->ldw + n, &w);
             UNROLL for (int r = 0; r < rows; r++)
-                sum[r] += c->x[r * c->k + p + s] * w;
+                sum[r] += c->x[r * c->ldx + p + s] * w;
         }
         UNROLL for (int r = 0; r < rows; r++)
             memcpy(c->out + r * c->ldo + n, &sum[r], sizeof sum[r]);
@@ -138,7 +138,7 @@ TARGET static inline __attribute__((always_inline)) void NAME(axpy)(const struct
         for (int r = 0; r < rows; r++) {
             float sum = c->out[r * c->ldo + n];
             for (int s = 0; s < steps; s++)
-                sum += c->x[r * c->k + p + s] * NAME(scalar)(type, c->w, (p + s) * c->ldw + n);
+                sum += c->x[r * c->ldx + p + s] * NAME(scalar)(type, c->w, (p + s) * c->ldw + n);
             c->out[r * c->ldo + n] = sum;
         }
 }
@@ -148,7 +148,7 @@ TARGET static inline __attribute__((always_inline)) void NAME(axpy_all)(const st
     enum { COLUMNS = 2048 }; /* of the output, that stay in the first cache */
     for (int64_t begin = c->begin; begin < c->end; begin += COLUMNS) {
         int64_t end = begin + COLUMNS < c->end ? begin + COLUMNS : c->end;
-        for (int r = 0; r < rows; r++)
+        for (int r = 0; r < rows && !c->accumulate; r++)
             memset(c->out + r * c->ldo + begin, 0, (size_t)(end - begin) * sizeof(float));
         int64_t p = 0;
         for (; p + 8 <= c->k; p += 8)
@@ -172,13 +172,18 @@ SKINNY(F16, 1) SKINNY(F16, 2) SKINNY(F16, 3) SKINNY(F16, 4)
 SKINNY(BF16, 1) SKINNY(BF16, 2) SKINNY(BF16, 3) SKINNY(BF16, 4)
 #undef SKINNY
 
-static void NAME(skinny)(const struct skinny_call *c)
+static void NAME(skinny_tile)(const struct skinny_call *c)
 {
-    static void (*const table[3][SKINNY_ROWS])(const struct skinny_call *) = {
+    static void (*const table[3][SKINNY_TILE])(const struct skinny_call *) = {
         {NAME(skinny_F32_1), NAME(skinny_F32_2), NAME(skinny_F32_3), NAME(skinny_F32_4)},
         {NAME(skinny_F16_1), NAME(skinny_F16_2), NAME(skinny_F16_3), NAME(skinny_F16_4)},
         {NAME(skinny_BF16_1), NAME(skinny_BF16_2), NAME(skinny_BF16_3), NAME(skinny_BF16_4)}};
     table[c->type == DT_F32 ? 0 : c->type == DT_F16 ? 1 : 2][c->rows - 1](c);
+}
+
+static void NAME(skinny)(const struct skinny_call *c)
+{
+    skinny_blocks(c, NAME(skinny_tile));
 }
 
 TARGET static void NAME(widen)(dtype type, const void *from, int64_t stride, int64_t count, float *to)
