@@ -4,8 +4,11 @@
 set -u
 tpc=$1
 source=${SOURCE:-$(cd "$(dirname "$0")/../.." && pwd)}
-python=$(command -v python3) || { echo "skipped: no python3 to read JSON with"; exit 77; }
-"$python" -c 'import jsonschema' 2>/dev/null || { echo "skipped: python3 has no jsonschema (apt install python3-jsonschema)"; exit 77; }
+python=
+for candidate in python3 /usr/bin/python3; do
+    "$candidate" -c 'import jsonschema' 2>/dev/null && python=$candidate && break
+done
+[ -n "$python" ] || { echo "skipped: no python3 with jsonschema (apt install python3-jsonschema)"; exit 77; }
 failed=0
 for model in gpt2-ts17 llama-dy18 llama-past-opt18 llama-loss-ts17 t5-ts17 vit-dy18; do
     for ranks in 1 2 4; do
