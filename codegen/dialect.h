@@ -39,6 +39,7 @@ struct nest {
     uint8_t loop[2 * KERNEL_AXES];  /* axes that are loops within a point; the last is the fast one */
     uint8_t depth[2 * KERNEL_AXES]; /* of each axis */
     bool cut_loop;             /* the only axis is a loop, and its range is what is cut */
+    bool transposes;           /* some access jumps along the fast axis and runs along the innermost of the points: worth tiles */
     uint32_t sweeps;           /* of the loops: 1 without reductions */
     struct nest_value *value;  /* per instruction */
     uint8_t *use;              /* enum nest_use, [sweep * instruction_count + instruction] */

@@ -10,7 +10,10 @@
 
 #include <math.h>
 
-enum { ROW_ON_STACK = 4096 }; /* elements of a kept row; longer ones are allocated per call */
+enum {
+    ROW_ON_STACK = 4096, /* elements of a kept row; longer ones are allocated per call */
+    TILE = 16            /* of the fast axis, where a kernel transposes: so many cache lines are used up before the next tile */
+};
 
 /* ---- operations ---- */
 
@@ -504,6 +507,8 @@ static void print_loop_head(struct printer *p, uint32_t axis)
     unsigned c = (unsigned)axis;
     if (p->nest->cut_loop)
         print_line(p, "for (int64_t c%u = begin; c%u < end; c%u++) {", c, c, c);
+    else if (p->nest->transposes)
+        print_line(p, "for (int64_t c%u = tile; c%u < stop; c%u++) {", c, c, c);
     else if (p->nest->kernel->inner >= 2 && axis == p->nest->loop[0])
         print_line(p, "for (int64_t c%u = 0; c%u < n%u && !empty; c%u++) {", c, c, c, c);
     else
@@ -568,6 +573,7 @@ static void print_step(struct printer *p)
         print_close(p);
 }
 
+/* All points. */
 static void print_points(struct printer *p)
 {
     const struct nest *n = p->nest;
@@ -608,7 +614,16 @@ static void print_function(struct printer *p, const char *name)
     print_fault_cells(p);
     print_indices(p, DEPTH_ENTRY, 0);
     print_values(p, DEPTH_ENTRY, 0);
-    print_points(p);
+    if (n->transposes) {
+        unsigned fast = (unsigned)nest_fast_axis(n);
+        print_line(p, "for (int64_t tile = 0; tile < n%u; tile += %d) {", fast, TILE);
+        p->indent++;
+        print_line(p, "const int64_t stop = tile + %d < n%u ? tile + %d : n%u;", TILE, fast, TILE, fast);
+        print_points(p);
+        print_close(p);
+    } else {
+        print_points(p);
+    }
     print_fault_reports(p);
     if (any_kept(n))
         print_line(p, "__builtin_free(longer);");

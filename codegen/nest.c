@@ -304,6 +304,18 @@ static void place_axes(struct nest *n)
     }
 }
 
+static bool has_transposing_access(const struct nest *n)
+{
+    for (uint32_t i = 0; i < n->kernel->instruction_count; i++) {
+        const struct instruction *a = &n->kernel->instruction[i];
+        bool access = a->kind == INST_LOAD || a->kind == INST_STORE;
+        if (access && n->value[i].live && motion_of(n->dims, a->index, nest_fast_axis(n)) == JUMPS &&
+            motion_of(n->dims, a->index, n->point[n->points - 1]) == RUNS)
+            return true;
+    }
+    return false;
+}
+
 void nest_of(const struct kernel *k, const struct dims *t, bool keep, struct arena *arena, struct nest *out)
 {
     struct nest n = {.kernel = k, .dims = t};
@@ -313,6 +325,7 @@ void nest_of(const struct kernel *k, const struct dims *t, bool keep, struct are
     for (uint32_t i = 0; i < k->instruction_count; i++)
         place_one(&n, i);
     find_live(&n);
+    n.transposes = k->inner == 0 && n.points && has_transposing_access(&n);
     for (uint32_t i = 0; i < k->instruction_count; i++) {
         const struct nest_value *v = &n.value[i];
         bool row = v->depth >= DEPTH_LOOP || k->instruction[i].kind == INST_REDUCE;
