@@ -21,9 +21,12 @@ static uint32_t add_buffer(struct builder *b, struct buffer buffer)
     return b->program->buffers.count - 1;
 }
 
+/* The buffer that holds v, which may be another view of a materialised value. */
 static uint32_t buffer_for(struct builder *b, value v)
 {
     struct graph *g = b->plan->graph;
+    while (!b->plan->materialised[v] && view_is_alias(g, v))
+        v = graph_node(g, v)->operand[0];
     while (b->in_place[v] != 0)
         v = b->in_place[v];
     if (b->buffer[v] != 0)
@@ -114,7 +117,7 @@ static status emit_step(struct builder *b, const struct group *g)
                           "%s was not expanded before fusion", op_info(n->op)->text);
     struct step *s = add_step(b, class == CLASS_COLLECTIVE ? STEP_COLLECTIVE : STEP_BUILTIN, g, n->operand_count + 1);
     for (uint32_t i = 0; i < n->operand_count; i++)
-        set_argument(s, i, buffer_for(b, view_root(b->plan->graph, n->operand[i])));
+        set_argument(s, i, buffer_for(b, n->operand[i]));
     set_argument(s, n->operand_count, buffer_for(b, g->root));
     return TPC_OK;
 }
@@ -124,7 +127,7 @@ static void emit_copy(struct builder *b, const struct group *g)
     struct graph *graph = b->plan->graph;
     struct buffer out = {BUFFER_OUTPUT, graph_node(graph, g->root)->dtype, graph_elements(graph, g->root), g->output, false, g->root, 0, 0};
     struct step *s = add_step(b, STEP_COPY, g, 2);
-    set_argument(s, 0, buffer_for(b, view_root(graph, g->root)));
+    set_argument(s, 0, buffer_for(b, g->root));
     set_argument(s, 1, add_buffer(b, out));
 }
 

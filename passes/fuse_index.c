@@ -171,6 +171,11 @@ static void split_terms(struct dims *t, dim a, dim b, dim *quotient, dim *rest)
     }
 }
 
+static bool is_remainder(const struct space *s, dim d, dim b)
+{
+    return index_nonnegative(s, d) && index_below(s, d, b);
+}
+
 static dim divide(const struct space *s, dim a, dim b, bool remainder)
 {
     struct dims *t = s->dims;
@@ -180,10 +185,10 @@ static dim divide(const struct space *s, dim a, dim b, bool remainder)
         return dim_const(t, 0);
     dim quotient, rest;
     split_terms(t, a, b, &quotient, &rest);
-    if (dim_is(t, rest, 0))
+    if (dim_is(t, rest, 0) || is_remainder(s, rest, b))
         return remainder ? rest : quotient;
-    if (index_nonnegative(s, rest) && index_below(s, rest, b))
-        return remainder ? rest : quotient;
+    if (is_remainder(s, dim_add(t, rest, b), b)) /* n*b - 1 - c, from a reversed axis */
+        return remainder ? dim_add(t, rest, b) : dim_sub(t, quotient, dim_const(t, 1));
     if (!index_nonnegative(s, rest))
         return remainder ? dim_mod(t, a, b) : dim_div(t, a, b);
     return remainder ? dim_mod(t, rest, b) : dim_add(t, quotient, dim_div(t, rest, b));
@@ -282,6 +287,12 @@ bool index_linear(const struct space *s, dim d, uint32_t coordinate, dim *coeffi
 
 /* ---- splitting ---- */
 
+/* Of an axis that is worth having. */
+static bool is_extent(const struct dims *t, dim d)
+{
+    return d != DIM_NONE && dim_lower(t, d) >= 0 && !dim_is(t, d, 1);
+}
+
 /* Finds c/n or c%n (or of a multiple of c) in d where n divides c's extent; *low: the extent of c's low part. */
 static bool find_divided(const struct space *s, dim d, uint32_t *coordinate, dim *low)
 {
@@ -299,9 +310,11 @@ static bool find_divided(const struct space *s, dim d, uint32_t *coordinate, dim
         *coordinate = s->order[i];
         if (!index_uses(s, n.arg[0], *coordinate) || !index_linear(s, n.arg[0], *coordinate, &coefficient, &rest))
             continue;
+        if (dim_upper(t, coefficient) < 0)
+            coefficient = dim_sub(t, dim_const(t, 0), coefficient);
         *low = dim_exact_div(t, n.arg[1], coefficient);
         dim high = *low ? dim_exact_div(t, s->extent[*coordinate], *low) : DIM_NONE;
-        if (high != DIM_NONE && !dim_is(t, high, 1) && !dim_is(t, *low, 1))
+        if (is_extent(t, high) && is_extent(t, *low))
             return true;
     }
     return false;

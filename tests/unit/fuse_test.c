@@ -1,13 +1,10 @@
 /* tests/unit/fuse_test.c - fused Programs compute what the reference interpreter computes: every row of ops.def (the cases of interpret_rows.txt), and the
  * structures that fusion is for, by interpreted and by compiled kernels; how many steps, kernels and buffers those make; the text of Programs.
- *
- * Steps are executed here, naively: a dot is loops, a temporary has memory of its own of exactly its size (so that the sanitizer sees a
- * kernel that reaches too far), or in a second run its place in the arena that program_place plans.
  */
 #include "codegen/codegen.h"
 #include "ir/interpret.h"
 #include "passes/passes.h"
-#include "runtime/builtin.h"
+#include "tests/support/execute.h"
 #include "tests/test.h"
 
 #include <math.h>
@@ -37,190 +34,6 @@ static int teardown(void **state)
     (void)state;
     arena_free(arena);
     return 0;
-}
-
-/* ---- executing a Program ---- */
-
-struct machine {
-    const struct program *program;
-    struct kernel_set *kernels;
-    const int64_t *of;
-    void **at; /* per buffer */
-    const char *name;
-};
-
-static int64_t value_of(const struct machine *m, dim d)
-{
-    int64_t x = 0;
-    if (!dim_eval(m->program->graph->dims, d, m->of, &x))
-        fail_msg("%s: an extent has no value", m->name);
-    return x;
-}
-
-static int64_t next_point(int64_t *at, const int64_t *extent, uint32_t from, uint32_t to)
-{
-    for (uint32_t i = to; i-- > from;) {
-        if (++at[i] < extent[i])
-            return 1;
-        at[i] = 0;
-    }
-    return 0;
-}
-
-struct strided {
-    uint32_t axes, outer;
-    int64_t extent[MAX_RANK], offset[3], stride[3][MAX_RANK];
-};
-
-static int64_t place(const struct strided *d, int operand, const int64_t *at)
-{
-    int64_t sum = d->offset[operand];
-    for (uint32_t i = 0; i < d->axes; i++)
-        sum += d->stride[operand][i] * at[i];
-    return sum;
-}
-
-static void run_dot(const struct machine *m, const struct step *s)
-{
-    const struct dot *dot = s->dot;
-    struct strided d = {.axes = dot->batch + dot->m + dot->n + dot->k, .outer = dot->batch + dot->m + dot->n};
-    dtype type = m->program->buffers.at[s->arg[0]].type;
-    int64_t at[MAX_RANK + 1] = {0}, points = 1, terms = 1;
-    for (uint32_t i = 0; i < d.axes; i++) {
-        d.extent[i] = value_of(m, dot->extent[i]);
-        *(i < d.outer ? &points : &terms) *= d.extent[i];
-        for (int o = 0; o < 3; o++)
-            d.stride[o][i] = value_of(m, dot->stride[o][i]);
-    }
-    for (int o = 0; o < 3; o++)
-        d.offset[o] = value_of(m, dot->offset[o]);
-    for (int64_t p = 0; p < points; p++) {
-        double x = 0;
-        uint64_t n = 0;
-        for (int64_t k = 0; k < terms; k++) {
-            size_t l = (size_t)place(&d, 0, at), r = (size_t)place(&d, 1, at);
-            if (dtype_is_float(type))
-                x += dtype_load_f64(type, m->at[s->arg[0]], l) * dtype_load_f64(type, m->at[s->arg[1]], r);
-            else
-                n += (uint64_t)dtype_load_i64(type, m->at[s->arg[0]], l) * (uint64_t)dtype_load_i64(type, m->at[s->arg[1]], r);
-            next_point(at, d.extent, d.outer, d.axes);
-        }
-        for (uint32_t i = d.outer; i < d.axes; i++)
-            at[i] = 0;
-        if (dtype_is_float(type))
-            dtype_store_f64(type, m->at[s->arg[2]], (size_t)place(&d, 2, at), x);
-        else
-            dtype_store_i64(type, m->at[s->arg[2]], (size_t)place(&d, 2, at), (int64_t)n);
-        next_point(at, d.extent, 0, d.outer);
-    }
-}
-
-static struct tensor tensor_of(const struct machine *m, value v, void *data)
-{
-    const struct node *n = graph_node(m->program->graph, v);
-    int64_t shape[MAX_RANK];
-    struct tensor t;
-    for (uint32_t i = 0; i < n->rank; i++)
-        shape[i] = value_of(m, n->shape[i]);
-    assert_true(tensor_shape(&t, n->dtype, n->rank, shape));
-    t.data = data;
-    return t;
-}
-
-static void run_builtin(const struct machine *m, const struct step *s)
-{
-    const struct node *n = graph_node(m->program->graph, s->node);
-    struct builtin_call call = {.node = n};
-    for (uint32_t i = 0; i < n->operand_count; i++)
-        call.operand[i] = tensor_of(m, n->operand[i], m->at[s->arg[i]]);
-    call.result = tensor_of(m, s->node, m->at[s->arg[n->operand_count]]);
-    call.base = n->attribute.dims_count ? value_of(m, n->attribute.dims[0]) : 0;
-    assert_int_equal(builtin_run(&call), TPC_OK);
-}
-
-static int64_t run_kernel(const struct machine *m, const struct step *s)
-{
-    void *args[256];
-    int64_t fault = 0, units = kernel_extent(m->kernels, s->kernel, m->of);
-    assert_true(s->arg_count <= 256 && units >= 0);
-    for (uint32_t i = 0; i < s->arg_count; i++)
-        args[i] = m->at[s->arg[i]];
-    int64_t cut[4] = {0, units / 3, units / 2, units}; /* as threads would share it */
-    for (int i = 0; i < 3; i++)
-        if (cut[i] < cut[i + 1])
-            kernel_run(m->kernels, s->kernel, args, m->of, cut[i], cut[i + 1], &fault);
-    return fault;
-}
-
-/* 0, or the fault of a kernel. */
-static int64_t run_step(const struct machine *m, const struct step *s)
-{
-    switch (s->kind) {
-    case STEP_KERNEL:
-        return run_kernel(m, s);
-    case STEP_DOT:
-        run_dot(m, s);
-        return 0;
-    case STEP_BUILTIN:
-        run_builtin(m, s);
-        return 0;
-    case STEP_COPY:
-    case STEP_COLLECTIVE: { /* of one rank: the same */
-        uint64_t bytes;
-        assert_true(buffer_bytes(m->program, s->arg[1], m->of, &bytes));
-        if (bytes && m->at[s->arg[0]] != m->at[s->arg[1]])
-            memcpy(m->at[s->arg[1]], m->at[s->arg[0]], bytes);
-        return 0;
-    }
-    }
-    return 0;
-}
-
-static void give_memory(struct machine *m, const struct tensor *inputs, struct tensor *outputs, bool placed, void **own)
-{
-    const struct program *p = m->program;
-    uint64_t *offset = NEW_ARRAY(arena, uint64_t, p->buffers.count + 1), total = 0;
-    assert_true(program_place(p, m->of, offset, &total));
-    char *temporaries = NEW_ARRAY(arena, char, total + 64);
-    for (uint32_t i = 0; i < p->buffers.count; i++) {
-        const struct buffer *b = &p->buffers.at[i];
-        uint64_t bytes;
-        assert_true(buffer_bytes(p, i, m->of, &bytes));
-        if (b->kind == BUFFER_INPUT)
-            m->at[i] = inputs[b->index].data;
-        else if (b->kind == BUFFER_OUTPUT)
-            m->at[i] = outputs[b->index].data;
-        else if (b->kind == BUFFER_WEIGHT)
-            m->at[i] = (void *)(uintptr_t)p->graph->params.at[b->index].data;
-        else if (b->kind == BUFFER_CONSTANT)
-            m->at[i] = (void *)(uintptr_t)graph_node(p->graph, b->node)->attribute.data;
-        else if (placed && b->kind == BUFFER_TEMP && offset[i] != UINT64_MAX)
-            m->at[i] = temporaries + offset[i];
-        else
-            m->at[i] = own[i] = malloc(bytes ? bytes : 1);
-        if (own[i])
-            memset(own[i], 0x7f, bytes);
-    }
-}
-
-/* Returns the first fault, 0 when all went well. */
-static int64_t execute(const char *name, const struct program *p, struct kernel_set *kernels, const int64_t *of,
-                       const struct tensor *inputs, struct tensor *outputs, bool placed)
-{
-    struct machine m = {p, kernels, of, NEW_ARRAY(arena, void *, p->buffers.count + 1), name};
-    void **own = NEW_ARRAY(arena, void *, p->buffers.count + 1);
-    int64_t fault = 0;
-    for (uint32_t i = 0; i < p->graph->outputs.count; i++) {
-        outputs[i] = tensor_of(&m, p->graph->outputs.at[i].value, NULL);
-        outputs[i].data = malloc(tensor_bytes(&outputs[i]) + 1);
-        memset(outputs[i].data, 0x7f, tensor_bytes(&outputs[i]));
-    }
-    give_memory(&m, inputs, outputs, placed, own);
-    for (uint32_t i = 0; i < p->steps.count && fault == 0; i++)
-        fault = run_step(&m, &p->steps.at[i]);
-    for (uint32_t i = 0; i < p->buffers.count; i++)
-        free(own[i]);
-    return fault;
 }
 
 /* ---- from a text to a Program, and back ---- */
@@ -289,7 +102,7 @@ static void run_both(const char *name, const struct program *p, const struct ten
         fail_msg("%s: %s", name, lines);
     for (int way = 0; way <= compiled; way++) {
         struct kernel_set *set = load(name, p, way == 0);
-        int64_t fault = execute(name, p, set, x.of[0], inputs, outputs, way == 1);
+        int64_t fault = execute(name, p, set, x.of[0], inputs, outputs, way == 1, arena);
         if (fault != 0)
             fail_msg("%s: fault %lld", name, (long long)fault);
         compare(name, g, outputs, x.output, exact);
@@ -619,7 +432,7 @@ static void test_gather_faults(void **state)
         assert_true(tensor_shape(&in, DT_I64, 1, &shape));
         in.data = index;
         assert_int_equal(bind_symbols(p->graph, 0, &in, arena, &diag, of), TPC_OK);
-        int64_t fault = execute("gather", p, load("gather", p, bad % 2 == 0), of, &in, out, false);
+        int64_t fault = execute("gather", p, load("gather", p, bad % 2 == 0), of, &in, out, false, arena);
         assert_int_equal(fault != 0, bad < 0 || bad >= 4);
         if (fault == 0) {
             assert_true(((float *)out[0].data)[3] == -(float)(bad * 3 + 1));
