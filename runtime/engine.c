@@ -529,6 +529,13 @@ void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
     text_printf(out, "%llu runs, %.3f ms each; of all: dots %.1f, kernels %.1f, collectives %.1f, builtins %.1f, shapes %.1f ms\n",
                 (unsigned long long)t->runs, t->runs ? 1e3 * t->run_seconds / (double)t->runs : 0, 1e3 * t->dot_seconds,
                 1e3 * t->kernel_seconds, 1e3 * t->collective_seconds, 1e3 * t->builtin_seconds, 1e3 * t->shape_seconds);
+    for (uint32_t i = 0; i < e->ranks; i++) {
+        const struct engine_rank_stats *m = &engine_stats(e)->rank[i];
+        text_printf(out, "rank %u: MB of weights %.1f mapped, %.1f copied, %.1f computed; intermediate values %.1f; outputs %.1f\n", (unsigned)i,
+                    1e-6 * (double)m->weight_mapped, 1e-6 * (double)m->weight_copied, 1e-6 * (double)m->kept, 1e-6 * (double)m->arena,
+                    1e-6 * (double)m->outputs);
+    }
+    text_printf(out, "%llu collectives, %.1f MB\n", (unsigned long long)t->collectives, 1e-6 * (double)t->collective_bytes);
     if (!r->step_seconds)
         return;
     double below = 1e300;

@@ -51,7 +51,7 @@ status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct
 bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out);
 
 const struct engine_stats *engine_stats(const struct engine *e);
-/* With options.profile: the steps that took longest on rank 0, one line each. */
+/* Times and memory as text; with options.profile also the steps that took longest on rank 0, one line each. */
 void engine_profile(const struct engine *e, uint32_t lines, struct text *out);
 
 #endif
