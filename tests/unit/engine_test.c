@@ -319,6 +319,46 @@ static void mistakes_are_told(void **state)
     }
 }
 
+/* cumsum, topk and scatter, which no kernel expresses, in every mode. */
+static struct graph *builtins(struct arena *arena)
+{
+    struct graph *g = new_graph(arena, "builtins");
+    dim n = dim_symbol(g->dims, "n"), shape[] = {n, constant(g, 7), constant(g, 3)};
+    value x = graph_input(g, "x", DT_F32, 3, shape), i = graph_input(g, "i", DT_I64, 1, (dim[]){constant(g, 4)});
+    value k = graph_input(g, "k", DT_I32, 3, shape);
+    value small = graph_input(g, "updates", DT_F32, 3, (dim[]){n, constant(g, 4), constant(g, 3)});
+    for (uint32_t mode = 0; mode < 4; mode++) {
+        graph_output(g, arena_printf(arena, "sum%u", mode), graph_cumsum(g, x, mode % 3, mode & 1, mode & 2));
+        graph_output(g, arena_printf(arena, "whole%u", mode), graph_cumsum(g, k, 1, mode & 1, mode & 2));
+        graph_output(g, arena_printf(arena, "top%u", mode), graph_topk(g, mode & 1 ? x : k, 1, constant(g, mode < 2 ? 1 : 5), mode & 2));
+    }
+    for (int32_t mode = SCATTER_SET; mode <= SCATTER_MIN; mode++)
+        graph_output(g, arena_printf(arena, "scatter%d", mode), graph_scatter(g, x, i, small, 1, 0, mode));
+    graph_output(g, "dropped", graph_scatter(g, x, graph_binary(g, OP_ADD, i, graph_broadcast_to(g, graph_scalar_i64(g, DT_I64, 2), 1, (dim[]){constant(g, 4)})), small, 1, 0, SCATTER_ADD | SCATTER_DROP));
+    return g;
+}
+
+static void builtins_are_right(void **state)
+{
+    (void)state;
+    for (uint32_t ranks = 1; ranks <= 2; ranks++) {
+        struct ready r;
+        make_ready(&r, builtins, ranks, 2);
+        for (int64_t n = 0; n < 6; n += 2) {
+            int64_t shape[] = {n, 7, 3};
+            struct tensor in[] = {random_tensor(r.arena, DT_F32, 3, shape, 1, 0), random_tensor(r.arena, DT_I64, 1, (int64_t[]){4}, 3, 7),
+                                  random_tensor(r.arena, DT_I32, 3, shape, 2, 4), random_tensor(r.arena, DT_F32, 3, (int64_t[]){n, 4, 3}, 4, 0)};
+            assert_int_equal(engine_run(r.engine, in, NULL, &loud), TPC_OK);
+            expect_as_interpreted(&r, in);
+            ((int64_t *)in[1].data)[2] = 7;
+            lines = 0;
+            assert_int_equal(engine_run(r.engine, in, NULL, &quiet), n ? TPC_DATA : TPC_OK);
+            assert_int_equal(lines, n ? 1 : 0);
+        }
+        end(&r);
+    }
+}
+
 /* The N-th allocation fails, for each N: one line, the right code, nothing leaks, nothing hangs. */
 static void out_of_memory(void **state)
 {
@@ -399,6 +439,7 @@ int main(void)
         cmocka_unit_test(states_kept),
         cmocka_unit_test(generates_the_same_on_any_ranks),
         cmocka_unit_test(mistakes_are_told),
+        cmocka_unit_test(builtins_are_right),
         cmocka_unit_test(out_of_memory),
         cmocka_unit_test(public_interface),
     };
