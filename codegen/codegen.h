@@ -4,8 +4,8 @@
  * Invariant: a kernel set is read-only once it is loaded and serves all ranks and all threads of the process at once. Whatever way a
  * kernel is executed, it is called the same. Generated text holds nothing of the model but numbers.
  *
- * Sections: kernels.c (the set), nest.c (loops, sweeps, what is kept of a row), print_kernel.c (Kernel -> text), dialect_c.c and prelude_c.c
- * (how C spells it), compile_c.c and cache.c (text -> shared object), kernel_interpret.c
+ * Sections: kernels.c (the set), nest.c (loops, sweeps, what is kept of a row), print_kernel.c (Kernel -> text), dialect_c.c, function_c.c
+ * and prelude_c.c (how C spells it), compile_c.c and cache.c (text -> shared object), kernel_interpret.c and interpret_map.c
  */
 #ifndef TPC_CODEGEN_CODEGEN_H
 #define TPC_CODEGEN_CODEGEN_H
@@ -39,8 +39,8 @@ struct kernel_set;
 
 /* Code for every kernel of p. `options` may be NULL. The set lives in `arena`, whose end unloads the code, and refers to p. A kernel that does not
  * compile is TPC_INTERNAL, with its hash and the compiler's first lines; no compiler is one warning. */
-status kernels_load(struct arena *arena, const struct program *p, const struct codegen_options *options, struct diag *diag,
-                    struct kernel_set **out);
+status kernels_load(struct arena *arena, const struct program *p, const struct codegen_options *options,
+                    struct diag *diag, struct kernel_set **out);
 struct kernel_counts kernels_counts(const struct kernel_set *set);
 
 /* What [begin, end) counts, for the symbol values of a rank (of[symbol], as graph_bind_rank fills it): points, rows or elements, whatever the kernel
@@ -50,8 +50,8 @@ int64_t kernel_extent(const struct kernel_set *set, uint32_t kernel, const int64
  * and core when memory bound, up to 1e10 otherwise). Saturates. */
 int64_t kernel_work(const struct kernel_set *set, uint32_t kernel, const int64_t *of);
 /* Runs [begin, end) of it. `fault` as above; the program node behind a fault is kernel_fault_node. */
-void kernel_run(const struct kernel_set *set, uint32_t kernel, void *const *buffers, const int64_t *of, int64_t begin, int64_t end,
-                int64_t *fault);
+void kernel_run(const struct kernel_set *set, uint32_t kernel, void *const *buffers, const int64_t *of, int64_t begin,
+                int64_t end, int64_t *fault);
 value kernel_fault_node(const struct kernel_set *set, uint32_t kernel, int64_t fault); /* 0 when it is not known */
 
 /* The printed source of every kernel of p into DIR (made when missing), a file for each: tpc_k_HASH.c. */

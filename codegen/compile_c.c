@@ -21,11 +21,20 @@
 enum { COMPILE_SECONDS = 300, LOG_BYTES = 16384, JOB_LIMIT = 64 };
 
 /* Nobody asks libm for errno, nor the processor for exception flags: that is all that keeps loops from being vectorised. Contraction to fused
- * multiply-add is the same for each rank, since all run the same object. Values keep their IEEE semantics otherwise. A loop that is split where a
- * comparison with its counter turns (a causal mask) does not vectorise any more. */
+ * multiply-add is the same for each rank, since all run the same object. Values keep their IEEE semantics otherwise. */
 static const char *const flags[] = {
-    "-x", "c", "-std=gnu11", "-w", "-fPIC", "-shared", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
-    "-fopenmp-simd", "-fno-split-loops",
+    "-x",
+    "c",
+    "-std=gnu11",
+    "-w",
+    "-fPIC",
+    "-shared",
+    "-O3",
+    "-march=native",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp-simd",
 };
 enum { FLAGS = sizeof flags / sizeof flags[0] };
 
@@ -55,7 +64,8 @@ static const char *search_path(struct arena *arena, const char *name, struct sta
 /* What -march=native depends on: the lines of the first processor that say what it can do. */
 static uint64_t processor_hash(struct arena *arena)
 {
-    static const char *const keys[] = {"vendor_id", "cpu family", "model", "flags", "Features", "CPU part", "CPU variant", "isa", "cpu\t"};
+    static const char *const keys[] = {"vendor_id", "cpu family",  "model", "flags", "Features",
+                                       "CPU part",  "CPU variant", "isa",   "cpu\t"};
     uint64_t hash = 0;
     size_t size = 1 << 16;
     char *line = NEW_ARRAY(arena, char, size);
@@ -93,8 +103,9 @@ static bool try_command(struct arena *arena, const char *command, struct compile
     c->path = c->arguments ? search_path(arena, c->argv[0], &s) : NULL;
     if (!c->path)
         return false;
-    char *real = realpath(c->path, NULL);
-    uint64_t hash = hash_text(real ? real : c->path, processor_hash(arena));
+    uint64_t hash = processor_hash(arena);
+    char *real = realpath(c->path, NULL); /* nothing is allocated in the arena until it is freed */
+    hash = hash_text(real ? real : c->path, hash);
     free(real);
     const int64_t facts[3] = {(int64_t)s.st_size, (int64_t)s.st_mtim.tv_sec, (int64_t)s.st_mtim.tv_nsec};
     hash = hash_bytes(facts, sizeof facts, hash);
@@ -169,12 +180,11 @@ static char **arguments_of(struct batch *b, const struct job *j)
     return argv;
 }
 
-static int spawn(struct batch *b, struct job *j, int out)
+static int spawn(struct batch *b, struct job *j, char **argv, int out)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
-    char **argv = arguments_of(b, j);
     (void)sigemptyset(&none);
     if (posix_spawn_file_actions_init(&actions) != 0)
         return ENOMEM;
@@ -205,12 +215,13 @@ static const char *start(struct batch *b, struct job *j, uint32_t unit)
     j->source = arena_printf(b->arena, "%s/.%ld.%u.c", b->cache->path, (long)getpid(), (unsigned)number);
     j->object = arena_printf(b->arena, "%s/.%ld.%u.so", b->cache->path, (long)getpid(), (unsigned)number);
     j->log = NEW_ARRAY(b->arena, char, LOG_BYTES + 1);
+    char **argv = arguments_of(b, j);
     (void)unlink(j->source);
     if (!write_source(j->source, &b->units[unit]))
         return arena_printf(b->arena, "cannot write %s: %s", j->source, strerror(errno));
     if (pipe2(ends, O_CLOEXEC) != 0)
         return strerror(errno);
-    int failed = spawn(b, j, ends[1]);
+    int failed = spawn(b, j, argv, ends[1]);
     (void)close(ends[1]);
     if (failed) {
         (void)close(ends[0]);
@@ -269,16 +280,18 @@ static void abandon(void *object)
     for (uint32_t i = 0; i < b->jobs; i++) {
         struct job *j = &b->job[i];
         int code;
-        if (!j->child)
-            continue;
-        (void)kill(-j->child, SIGKILL);
-        (void)kill(j->child, SIGKILL);
-        (void)wait_for(j->child, &code);
-        j->child = 0;
-        if (j->pipe >= 0)
-            (void)close(j->pipe);
-        (void)unlink(j->source);
-        (void)unlink(j->object);
+        if (j->child) {
+            (void)kill(-j->child, SIGKILL);
+            (void)kill(j->child, SIGKILL);
+            (void)wait_for(j->child, &code);
+            if (j->pipe >= 0)
+                (void)close(j->pipe);
+        }
+        if (j->object) {
+            (void)unlink(j->source);
+            (void)unlink(j->object);
+        }
+        *j = (struct job){0};
     }
 }
 
@@ -328,10 +341,7 @@ static const char *advance(struct batch *b, uint32_t *next, uint32_t count, uint
     if (*next < count && slot < b->jobs) {
         *at = (*next)++;
         (*running)++;
-        const char *why = start(b, &b->job[slot], *at);
-        if (why)
-            (void)unlink(b->job[slot].source);
-        return why;
+        return start(b, &b->job[slot], *at);
     }
     int done = wait_for_one(b);
     (*running)--;
@@ -339,8 +349,8 @@ static const char *advance(struct batch *b, uint32_t *next, uint32_t count, uint
     return done < 0 ? "the compiler took too long" : finish(b, &b->job[done]);
 }
 
-status compile_units(struct arena *arena, const struct compiler *c, const struct cache *cache, struct unit *units, uint32_t count,
-                     uint32_t jobs, uint32_t *failed, const char **log)
+status compile_units(struct arena *arena, const struct compiler *c, const struct cache *cache, struct unit *units,
+                     uint32_t count, uint32_t jobs, uint32_t *failed, const char **log)
 {
     struct batch *b = NEW(arena, struct batch);
     *b = (struct batch){.arena = arena, .compiler = c, .cache = cache, .units = units};

@@ -20,8 +20,8 @@ enum nest_use {
 };
 
 struct nest_value {
-    bool live;      /* some store needs it */
-    bool kept;      /* in a row buffer, by the sweep that computes it */
+    bool live; /* some store needs it */
+    bool kept; /* in a row buffer, by the sweep that computes it */
     uint32_t depth;
     uint32_t stage; /* it can be computed once the reductions of so many sweeps are known */
     uint32_t cost;  /* of computing one element again, in simple operations */
@@ -33,17 +33,17 @@ struct nest {
     const struct kernel *kernel;
     const struct dims *dims;
     uint32_t symbol_count;
-    const uint32_t *symbol;    /* the kernel's, ascending */
-    uint32_t points, loops;    /* numbers of: */
+    const uint32_t *symbol;         /* the kernel's, ascending */
+    uint32_t points, loops;         /* numbers of: */
     uint8_t point[2 * KERNEL_AXES]; /* axes that the point runs through, row-major */
     uint8_t loop[2 * KERNEL_AXES];  /* axes that are loops within a point; the last is the fast one */
     uint8_t depth[2 * KERNEL_AXES]; /* of each axis */
-    bool cut_loop;             /* the only axis is a loop, and its range is what is cut */
-    bool transposes;           /* some access jumps along the fast axis and runs along the innermost of the points: worth tiles */
-    uint32_t sweeps;           /* of the loops: 1 without reductions */
-    struct nest_value *value;  /* per instruction */
-    uint8_t *use;              /* enum nest_use, [sweep * instruction_count + instruction] */
-    uint32_t work;             /* cost of one innermost element, all sweeps */
+    bool cut_loop;                  /* the only axis is a loop, and its range is what is cut */
+    bool transposes; /* some access jumps along the fast axis and runs along the innermost of the points: worth tiles */
+    uint32_t sweeps; /* of the loops: 1 without reductions */
+    struct nest_value *value; /* per instruction */
+    uint8_t *use;             /* enum nest_use, [sweep * instruction_count + instruction] */
+    uint32_t work;            /* cost of one innermost element, all sweeps */
 };
 
 /* keep: dear values may be kept in row buffers. */
@@ -102,7 +102,8 @@ struct dialect {
 };
 extern const struct dialect dialect_c;
 
-void print_kernel(const struct dialect *d, const struct kernel *k, const struct dims *t, struct arena *arena, struct text *out);
+void print_kernel(const struct dialect *d, const struct kernel *k, const struct dims *t, struct arena *arena,
+                  struct text *out);
 /* tpc_k_ and 16 hexadecimal digits */
 enum { KERNEL_NAME = 24 };
 void kernel_name(const struct kernel *k, const struct dims *t, struct arena *scratch, char name[KERNEL_NAME]);
@@ -116,7 +117,8 @@ void print_indices(struct printer *p, uint32_t depth, uint32_t sweep);
 /* Computes (and stores) what sweep `sweep` needs at a depth; for depths above the loops, what can be computed at stage `sweep`. */
 void print_values(struct printer *p, uint32_t depth, uint32_t sweep);
 
-/* ---- prelude_c.c ---- */
+/* ---- function_c.c, prelude_c.c: slots of dialect_c ---- */
+void function_c(struct printer *p, const char *name);
 void prelude_c(struct text *out, const char *body);
 
 /* ---- cache.c ---- */
@@ -135,10 +137,10 @@ bool cache_install(const char *temporary, const char *path);
 /* ---- compile_c.c ---- */
 
 struct compiler {
-    const char *path;   /* as it was found */
-    char **argv;        /* with its arguments, before ours */
+    const char *path; /* as it was found */
+    char **argv;      /* with its arguments, before ours */
     uint32_t arguments;
-    uint64_t identity;  /* of path, size, time, arguments, flags and processor: a part of every entry's key */
+    uint64_t identity; /* of path, size, time, arguments, flags and processor: a part of every entry's key */
 };
 /* Finds it without running it. false: there is none. */
 bool compiler_find(struct arena *arena, const char *wanted, struct compiler *out);
@@ -151,15 +153,27 @@ struct unit {
     bool cached;
 };
 /* Compiles all units that are not cached, `jobs` at a time. On a failure *failed is the unit and *log the compiler's words. */
-status compile_units(struct arena *arena, const struct compiler *c, const struct cache *cache, struct unit *units, uint32_t count,
-                     uint32_t jobs, uint32_t *failed, const char **log);
+status compile_units(struct arena *arena, const struct compiler *c, const struct cache *cache, struct unit *units,
+                     uint32_t count, uint32_t jobs, uint32_t *failed, const char **log);
 
 /* ---- kernel_interpret.c ---- */
 
 /* As kernel_function, but with the symbols of the whole table. coordinate: symbol of each axis; one that the table lacks has a number
  * from its count up. */
-void kernel_interpret(const struct nest *n, const uint32_t *coordinate, void *const *buffers, const int64_t *of, int64_t begin, int64_t end,
-                      int64_t *fault);
+void kernel_interpret(const struct nest *n, const uint32_t *coordinate, void *const *buffers, const int64_t *of,
+                      int64_t begin, int64_t end, int64_t *fault);
+/* interpret_map.c: a value of one lane: a double, rounded to f32 where its type is no f64; or an int64 that holds its integer type exactly. */
+union cell {
+    double f;
+    int64_t i;
+};
+double cell_round(dtype t, double x);
+int64_t cell_wrap(dtype t, int64_t x);
+bool cell_below(dtype t, int64_t a, int64_t b);
+double cell_larger(double a, double b); /* NaN when either is */
+double cell_smaller(double a, double b);
+/* A MAP. from: type of the last operand. */
+union cell cell_map(const struct instruction *n, dtype from, union cell a, union cell b, union cell c);
 /* Lowers *fault to `code`. */
 void kernel_fault(int64_t *fault, int64_t code);
 

@@ -49,7 +49,8 @@ int64_t kernel_extent(const struct kernel_set *set, uint32_t kernel, const int64
 {
     const struct kernel_entry *e = &set->at[kernel];
     int64_t points;
-    bool fits = e->nest.cut_loop ? extents(e, e->nest.loop, 1, of, &points) : extents(e, e->nest.point, e->nest.points, of, &points);
+    bool fits = e->nest.cut_loop ? extents(e, e->nest.loop, 1, of, &points)
+                                 : extents(e, e->nest.point, e->nest.points, of, &points);
     return fits ? points : -1;
 }
 
@@ -57,7 +58,8 @@ int64_t kernel_work(const struct kernel_set *set, uint32_t kernel, const int64_t
 {
     const struct kernel_entry *e = &set->at[kernel];
     int64_t points, row, work;
-    bool fits = extents(e, e->nest.point, e->nest.points, of, &points) && extents(e, e->nest.loop, e->nest.loops, of, &row);
+    bool fits =
+        extents(e, e->nest.point, e->nest.points, of, &points) && extents(e, e->nest.loop, e->nest.loops, of, &row);
     return fits && i64_mul(points, row, &work) && i64_mul(work, (int64_t)e->nest.work + 1, &work) ? work : INT64_MAX;
 }
 
@@ -72,8 +74,8 @@ struct kernel_counts kernels_counts(const struct kernel_set *set)
     return set->counts;
 }
 
-void kernel_run(const struct kernel_set *set, uint32_t kernel, void *const *buffers, const int64_t *of, int64_t begin, int64_t end,
-                int64_t *fault)
+void kernel_run(const struct kernel_set *set, uint32_t kernel, void *const *buffers, const int64_t *of, int64_t begin,
+                int64_t end, int64_t *fault)
 {
     const struct kernel_entry *e = &set->at[kernel];
     int64_t symbols[SYMBOL_LIMIT];
@@ -131,9 +133,9 @@ static struct kernel_set *prepare(const struct loading *l, bool keep)
 
 struct source {
     struct unit unit;
-    uint32_t first, end;      /* kernels */
+    uint32_t first, end; /* kernels */
     const char *text;
-    const uint32_t *line;     /* at which each of them starts */
+    const uint32_t *line; /* at which each of them starts */
 };
 
 static uint32_t count_lines(const char *text)
@@ -171,9 +173,11 @@ static void print_unit(struct loading *l, struct source *s)
     for (uint32_t i = s->first; i < s->end; i++)
         line[i - s->first] += count_lines(all.at) + 2;
     text_put(&all, body.at);
-    uint64_t key[2] = {hash_bytes(all.at, all.length, l->compiler.identity), hash_bytes(all.at, all.length, ~l->compiler.identity)};
+    uint64_t key[2] = {hash_bytes(all.at, all.length, l->compiler.identity),
+                       hash_bytes(all.at, all.length, ~l->compiler.identity)};
     s->unit = (struct unit){.source = all.at, .length = all.length};
-    s->unit.object = arena_printf(l->scratch, "%s/%016llx%016llx.so", l->cache.path, (unsigned long long)key[0], (unsigned long long)key[1]);
+    s->unit.object = arena_printf(l->scratch, "%s/%016llx%016llx.so", l->cache.path, (unsigned long long)key[0],
+                                  (unsigned long long)key[1]);
     s->unit.cached = cache_check(s->unit.object);
     s->line = line;
 }
@@ -197,7 +201,8 @@ static status report_failure(struct loading *l, const struct source *s, const ch
 {
     char name[KERNEL_NAME], *words = arena_strdup(l->scratch, log), *rest = NULL;
     kernel_name(&l->program->kernels.at[blamed(s, log)], l->program->graph->dims, l->scratch, name);
-    status result = diag_error(l->diag, TPC_INTERNAL, name, "this generated kernel does not compile with %s", l->compiler.path);
+    status result =
+        diag_error(l->diag, TPC_INTERNAL, name, "this generated kernel does not compile with %s", l->compiler.path);
     int lines = 0;
     for (char *line = strtok_r(words, "\n", &rest); line && lines < 10; line = strtok_r(NULL, "\n", &rest), lines++)
         diag_note(l->diag, name, "%s", line);
@@ -251,7 +256,8 @@ static status compile(struct loading *l)
         units[i] = sources[i].unit;
         l->set->counts.compilers += !units[i].cached;
     }
-    if (compile_units(l->scratch, &l->compiler, &l->cache, units, count, job_count(l->options), &failed, &log) != TPC_OK)
+    if (compile_units(l->scratch, &l->compiler, &l->cache, units, count, job_count(l->options), &failed, &log) !=
+        TPC_OK)
         return report_failure(l, &sources[failed], log);
     status s = TPC_OK;
     for (uint32_t i = 0; i < count && s == TPC_OK; i++)
@@ -284,8 +290,8 @@ static status load_all(struct loading *l)
     return s == TPC_OK ? compile(l) : s;
 }
 
-status kernels_load(struct arena *arena, const struct program *p, const struct codegen_options *options, struct diag *diag,
-                    struct kernel_set **out)
+status kernels_load(struct arena *arena, const struct program *p, const struct codegen_options *options,
+                    struct diag *diag, struct kernel_set **out)
 {
     static const struct codegen_options none;
     double start = seconds();
@@ -301,7 +307,8 @@ status kernels_load(struct arena *arena, const struct program *p, const struct c
 
 /* ---- for readers ---- */
 
-static status emit_one(const struct program *p, uint32_t kernel, const char *dir, struct arena *arena, struct diag *diag)
+static status emit_one(const struct program *p, uint32_t kernel, const char *dir, struct arena *arena,
+                       struct diag *diag)
 {
     struct text body = {.arena = arena}, all = {.arena = arena};
     char name[KERNEL_NAME];

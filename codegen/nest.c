@@ -8,8 +8,8 @@
 #include "codegen/dialect.h"
 
 enum {
-    KEEP_COST = 7,   /* simple operations: dearer values are kept rather than computed again */
-    KEEP_LIMIT = 6,  /* row buffers per kernel */
+    KEEP_COST = 7,  /* simple operations: dearer values are kept rather than computed again */
+    KEEP_LIMIT = 6, /* row buffers per kernel */
     COST_LIMIT = 1000
 };
 
@@ -147,7 +147,8 @@ static uint32_t own_cost(const struct nest *n, const struct instruction *a)
     if (a->kind == INST_CONST || a->kind == INST_INDEX || n->loops == 0)
         return 0;
     bool narrow = a->type == DT_F16 || a->type == DT_BF16;
-    uint32_t predicated = a->predicate >= 0, jumps = a->dynamic >= 0 || motion_of(n->dims, a->index, nest_fast_axis(n)) == JUMPS;
+    uint32_t predicated = a->predicate >= 0,
+             jumps = a->dynamic >= 0 || motion_of(n->dims, a->index, nest_fast_axis(n)) == JUMPS;
     return 1 + (narrow ? 3u : 0u) + predicated + 5 * jumps;
 }
 
@@ -222,7 +223,8 @@ static void need_value(void *context, uint32_t i)
     if (v->depth < DEPTH_LOOP || *use != USE_NONE)
         return;
     bool fast = v->depth == nest_fast_depth(n), dear = v->cost >= KEEP_COST;
-    if (w->keep && fast && dear && n->kernel->inner && computed_before(n, w->sweep, i) && (v->kept || *w->kept < KEEP_LIMIT)) {
+    if (w->keep && fast && dear && n->kernel->inner && computed_before(n, w->sweep, i) &&
+        (v->kept || *w->kept < KEEP_LIMIT)) {
         *w->kept += !v->kept;
         v->kept = true;
         *use = USE_READ;

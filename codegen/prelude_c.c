@@ -12,6 +12,9 @@ struct function {
 };
 
 static const char head[] =
+    "#if defined(__GNUC__) && !defined(__clang__)\n"
+    "#pragma GCC optimize(\"no-split-loops\") /* a loop cut where a causal mask turns is no longer one vector loop */\n"
+    "#endif\n"
     "typedef __INT8_TYPE__ int8_t;\n"
     "typedef __INT16_TYPE__ int16_t;\n"
     "typedef __INT32_TYPE__ int32_t;\n"
@@ -44,44 +47,37 @@ static const char head[] =
     TO_INT("u64", "uint64_t", from, f, "0", "0x1p64f", "0", "UINT64_MAX")
 
 static const struct function functions[] = {
-    {"tpc_fault",
-     "/* The lowest fault wins; several threads may report. */\n"
-     "static void tpc_fault(int64_t *fault, int64_t code)\n"
-     "{\n"
-     "    int64_t seen = __atomic_load_n(fault, __ATOMIC_RELAXED);\n"
-     "    while ((seen == 0 || seen > code) && !__atomic_compare_exchange_n(fault, &seen, code, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))\n"
-     "        ;\n"
-     "}\n"},
-    {"tpc_quotient",
-     "static inline int64_t tpc_quotient(int64_t a, int64_t b) { return b == 0 ? 0 : a / b; }\n"},
-    {"tpc_remainder",
-     "static inline int64_t tpc_remainder(int64_t a, int64_t b) { return b == 0 ? 0 : a % b; }\n"},
-    {"tpc_quotient_up",
-     "static inline int64_t tpc_quotient_up(int64_t a, int64_t b)\n"
-     "{\n"
-     "    if (b == 0)\n"
-     "        return 0;\n"
-     "    return a / b + (a % b != 0 && (a % b < 0) == (b < 0));\n"
-     "}\n"},
-    {"tpc_larger",
-     "static inline int64_t tpc_larger(int64_t a, int64_t b) { return a > b ? a : b; }\n"},
-    {"tpc_smaller",
-     "static inline int64_t tpc_smaller(int64_t a, int64_t b) { return a < b ? a : b; }\n"},
-    {"tpc_power_unsigned",
-     "static inline uint64_t tpc_power_unsigned(uint64_t x, uint64_t n)\n"
-     "{\n"
-     "    uint64_t result = 1;\n"
-     "    for (; n; n >>= 1, x *= x)\n"
-     "        result *= n & 1 ? x : 1;\n"
-     "    return result;\n"
-     "}\n"},
-    {"tpc_power_signed",
-     "static inline int64_t tpc_power_signed(int64_t x, int64_t n)\n"
-     "{\n"
-     "    if (n < 0)\n"
-     "        return x == 1 ? 1 : x == -1 ? (n % 2 ? -1 : 1) : 0;\n"
-     "    return (int64_t)tpc_power_unsigned((uint64_t)x, (uint64_t)n);\n"
-     "}\n"},
+    {"tpc_fault", "/* The lowest fault wins; several threads may report. */\n"
+                  "static void tpc_fault(int64_t *fault, int64_t code)\n"
+                  "{\n"
+                  "    int64_t seen = __atomic_load_n(fault, __ATOMIC_RELAXED);\n"
+                  "    while ((seen == 0 || seen > code) && !__atomic_compare_exchange_n(fault, &seen, code, 0, "
+                  "__ATOMIC_RELAXED, __ATOMIC_RELAXED))\n"
+                  "        ;\n"
+                  "}\n"},
+    {"tpc_quotient", "static inline int64_t tpc_quotient(int64_t a, int64_t b) { return b == 0 ? 0 : a / b; }\n"},
+    {"tpc_remainder", "static inline int64_t tpc_remainder(int64_t a, int64_t b) { return b == 0 ? 0 : a % b; }\n"},
+    {"tpc_quotient_up", "static inline int64_t tpc_quotient_up(int64_t a, int64_t b)\n"
+                        "{\n"
+                        "    if (b == 0)\n"
+                        "        return 0;\n"
+                        "    return a / b + (a % b != 0 && (a % b < 0) == (b < 0));\n"
+                        "}\n"},
+    {"tpc_larger", "static inline int64_t tpc_larger(int64_t a, int64_t b) { return a > b ? a : b; }\n"},
+    {"tpc_smaller", "static inline int64_t tpc_smaller(int64_t a, int64_t b) { return a < b ? a : b; }\n"},
+    {"tpc_power_unsigned", "static inline uint64_t tpc_power_unsigned(uint64_t x, uint64_t n)\n"
+                           "{\n"
+                           "    uint64_t result = 1;\n"
+                           "    for (; n; n >>= 1, x *= x)\n"
+                           "        result *= n & 1 ? x : 1;\n"
+                           "    return result;\n"
+                           "}\n"},
+    {"tpc_power_signed", "static inline int64_t tpc_power_signed(int64_t x, int64_t n)\n"
+                         "{\n"
+                         "    if (n < 0)\n"
+                         "        return x == 1 ? 1 : x == -1 ? (n % 2 ? -1 : 1) : 0;\n"
+                         "    return (int64_t)tpc_power_unsigned((uint64_t)x, (uint64_t)n);\n"
+                         "}\n"},
     {"tpc_bits_of",
      "static inline uint32_t tpc_bits_of(float x) { uint32_t bits; __builtin_memcpy(&bits, &x, 4); return bits; }\n"},
     {"tpc_float_of",
@@ -94,22 +90,20 @@ static const struct function functions[] = {
      "    uint32_t truncated = (tpc_bits_of(near) - (__builtin_fabs((double)near) > __builtin_fabs(x))) | 1u;\n"
      "    return (double)near == x || x != x ? near : tpc_float_of(truncated);\n"
      "}\n"},
-    {"tpc_bf16_value",
-     "static inline float tpc_bf16_value(uint16_t h) { return tpc_float_of((uint32_t)h << 16); }\n"},
-    {"tpc_bf16_bits",
-     "static inline uint16_t tpc_bf16_bits(float x)\n"
-     "{\n"
-     "    uint32_t bits = tpc_bits_of(x);\n"
-     "    uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;\n"
-     "    return (uint16_t)(x != x ? bits >> 16 | 0x40u : rounded);\n"
-     "}\n"},
-    {"tpc_f16_value",
-     "static inline float tpc_f16_value(uint16_t h)\n"
-     "{\n"
-     "    uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13, sign = (uint32_t)(h & 0x8000) << 16;\n"
-     "    uint32_t finite = tpc_bits_of(tpc_float_of(magnitude) * 0x1p112f); /* moves the exponent's bias; exact for denormals too */\n"
-     "    return tpc_float_of((magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite) | sign);\n"
-     "}\n"},
+    {"tpc_bf16_value", "static inline float tpc_bf16_value(uint16_t h) { return tpc_float_of((uint32_t)h << 16); }\n"},
+    {"tpc_bf16_bits", "static inline uint16_t tpc_bf16_bits(float x)\n"
+                      "{\n"
+                      "    uint32_t bits = tpc_bits_of(x);\n"
+                      "    uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;\n"
+                      "    return (uint16_t)(x != x ? bits >> 16 | 0x40u : rounded);\n"
+                      "}\n"},
+    {"tpc_f16_value", "static inline float tpc_f16_value(uint16_t h)\n"
+                      "{\n"
+                      "    uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13, sign = (uint32_t)(h & 0x8000) << 16;\n"
+                      "    uint32_t finite = tpc_bits_of(tpc_float_of(magnitude) * 0x1p112f); /* moves the exponent's "
+                      "bias; exact for denormals too */\n"
+                      "    return tpc_float_of((magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite) | sign);\n"
+                      "}\n"},
     {"tpc_f16_bits",
      "static inline uint16_t tpc_f16_bits(float x)\n"
      "{\n"
@@ -136,119 +130,109 @@ static const struct function functions[] = {
      "    int32_t k = (int32_t)(tpc_bits_of(shifted) - 0x4b400000u), half = k >> 1;\n"
      "    return p * tpc_float_of((uint32_t)(half + 127) << 23) * tpc_float_of((uint32_t)(k - half + 127) << 23);\n"
      "}\n"},
-    {"tpc_exp",
-     "/* Results below the normal numbers are 0: arithmetic on those is slow, and softmax makes many. */\n"
-     "static inline float tpc_exp(float x)\n"
-     "{\n"
-     "    float y = x < -87.3f ? -87.3f : x;\n"
-     "    y = tpc_exp_within(y > 89.0f ? 89.0f : y);\n"
-     "    return x < -87.3f ? 0.0f : y;\n"
-     "}\n"},
-    {"tpc_expm1",
-     "static inline float tpc_expm1(float x)\n"
-     "{\n"
-     "    float y = x < -25.0f ? -25.0f : x;\n"
-     "    y = y > 89.0f ? 89.0f : y;\n"
-     "    float shifted = y * 1.44269504f + 12582912.0f;\n"
-     "    float n = shifted - 12582912.0f;\n"
-     "    float r = y - n * 0x1.62e4p-1f - n * 1.42860677e-06f;\n"
-     "    float p = 0.000199089063f;\n"
-     "    p = p * r + 0.00139497829f;\n"
-     "    p = p * r + 0.0083332841f;\n"
-     "    p = p * r + 0.0416662234f;\n"
-     "    p = p * r + 0.166666668f;\n"
-     "    p = p * r + 0.5f;\n"
-     "    p = p * (r * r) + r;\n"
-     "    float half = tpc_float_of((tpc_bits_of(shifted) - 0x4b400000u + 126u) << 23);\n"
-     "    return 2.0f * (half * p + (half - 0.5f));\n"
-     "}\n"},
-    {"tpc_log",
-     "static inline float tpc_log(float x)\n"
-     "{\n"
-     "    bool tiny = x < 0x1p-126f;\n"
-     "    uint32_t bits = tpc_bits_of(tiny ? x * 0x1p23f : x);\n"
-     "    int32_t k = (int32_t)(bits - 0x3f3504f3u) >> 23;\n"
-     "    float f = tpc_float_of(bits - ((uint32_t)k << 23)) - 1.0f;\n"
-     "    float n = (float)k - (tiny ? 23.0f : 0.0f);\n"
-     "    float p = -0.0783960493f;\n"
-     "    p = p * f + 0.128682741f;\n"
-     "    p = p * f - 0.131297454f;\n"
-     "    p = p * f + 0.141830617f;\n"
-     "    p = p * f - 0.166246475f;\n"
-     "    p = p * f + 0.200022096f;\n"
-     "    p = p * f - 0.250008063f;\n"
-     "    p = p * f + 0.333333176f;\n"
-     "    p = (p * f - 0.5f) * (f * f) + n * 1.42860677e-06f;\n"
-     "    p = n * 0x1.62e4p-1f + (f + p);\n"
-     "    p = x < __builtin_inff() ? p : x;\n"
-     "    return x > 0.0f ? p : x == 0.0f ? -__builtin_inff() : __builtin_nanf(\"\");\n"
-     "}\n"},
-    {"tpc_log1p",
-     "static inline float tpc_log1p(float x)\n"
-     "{\n"
-     "    float u = 1.0f + x, rest = x - (u - 1.0f);\n"
-     "    float p = tpc_log(u);\n"
-     "    return u > 0.0f && u < __builtin_inff() ? p + rest / u : p;\n"
-     "}\n"},
-    {"tpc_tanh",
-     "static inline float tpc_tanh(float x)\n"
-     "{\n"
-     "    float a = __builtin_fabsf(x);\n"
-     "    float e = tpc_expm1(2.0f * (a > 10.0f ? 10.0f : a));\n"
-     "    return __builtin_copysignf(e / (e + 2.0f), x);\n"
-     "}\n"},
-    {"tpc_erf",
-     "static inline float tpc_erf(float x)\n"
-     "{\n"
-     "    float a = __builtin_fabsf(x), s = x * x;\n"
-     "    float near = 8.53679863e-05f;\n"
-     "    near = near * s - 0.000818139084f;\n"
-     "    near = near * s + 0.0052043818f;\n"
-     "    near = near * s - 0.0268607265f;\n"
-     "    near = near * s + 0.112837191f;\n"
-     "    near = near * s - 0.376126352f;\n"
-     "    near = near * s + 0.128379167f;\n"
-     "    near = near * x + x;\n"
-     "    float t = a > 4.0f ? 4.0f : a;\n"
-     "    float far = -1.08424004e-05f; /* 1 - erf(t) = exp(t * far) */\n"
-     "    far = far * t + 0.000318849046f;\n"
-     "    far = far * t - 0.00362611175f;\n"
-     "    far = far * t + 0.0237269002f;\n"
-     "    far = far * t - 0.106195355f;\n"
-     "    far = far * t - 0.635176849f;\n"
-     "    far = far * t - 1.1286421f;\n"
-     "    far = 1.0f - tpc_exp_within(far * t);\n"
-     "    return a > 0.9f ? __builtin_copysignf(far, x) : near;\n"
-     "}\n"},
-    {"tpc_sine",
-     "/* sin(x + quarter * pi/2); reduced in double, where n * (pi/2) has room. */\n"
-     "static inline float tpc_sine(float x, uint64_t quarter)\n"
-     "{\n"
-     "    double d = (double)x;\n"
-     "    double shifted = d * 0.63661977236758134 + 6755399441055744.0;\n"
-     "    double n = shifted - 6755399441055744.0;\n"
-     "    double r = d - n * 0x1.921fb544p+0 - n * 0x1.0b4611a6p-34 - n * 0x1.3198a2e037073p-69;\n"
-     "    uint64_t bits;\n"
-     "    __builtin_memcpy(&bits, &shifted, 8);\n"
-     "    uint32_t q = (uint32_t)(bits + quarter);\n"
-     "    float y = (float)r, s = y * y;\n"
-     "    float odd = -0.000195108393f;\n"
-     "    odd = odd * s + 0.0083321315f;\n"
-     "    odd = odd * s - 0.166666542f;\n"
-     "    odd = odd * (s * y) + y;\n"
-     "    float even = 2.44312051e-05f;\n"
-     "    even = even * s - 0.0013887306f;\n"
-     "    even = even * s + 0.0416666457f;\n"
-     "    even = even * (s * s) - 0.5f * s + 1.0f;\n"
-     "    uint32_t u = tpc_bits_of(q & 1u ? even : odd);\n"
-     "    return tpc_float_of(u ^ (q & 2u) << 30);\n"
-     "}\n"},
-    {"tpc_sin",
-     "static inline float tpc_sin(float x) { return tpc_sine(x, 0); }\n"},
-    {"tpc_cos",
-     "static inline float tpc_cos(float x) { return tpc_sine(x, 1); }\n"},
-    TO_INTS("f32", "float") TO_INTS("f64", "double")
-};
+    {"tpc_exp", "/* Results below the normal numbers are 0: arithmetic on those is slow, and softmax makes many. */\n"
+                "static inline float tpc_exp(float x)\n"
+                "{\n"
+                "    float y = x < -87.3f ? -87.3f : x;\n"
+                "    y = tpc_exp_within(y > 89.0f ? 89.0f : y);\n"
+                "    return x < -87.3f ? 0.0f : y;\n"
+                "}\n"},
+    {"tpc_expm1", "static inline float tpc_expm1(float x)\n"
+                  "{\n"
+                  "    float y = x < -25.0f ? -25.0f : x;\n"
+                  "    y = y > 89.0f ? 89.0f : y;\n"
+                  "    float shifted = y * 1.44269504f + 12582912.0f;\n"
+                  "    float n = shifted - 12582912.0f;\n"
+                  "    float r = y - n * 0x1.62e4p-1f - n * 1.42860677e-06f;\n"
+                  "    float p = 0.000199089063f;\n"
+                  "    p = p * r + 0.00139497829f;\n"
+                  "    p = p * r + 0.0083332841f;\n"
+                  "    p = p * r + 0.0416662234f;\n"
+                  "    p = p * r + 0.166666668f;\n"
+                  "    p = p * r + 0.5f;\n"
+                  "    p = p * (r * r) + r;\n"
+                  "    float half = tpc_float_of((tpc_bits_of(shifted) - 0x4b400000u + 126u) << 23);\n"
+                  "    return 2.0f * (half * p + (half - 0.5f));\n"
+                  "}\n"},
+    {"tpc_log", "static inline float tpc_log(float x)\n"
+                "{\n"
+                "    bool tiny = x < 0x1p-126f;\n"
+                "    uint32_t bits = tpc_bits_of(tiny ? x * 0x1p23f : x);\n"
+                "    int32_t k = (int32_t)(bits - 0x3f3504f3u) >> 23;\n"
+                "    float f = tpc_float_of(bits - ((uint32_t)k << 23)) - 1.0f;\n"
+                "    float n = (float)k - (tiny ? 23.0f : 0.0f);\n"
+                "    float p = -0.0783960493f;\n"
+                "    p = p * f + 0.128682741f;\n"
+                "    p = p * f - 0.131297454f;\n"
+                "    p = p * f + 0.141830617f;\n"
+                "    p = p * f - 0.166246475f;\n"
+                "    p = p * f + 0.200022096f;\n"
+                "    p = p * f - 0.250008063f;\n"
+                "    p = p * f + 0.333333176f;\n"
+                "    p = (p * f - 0.5f) * (f * f) + n * 1.42860677e-06f;\n"
+                "    p = n * 0x1.62e4p-1f + (f + p);\n"
+                "    p = x < __builtin_inff() ? p : x;\n"
+                "    return x > 0.0f ? p : x == 0.0f ? -__builtin_inff() : __builtin_nanf(\"\");\n"
+                "}\n"},
+    {"tpc_log1p", "static inline float tpc_log1p(float x)\n"
+                  "{\n"
+                  "    float u = 1.0f + x, rest = x - (u - 1.0f);\n"
+                  "    float p = tpc_log(u);\n"
+                  "    return u > 0.0f && u < __builtin_inff() ? p + rest / u : p;\n"
+                  "}\n"},
+    {"tpc_tanh", "static inline float tpc_tanh(float x)\n"
+                 "{\n"
+                 "    float a = __builtin_fabsf(x);\n"
+                 "    float e = tpc_expm1(2.0f * (a > 10.0f ? 10.0f : a));\n"
+                 "    return __builtin_copysignf(e / (e + 2.0f), x);\n"
+                 "}\n"},
+    {"tpc_erf", "static inline float tpc_erf(float x)\n"
+                "{\n"
+                "    float a = __builtin_fabsf(x), s = x * x;\n"
+                "    float near = 8.53679863e-05f;\n"
+                "    near = near * s - 0.000818139084f;\n"
+                "    near = near * s + 0.0052043818f;\n"
+                "    near = near * s - 0.0268607265f;\n"
+                "    near = near * s + 0.112837191f;\n"
+                "    near = near * s - 0.376126352f;\n"
+                "    near = near * s + 0.128379167f;\n"
+                "    near = near * x + x;\n"
+                "    float t = a > 4.0f ? 4.0f : a;\n"
+                "    float far = -1.08424004e-05f; /* 1 - erf(t) = exp(t * far) */\n"
+                "    far = far * t + 0.000318849046f;\n"
+                "    far = far * t - 0.00362611175f;\n"
+                "    far = far * t + 0.0237269002f;\n"
+                "    far = far * t - 0.106195355f;\n"
+                "    far = far * t - 0.635176849f;\n"
+                "    far = far * t - 1.1286421f;\n"
+                "    far = 1.0f - tpc_exp_within(far * t);\n"
+                "    return a > 0.9f ? __builtin_copysignf(far, x) : near;\n"
+                "}\n"},
+    {"tpc_sine", "/* sin(x + quarter * pi/2); reduced in double, where n * (pi/2) has room. */\n"
+                 "static inline float tpc_sine(float x, uint64_t quarter)\n"
+                 "{\n"
+                 "    double d = (double)x;\n"
+                 "    double shifted = d * 0.63661977236758134 + 6755399441055744.0;\n"
+                 "    double n = shifted - 6755399441055744.0;\n"
+                 "    double r = d - n * 0x1.921fb544p+0 - n * 0x1.0b4611a6p-34 - n * 0x1.3198a2e037073p-69;\n"
+                 "    uint64_t bits;\n"
+                 "    __builtin_memcpy(&bits, &shifted, 8);\n"
+                 "    uint32_t q = (uint32_t)(bits + quarter);\n"
+                 "    float y = (float)r, s = y * y;\n"
+                 "    float odd = -0.000195108393f;\n"
+                 "    odd = odd * s + 0.0083321315f;\n"
+                 "    odd = odd * s - 0.166666542f;\n"
+                 "    odd = odd * (s * y) + y;\n"
+                 "    float even = 2.44312051e-05f;\n"
+                 "    even = even * s - 0.0013887306f;\n"
+                 "    even = even * s + 0.0416666457f;\n"
+                 "    even = even * (s * s) - 0.5f * s + 1.0f;\n"
+                 "    uint32_t u = tpc_bits_of(q & 1u ? even : odd);\n"
+                 "    return tpc_float_of(u ^ (q & 2u) << 30);\n"
+                 "}\n"},
+    {"tpc_sin", "static inline float tpc_sin(float x) { return tpc_sine(x, 0); }\n"},
+    {"tpc_cos", "static inline float tpc_cos(float x) { return tpc_sine(x, 1); }\n"},
+    TO_INTS("f32", "float") TO_INTS("f64", "double")};
 #undef TO_INT
 #undef TO_INTS
 enum { FUNCTIONS = sizeof functions / sizeof functions[0] };

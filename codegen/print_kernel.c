@@ -69,7 +69,8 @@ static void print_call(const struct printer *p, const char *function, const stru
 static void print_division(const struct printer *p, const struct dim_node *n, struct text *out)
 {
     int64_t by;
-    if (!dim_is_const(p->nest->dims, n->arg[1], &by) || by <= 0) { /* a symbol that is 0 must not trap: nothing is indexed then */
+    if (!dim_is_const(p->nest->dims, n->arg[1], &by) ||
+        by <= 0) { /* a symbol that is 0 must not trap: nothing is indexed then */
         print_call(p, n->op == DIM_DIV ? "tpc_quotient" : "tpc_remainder", n, out);
         return;
     }
@@ -88,7 +89,8 @@ void print_dim(const struct printer *p, dim d, struct text *out)
     case DIM_SYMBOL: {
         const struct symbol *s = dims_symbol(p->nest->dims, n.symbol);
         bool coordinate = s->kind == SYMBOL_COORDINATE;
-        text_printf(out, "%c%u", coordinate ? 'c' : 's', (unsigned)(coordinate ? s->index : nest_symbol(p->nest, n.symbol)));
+        text_printf(out, "%c%u", coordinate ? 'c' : 's',
+                    (unsigned)(coordinate ? s->index : nest_symbol(p->nest, n.symbol)));
         return;
     }
     case DIM_SUM:
@@ -238,7 +240,8 @@ const char *print_value(const struct printer *p, uint32_t i)
 
 static void declare(struct printer *p, uint32_t i, const char *expression)
 {
-    print_line(p, "const %s v%u = %s;", p->dialect->type[p->nest->kernel->instruction[i].type], (unsigned)i, expression);
+    print_line(p, "const %s v%u = %s;", p->dialect->type[p->nest->kernel->instruction[i].type], (unsigned)i,
+               expression);
 }
 
 /* Whether the dynamic index is in range; whether that was a fault goes to x7. */
@@ -399,7 +402,8 @@ void kernel_name(const struct kernel *k, const struct dims *t, struct arena *scr
     (void)snprintf(name, KERNEL_NAME, "tpc_k_%016llx", (unsigned long long)kernel_hash(k, t, scratch));
 }
 
-void print_kernel(const struct dialect *d, const struct kernel *k, const struct dims *t, struct arena *arena, struct text *out)
+void print_kernel(const struct dialect *d, const struct kernel *k, const struct dims *t, struct arena *arena,
+                  struct text *out)
 {
     struct nest n;
     nest_of(k, t, true, arena, &n);
