@@ -183,18 +183,39 @@ static value per_row(struct call *c, value v)
     return build_reshape(c, v, 4, (dim[]){call_shape(c, v)[0], one, one, one});
 }
 
-/* Query i sees key j <= i + offset: the offset is the past's length, or the row's valid keys less the queries. */
+/* Places of queries among the keys: moved by the past's length, or by a row's valid keys less the queries. */
+static value key_offset(struct call *c, value row, dim queries)
+{
+    if (call_has(c, 4))
+        return build_both(c, OP_ADD, row, graph_dim(c->g, call_in(c, 4)->shape[2]));
+    if (!call_has(c, 6))
+        return row;
+    value offset = build_both(c, OP_SUB, call_use_as(c, 6, DT_I64), graph_dim(c->g, queries));
+    return build_both(c, OP_ADD, row, per_row(c, offset));
+}
+
+/* Query i sees key j <= i + offset. */
 static value causal_bias(struct call *c, dtype type, dim queries, dim keys)
 {
     dim plane[2] = {queries, keys};
     value row = graph_iota(c->g, DT_I64, 2, plane, 0), column = graph_iota(c->g, DT_I64, 2, plane, 1);
-    if (call_has(c, 4)) {
-        row = build_both(c, OP_ADD, row, graph_dim(c->g, call_in(c, 4)->shape[2]));
-    } else if (call_has(c, 6)) {
-        value offset = build_both(c, OP_SUB, call_use_as(c, 6, DT_I64), graph_dim(c->g, queries));
-        row = build_both(c, OP_ADD, row, per_row(c, offset));
-    }
-    return bias_where(c, build_both(c, OP_LE, column, row), type);
+    return bias_where(c, build_both(c, OP_LE, column, key_offset(c, row, queries)), type);
+}
+
+/* Query i, at place p = i + offset, sees keys from p - left_window_size to p + right_window_size; -1 leaves a side open. */
+static value window_bias(struct call *c, dtype type, dim queries, dim keys)
+{
+    dim plane[2] = {queries, keys};
+    int64_t left = attribute_int(c, "left_window_size", -1), right = attribute_int(c, "right_window_size", -1);
+    value place = key_offset(c, graph_iota(c->g, DT_I64, 2, plane, 0), queries), bias = 0;
+    value column = graph_iota(c->g, DT_I64, 2, plane, 1);
+    if (left < -1 || right < -1)
+        call_fail(c, "a window of %lld and %lld", (long long)left, (long long)right);
+    if (left >= 0)
+        bias = bias_where(c, build_both(c, OP_LE, build_with(c, OP_SUB, place, (double)left), column), type);
+    if (right >= 0)
+        bias = plus(c, bias, bias_where(c, build_both(c, OP_LE, column, build_with(c, OP_ADD, place, (double)right)), type));
+    return bias;
 }
 
 /* Keys beyond a row's valid ones. */
@@ -259,9 +280,11 @@ static value scores_of(struct call *c, const struct heads *h, value *bias, bool 
     }
     if (stage == 1)
         call_set(c, 3, graph_cast(c->g, scores, type));
-    *masked = call_has(c, 3) || call_has(c, 6);
+    bool window = attribute_int(c, "left_window_size", -1) != -1 || attribute_int(c, "right_window_size", -1) != -1;
+    *masked = call_has(c, 3) || call_has(c, 6) || window;
     *bias = call_has(c, 3) ? given_bias(c, work, keys) : 0;
     *bias = plus(c, *bias, attribute_int(c, "is_causal", 0) ? causal_bias(c, work, queries, keys) : 0);
+    *bias = plus(c, *bias, window ? window_bias(c, work, queries, keys) : 0);
     *bias = plus(c, *bias, call_has(c, 6) ? padding_bias(c, work, keys) : 0);
     scores = *bias ? build_both(c, OP_ADD, scores, *bias) : scores;
     if (stage == 2)
@@ -276,7 +299,11 @@ void lower_attention(struct call *c)
     bool masked = false;
     dtype type = call_type(c, h.q), work = type == DT_F16 || type == DT_BF16 ? DT_F32 : type;
     value scores = scores_of(c, &h, &bias, &masked, work);
-    value probability = build_softmax(c, scores, 3, 1, false);
+    int64_t precision = attribute_int(c, "softmax_precision", 0);
+    dtype exact = precision ? dtype_from_onnx(precision) : work;
+    if (!dtype_is_float(exact))
+        call_unsupported(c, "softmax_precision %lld", (long long)precision);
+    value probability = build_softmax(c, graph_cast(c->g, scores, exact), 3, 1, false);
     if (masked)
         probability = without_empty_rows(c, probability, bias);
     probability = graph_cast(c->g, probability, type);

@@ -83,7 +83,7 @@ static struct cut cut_backward(struct call *c, dim start, dim end, dim extent, i
     if (constant && dim_is_const(c->t, extent, &n)) {
         s = s < 0 ? s + n : s;
         e = e < -n ? -1 : e < 0 ? e + n : e;
-        s = s < 0 ? -1 : s >= n ? n - 1 : s;
+        s = n == 0 ? -1 : s < 0 ? 0 : s >= n ? n - 1 : s; /* as ONNX says, and not as numpy does: never before the first element */
         e = e >= n ? n - 1 : e;
         int64_t span = s > e ? s - e : 0;
         cut.start = call_const(c, span ? n - 1 - s : 0);
