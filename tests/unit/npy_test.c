@@ -105,7 +105,7 @@ static void bad_files(void **state)
             file[n] = (char)(file[n] ^ 1 << bit);
         }
     }
-    struct tensor t;
+    struct tensor t = {.dtype = DT_F32};
     assert_int_equal(npy_read(arena, "no such.npy", &quiet, &t), TPC_NOINPUT);
     assert_int_equal(npy_read(arena, "/", &quiet, &t), TPC_DATA);
     assert_int_equal(npy_read(arena, "/dev/zero", &quiet, &t), TPC_DATA);
