@@ -40,7 +40,7 @@ value contrib_unpack(struct call *c, value packed, int64_t bits)
     dims_copy(shape, call_shape(c, packed), rank);
     shape[rank] = call_const(c, 8 / bits);
     value wide = graph_broadcast(c->g, packed, rank + 1, shape, axes);
-    value shifts = build_with(c, OP_MUL, graph_iota(c->g, DT_U8, rank + 1, shape, rank), (double)bits);
+    value shifts = build_with(c, OP_MUL, graph_iota(c->g, DT_U8, 1, shape + rank, 0), (double)bits);
     value numbers = low_bits(c, wide, shifts, bits);
     shape[rank - 1] = dim_mul(c->t, shape[rank - 1], shape[rank]);
     return graph_reshape(c->g, numbers, rank, shape);
