@@ -166,7 +166,7 @@ static value write_cache(struct call *c, struct group *g, uint32_t input, uint32
     return graph_scatter(c->g, cache, places(c, g), x, 2, 1, SCATTER_SET);
 }
 
-/* Which keys a query sees, as a bias [batch, 1, sequence, keys] */
+/* Which keys a query sees: [batch, 1, sequence, keys] */
 static value seen(struct call *c, const struct group *g)
 {
     int64_t window = attribute_int(c, "local_window_size", -1);
@@ -175,7 +175,7 @@ static value seen(struct call *c, const struct group *g)
     value past = build_reshape(c, g->past, 4, (dim[]){g->batch, one, one, one});
     if (!attribute_int(c, "causal", 1)) {
         value end = build_both(c, OP_ADD, past, graph_dim(c->g, g->sequence));
-        return contrib_keep(c, build_both(c, OP_LT, column, end), g->work);
+        return build_both(c, OP_LT, column, end);
     }
     value row = build_both(c, OP_ADD, graph_iota(c->g, DT_I64, 2, plane, 0), past);
     value keep = build_both(c, OP_LE, column, row);
@@ -183,7 +183,7 @@ static value seen(struct call *c, const struct group *g)
         value first = build_with(c, OP_SUB, row, (double)window);
         keep = build_both(c, OP_AND, keep, build_both(c, OP_LT, first, column));
     }
-    return contrib_keep(c, keep, g->work);
+    return keep;
 }
 
 /* attention_bias has a column per token, the cache may be longer. */
@@ -212,6 +212,20 @@ static value sink_of(struct call *c, const struct group *g)
     return attribute_int(c, "smooth_softmax", 0) > 0 ? build_real(c, g->work, 0) : 0;
 }
 
+/* Output 3: the scores (0 where a key is not seen) or the probabilities, of the tokens that there are */
+static void show(struct call *c, const struct group *g, value keep, value scores, value probability)
+{
+    int64_t stage = attribute_int(c, "qk_output", 0);
+    if (!call_wants(c, 3))
+        return;
+    if (stage != 1 && stage != 2)
+        call_fail(c, "has an output for scores, and qk_output is %lld", (long long)stage);
+    value zero = build_real(c, g->work, 0), y = stage == 1 ? build_choose(c, keep, scores, zero) : probability;
+    if (dim_resolve(c->t, g->total) != g->keys)
+        y = build_slice_axis(c, y, 3, call_const(c, 0), dim_resolve(c->t, g->total));
+    call_set(c, 3, graph_cast(c->g, y, call_type(c, g->q)));
+}
+
 void lower_contrib_groupquery(struct call *c)
 {
     struct group g = {0};
@@ -228,12 +242,15 @@ void lower_contrib_groupquery(struct call *c)
     call_set(c, 2, g.v);
     dim heads = call_shape(c, g.q)[1];
     double cap = attribute_real(c, "softcap", 0);
-    value q = build_with(c, OP_MUL, g.q, contrib_scale(c, g.q));
+    value q = build_with(c, OP_MUL, g.q, contrib_scale(c, g.q)), keep = seen(c, &g);
     value scores = graph_cast(c->g, graph_dot(c->g, q, contrib_repeat_heads(c, g.k, heads), 2, 1), g.work);
     if (cap > 0)
         scores = build_with(c, OP_MUL, graph_unary(c->g, OP_TANH, build_with(c, OP_DIV, scores, cap)), cap);
-    value bias = contrib_plus(c, seen(c, &g), given_bias(c, &g));
-    scores = build_both(c, OP_ADD, scores, bias);
-    value probability = graph_cast(c->g, contrib_softmax(c, scores, sink_of(c, &g)), type);
-    call_set(c, 0, contrib_merge_heads(c, build_matmul(c, probability, contrib_repeat_heads(c, g.v, heads))));
+    scores = contrib_plus(c, scores, given_bias(c, &g));
+    value masked = build_both(c, OP_ADD, scores, contrib_keep(c, keep, g.work));
+    value probability = contrib_softmax(c, masked, sink_of(c, &g));
+    show(c, &g, keep, scores, probability);
+    probability = graph_cast(c->g, probability, type);
+    value y = build_matmul(c, probability, contrib_repeat_heads(c, g.v, heads));
+    call_set(c, 0, contrib_merge_heads(c, y));
 }

@@ -433,20 +433,20 @@ def attention():
 
 def grouped():
     def make(b=2, s=4, heads=4, kv=2, size=8, past=0, used=None, buffer=None, packed=False, rotary=0, positions=False, extra=None,
-             sink=False, valid=None):
+             sink=False, valid=None, dtype=F32):
         """past: tokens that every row has before; used: that many of them for each row; valid: for a first prompt, padded at the
         right, how many tokens each row has; buffer: length of a cache that stays as long."""
         def inner(r, n):
             length, total = buffer or past, past + s
             before = np.asarray(used or [past] * b)
-            cache = [normal(r, b, kv, length, size) for _ in range(2)]
+            cache = [normal(r, b, kv, length, size, dtype=dtype) for _ in range(2)]
             for x in cache:
                 for row in range(b):
                     x[row, :, before[row]:] = 0
             after = np.asarray(valid) if valid else before + s
-            q, k, v = normal(r, b, s, heads * size), normal(r, b, s, kv * size), normal(r, b, s, kv * size)
+            q, k, v = (normal(r, b, s, n * size, dtype=dtype) for n in (heads, kv, kv))
             qkv = [("q", np.concatenate([q, k, v], 2)), None, None] if packed else [("q", q), ("k", k), ("v", v)]
-            cos, sin = angles(23, rotary // 2) if rotary else (None, None)
+            cos, sin = angles(23, rotary // 2, dtype) if rotary else (None, None)
             where = before[:, None] + np.arange(s)[None] if not valid else np.broadcast_to(np.arange(s)[None], (b, s))
             tail = [("cos", cos) if rotary else None, ("sin", sin) if rotary else None,
                     ("positions", where.astype(I64)) if positions else None,
@@ -458,9 +458,9 @@ def grouped():
                           ("total", np.asarray(total, I32))] + tail
         return inner
 
-    def add(tag, more=None, **forms):
+    def add(tag, more=None, outputs=3, **forms):
         case("groupquery_" + tag, "GroupQueryAttention", make(**forms),
-             {"num_heads": forms.get("heads", 4), "kv_num_heads": forms.get("kv", 2), **(more or {})}, 3, ["total", "cos", "sin"])
+             {"num_heads": forms.get("heads", 4), "kv_num_heads": forms.get("kv", 2), **(more or {})}, outputs, ["total", "cos", "sin"])
     rotate = {"do_rotary": 1}
     add("prompt")
     add("prompt_packed", packed=True)
@@ -495,6 +495,13 @@ def grouped():
     add("bias", extra="all")
     add("bias_one_token", extra="one", past=5, s=1)
     add("bias_softcap", {"softcap": 1.5}, extra="rows")
+    add("bias_buffer", extra="all", buffer=9, past=5, s=1)
+    add("both_directions", {"causal": 0})
+    add("both_directions_token", {"causal": 0}, past=5, s=3, b=1)
+    add("scores", {"qk_output": 1}, outputs=4)
+    add("scores_after", {"qk_output": 2, "softcap": 1.5}, outputs=4)
+    add("scores_bias", {"qk_output": 1, "softcap": 1.5}, outputs=4, extra="all", past=5, s=1)
+    add("scores_buffer", {"qk_output": 1, "local_window_size": 3}, outputs=4, buffer=9, past=5, s=1)
 
     # As exporters write it: the lengths by sums of the mask, the total by its shape, symbols for all axes, several calls of one model.
     def exported(b, s, past, used, buffer=None):
