@@ -93,7 +93,7 @@ static void print_row_buffers(struct printer *p)
     print_line(p, "char *const longer = length > %d ? __builtin_malloc((uint64_t)length * %u) : 0;", ROW_ON_STACK,
                (unsigned)bytes);
     print_line(p, "if (length > %d && !longer) {", ROW_ON_STACK);
-    print_line(p, "    *fault = INT64_MAX;");
+    print_line(p, "    tpc_fault(fault, INT64_MAX);");
     print_line(p, "    return;");
     print_line(p, "}");
     bytes = 0;
@@ -192,7 +192,7 @@ static const char *nan_type(const struct instruction *a)
     return a->type == DT_F64 ? "int64_t" : "int32_t";
 }
 
-/* Is the sum of a fast loop added to a wider one, t5? Short fast loops would make a long chain of small roundings else. */
+/* Is the sum of a fast loop added to a wider total? Short fast loops would make a long chain of small roundings else. */
 static bool has_total(const struct printer *p, const struct instruction *a)
 {
     return p->nest->loops > 1 && a->op == OP_REDUCE_SUM && dtype_is_float(a->type) && a->type != DT_F64;
