@@ -180,6 +180,9 @@ int64_t execute(const char *name, const struct program *p, const struct kernel_s
         memset(outputs[i].data, 0x7f, tensor_bytes(&outputs[i]));
     }
     give_memory(&m, arena, inputs, outputs, placed, own);
+    for (uint32_t i = 0; i < p->steps.count; i++)
+        if (!program_step_fits(p, i, of))
+            fail_msg("%s: step %u reaches outside of a buffer", name, (unsigned)i);
     for (uint32_t i = 0; i < p->steps.count && fault == 0; i++)
         fault = run_step(&m, &p->steps.at[i]);
     for (uint32_t i = 0; i < p->buffers.count; i++)
