@@ -297,7 +297,8 @@ static const struct content *stored_content(struct importer *im, const struct da
         return NULL;
     for (uint32_t k = t->rank; k-- > 0;) {
         context.stride[k] = stride;
-        stride *= t->shape[k];
+        if (!i64_mul(stride, t->shape[k], &stride)) /* an empty tensor may still have long axes */
+            return NULL;
     }
     return content_make(&im->s, d->rank, d->shape, affine_element, &context);
 }
