@@ -272,13 +272,22 @@ static double seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+static void warn_of_interpreting(const struct loading *l)
+{
+    const char *wanted = l->options->compiler ? l->options->compiler : getenv("CC");
+    if (wanted && wanted[0])
+        diag_warning(l->diag, NULL, "the C compiler '%s' is not found: kernels are interpreted, which is slow", wanted);
+    else
+        diag_warning(l->diag, NULL, "no C compiler found: kernels are interpreted, which is slow");
+}
+
 static status load_all(struct loading *l)
 {
     bool found = !l->options->no_compiler && compiler_find(l->arena, l->options->compiler, &l->compiler);
     l->set = prepare(l, found);
     if (!found) {
         if (!l->options->no_compiler && l->set->count)
-            diag_warning(l->diag, NULL, "no C compiler found: kernels are interpreted, which is slow");
+            warn_of_interpreting(l);
         l->set->counts.interpreted = l->set->count;
         return TPC_OK;
     }
