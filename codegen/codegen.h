@@ -38,7 +38,7 @@ struct kernel_counts {
 struct kernel_set;
 
 /* Code for every kernel of p. `options` may be NULL. The set lives in `arena`, whose end unloads the code, and refers to p. A kernel that does not
- * compile is TPC_INTERNAL, with its hash and the compiler's first lines; no compiler is one warning. */
+ * compile is TPC_INTERNAL, with its hash and the compiler's first lines; no compiler is one warning per process. */
 status kernels_load(struct arena *arena, const struct program *p, const struct codegen_options *options,
                     struct diag *diag, struct kernel_set **out);
 struct kernel_counts kernels_counts(const struct kernel_set *set);

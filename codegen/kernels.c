@@ -272,9 +272,13 @@ static double seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+/* Once per process. */
 static void warn_of_interpreting(const struct loading *l)
 {
+    static bool said;
     const char *wanted = l->options->compiler ? l->options->compiler : getenv("CC");
+    if (__atomic_exchange_n(&said, true, __ATOMIC_RELAXED))
+        return;
     if (wanted && wanted[0])
         diag_warning(l->diag, NULL, "the C compiler '%s' is not found: kernels are interpreted, which is slow", wanted);
     else
