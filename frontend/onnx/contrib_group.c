@@ -9,7 +9,7 @@
 
 struct group {
     value q, k, v;       /* [batch, heads, sequence, size]; k, v with key-value heads, at last the whole cache's */
-    value past;          /* [batch]: tokens before the new ones */
+    value past, last;    /* [batch]: tokens before the new ones, the last token's place */
     dim batch, sequence; /* of the new tokens */
     dim keys;            /* how long the cache is */
     dim total;           /* as total_sequence_length says */
@@ -94,6 +94,7 @@ static void count_past(struct call *c, struct group *g)
     value before = build_with(c, OP_ADD, lengths, 1);
     before = build_both(c, OP_SUB, before, graph_dim(c->g, g->sequence));
     g->past = build_with(c, OP_MAX, before, 0);
+    g->last = build_with(c, OP_MAX, lengths, 0);
     const dim *total = call_dims(c, 6, &count);
     if (count != 1)
         call_fail(c, "total_sequence_length has %u numbers", count);
@@ -170,14 +171,13 @@ static value write_cache(struct call *c, struct group *g, uint32_t input, uint32
 static value seen(struct call *c, const struct group *g)
 {
     int64_t window = attribute_int(c, "local_window_size", -1);
-    dim one = call_const(c, 1), plane[2] = {g->sequence, g->keys};
+    dim one = call_const(c, 1), plane[2] = {g->sequence, g->keys}, row_shape[4] = {g->batch, one, one, one};
     value column = graph_iota(c->g, DT_I64, 2, plane, 1);
-    value past = build_reshape(c, g->past, 4, (dim[]){g->batch, one, one, one});
-    if (!attribute_int(c, "causal", 1)) {
-        value end = build_both(c, OP_ADD, past, graph_dim(c->g, g->sequence));
-        return build_both(c, OP_LT, column, end);
-    }
+    value past = build_reshape(c, g->past, 4, row_shape), last = build_reshape(c, g->last, 4, row_shape);
+    if (!attribute_int(c, "causal", 1))
+        return build_both(c, OP_LE, column, last);
     value row = build_both(c, OP_ADD, graph_iota(c->g, DT_I64, 2, plane, 0), past);
+    row = build_both(c, OP_MIN, row, last); /* padding sees what the row's last token does */
     value keep = build_both(c, OP_LE, column, row);
     if (window > 0) {
         value first = build_with(c, OP_SUB, row, (double)window);

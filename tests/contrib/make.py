@@ -386,6 +386,7 @@ def attention():
             masks = {None: lambda: None,
                      "keys": lambda: ("mask", (r.random((b, total)) < 0.7).astype(I32)),
                      "pairs": lambda: ("mask", (r.random((b, s, total)) < 0.7).astype(I32)),
+                     "none": lambda: ("mask", np.zeros((b, total), I32)),
                      "lengths": lambda: ("mask", np.asarray([total, total - 2], I32))}
             more = [("b", normal(r, heads * (2 * size + v))) if bias else None, masks[mask](),
                     ("bias", normal(r, *{"all": (b, heads), "heads": (1, heads), "rows": (b, 1), "one": (1, 1)}[extra], s, total)) if extra else None]
@@ -426,6 +427,8 @@ def attention():
     add_multi("past_causal", {"unidirectional": 1}, outputs=3, past=3)
     add_multi("past_mask", {"unidirectional": 1}, outputs=3, past=3, mask="keys", s=1)
     add_multi("present", outputs=3)
+    add_multi("mask_causal", {"unidirectional": 1}, mask="keys", s=6)
+    add_multi("mask_none", {"unidirectional": 1}, mask="none", past=2, outputs=3)
     add_multi("past_bias", outputs=3, past=3, bias=True)
 
 
@@ -476,7 +479,9 @@ def grouped():
     add("token_ragged", rotate, past=5, s=1, used=[5, 3], rotary=16, size=16)
     add("chunk", past=5, s=3, b=1)
     add("chunk_rotary", rotate, past=5, s=3, b=1, rotary=16, size=16)
-    add("prompt_right_padded", past=0, s=4, valid=[4, 4])
+    add("prompt_right_padded", past=0, s=4, valid=[4, 2])
+    add("prompt_right_padded_both", {"causal": 0}, past=0, s=5, valid=[5, 3])
+    add("prompt_right_padded_rotary", rotate, past=0, s=4, valid=[2, 4], rotary=16, size=16)
     add("buffer_prompt", rotate, buffer=9, s=4, rotary=16, size=16)
     add("buffer_token", rotate, buffer=9, past=5, s=1, rotary=16, size=16)
     add("buffer_token_ragged", rotate, buffer=9, past=5, s=1, used=[3, 5], rotary=16, size=16)
