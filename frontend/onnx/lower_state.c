@@ -71,6 +71,15 @@ static struct recurrence read_recurrence(struct call *c)
         bool shared = call_in(c, 5)->rank == 3 && dim_is(c->t, call_in(c, 5)->shape[2], 1);
         r.beta = unpack_work(c, 5, shared ? call_const(c, 1) : r.groups, "beta");
     }
+    dim *const all[] = {&r.batch, &r.groups, &r.key, &r.size};
+    for (uint32_t k = 0; k < 4 && call_has(c, 3); k++) {
+        if (call_in(c, 3)->rank != 4)
+            call_fail(c, "its past state has %u axes, four are expected", call_in(c, 3)->rank);
+        call_agree(c, call_in(c, 3)->shape[k], *all[k], "the past state and what it is for");
+    }
+    r.tokens = dim_resolve(c->t, r.tokens);
+    for (uint32_t k = 0; k < 4; k++)
+        *all[k] = dim_resolve(c->t, *all[k]);
     dim state[4] = {r.batch, r.groups, r.key, r.size};
     dtype work = call_type(c, r.k);
     r.state = call_has(c, 3) ? call_use_as(c, 3, work) : build_full(c, work, 0, 4, state);
