@@ -92,6 +92,7 @@ struct group {
     value operand[2];     /* dot: whose buffers; */
     dim linear[3];        /* dot: element of each buffer at the coordinates */
     uint32_t mark, reader_mark; /* of the last search that came by */
+    uint32_t reader_count;      /* accesses of the value in hand */
 };
 
 struct estimate {
@@ -108,6 +109,7 @@ struct plan {
     bool *is_static;           /* depends on params and constants alone */
     uint32_t *accesses;        /* per value: first of `pool`, 0 none */
     LIST(struct access) pool;  /* [0] is reserved */
+    struct map seen;           /* accesses so far */
     LIST(struct group *) groups;
     bool *materialised;        /* per value: has a buffer of its own */
     uint32_t *producer;        /* per materialised value: 1 + first group that writes it, 0: a leaf */

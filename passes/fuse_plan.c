@@ -22,12 +22,13 @@ static bool same_index(const dim *a, const dim *b, uint32_t rank)
 
 void plan_access(struct plan *p, uint32_t group, value v, const dim *index, bool dense)
 {
-    uint32_t rank = graph_node(p->graph, v)->rank;
-    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next) {
-        const struct access *a = &p->pool.at[i];
-        if (a->group == group && a->dense == dense && (dense || same_index(a->index, index, rank)))
-            return;
-    }
+    uint32_t rank = graph_node(p->graph, v)->rank, key[MAX_RANK + 3] = {group, v, dense};
+    if (!dense && rank != 0)
+        memcpy(key + 3, index, rank * sizeof *index);
+    bool added;
+    (void)map_put(&p->seen, key, (3 + (dense ? 0 : rank)) * sizeof *key, &added);
+    if (!added)
+        return;
     uint32_t number = p->pool.count;
     struct access *fresh = PUSH(p->arena, &p->pool);
     *fresh = (struct access){.group = group, .dense = dense, .next = p->accesses[v]};
@@ -118,21 +119,22 @@ static bool covers_once(const struct plan *p, const struct group *g, value v, co
 static bool may_host(struct plan *p, const struct access *a, value v)
 {
     const struct group *g = plan_group(p, a->group);
-    if (a->dense || g->kind != GROUP_KERNEL || g->is_static != p->is_static[v] || g->size >= GROUP_SIZE_LIMIT)
-        return false;
-    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
-        if (p->pool.at[i].group == a->group && &p->pool.at[i] != a)
-            return false;
-    return covers_once(p, g, v, a->index);
+    return !a->dense && g->kind == GROUP_KERNEL && g->is_static == p->is_static[v] && g->size < GROUP_SIZE_LIMIT && g->reader_count == 1 &&
+           covers_once(p, g, v, a->index);
 }
 
-/* The access whose group is to store v: that of the earliest reader. NULL: none can. */
+/* The access whose group is to store v: that of the earliest reader that has no other access. NULL: none can. */
 static const struct access *find_host(struct plan *p, value v)
 {
     const struct access *best = NULL;
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
+        plan_group(p, p->pool.at[i].group)->reader_count = 0;
+    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
+        plan_group(p, p->pool.at[i].group)->reader_count++;
     for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next) {
         const struct access *a = &p->pool.at[i];
-        if (may_host(p, a, v) && (best == NULL || plan_group(p, a->group)->root < plan_group(p, best->group)->root))
+        bool earlier = best == NULL || plan_group(p, a->group)->root < plan_group(p, best->group)->root;
+        if (earlier && may_host(p, a, v))
             best = a;
     }
     return best != NULL && !depends_on_reader(p, best->group, v) ? best : NULL;
@@ -667,6 +669,7 @@ status fuse_plan(struct plan *p)
     p->scale = NEW_ARRAY(p->arena, double, count);
     p->base = NEW_ARRAY(p->arena, value, count);
     p->output = NEW_ARRAY(p->arena, uint32_t, count);
+    p->seen.arena = p->arena;
     (void)PUSH(p->arena, &p->pool);
     prepare(p);
     for (uint32_t i = 0; i < g->outputs.count; i++) {
