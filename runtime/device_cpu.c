@@ -9,7 +9,7 @@
 
 #include <sys/mman.h>
 
-enum { SHARE_FROM = 16 << 10 }; /* scalar operations that are worth waking the workers */
+enum { SHARE_FROM = 64 << 10 }; /* scalar operations that are worth waking the workers */
 enum { LARGE = 4 << 20 };       /* bytes from which memory is mapped, in huge pages where the system has them */
 
 struct cpu {

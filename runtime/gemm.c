@@ -500,7 +500,7 @@ status gemm_dot(const struct dot_view *view, dtype type, const void *lhs, const 
     uint32_t parts = workers_count(workers);
     p.split_outer = p.outer_total >= parts && (p.outer_total % parts == 0 || p.outer_total >= 4 * (int64_t)parts);
     p.split_rows = !p.split_outer && p.m.extent > p.n.extent;
-    if (parts == 1 || dot_view_flops(&v) < 2e5)
+    if (parts == 1 || dot_view_flops(&v) < 4e5) /* some ten microseconds: waking the others is not worth it */
         work(&p, 0, 1);
     else
         workers_run(workers, work, &p);
