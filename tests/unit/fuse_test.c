@@ -354,8 +354,10 @@ static void test_depth_adds_no_kernel(void **state)
             text_put(&norm, LAYER_NORM("HH", "NN"));
             for (const char *c = norm.at; *c != '\0'; c++) { /* the layer's own labels */
                 bool in = strncmp(c, "HH", 2) == 0, out = strncmp(c, "NN", 2) == 0;
-                text_printf(&t, in ? "h%u" : out ? "n%u" : "", (unsigned)l);
-                text_putn(&t, c, in || out ? 0 : 1);
+                if (in || out)
+                    text_printf(&t, "%c%u", in ? 'h' : 'n', (unsigned)l);
+                else
+                    text_putn(&t, c, 1);
                 c += in || out;
             }
             text_printf(&t, "%%w%u: f32[24, 24] = param index %u\n%%f%u = dot %%n%u, %%w%u contract 1\n%%t%u = tanh %%f%u\n%%h%u = add %%h%u, %%t%u\n",
