@@ -130,7 +130,7 @@ static struct heads project(struct call *c)
     if ((sizes && count != 3) || (!sizes && !dim_valid(third)))
         call_fail(c, "its weights do not hold three projections");
     for (uint32_t i = 0; i < 3; i++) {
-        dim size = sizes ? call_const(c, sizes[i]) : third;
+        dim size = sizes ? call_const(c, sizes[i] < 0 ? 0 : sizes[i]) : third;
         part[i] = contrib_split_heads(c, build_slice_axis(c, all, 2, at, size), heads);
         at = dim_add(c->t, at, size);
     }
@@ -156,6 +156,8 @@ static value biased(struct call *c, value x, dim at)
 {
     if (!call_has(c, 3))
         return x;
+    if (call_in(c, 3)->rank != 1)
+        call_fail(c, "its bias has %u axes, needs 1", call_in(c, 3)->rank);
     return build_both(c, OP_ADD, x, build_slice_axis(c, call_use(c, 3), 0, at, call_shape(c, x)[2]));
 }
 
@@ -184,6 +186,8 @@ static struct heads read_heads(struct call *c)
     } else if (rank_q != 3 || !k || !v || rank_k != call_rank(c, v) || (rank_k != 3 && rank_k != 4)) {
         call_fail(c, "queries, keys and values are neither packed nor of three axes each");
     }
+    if (call_rank(c, q) != 3)
+        call_fail(c, "its queries have %u axes, need 3", call_rank(c, q));
     dim hidden = call_shape(c, q)[2];
     q = contrib_split_heads(c, biased(c, q, call_const(c, 0)), heads);
     if (rank_k == 4) /* of another sequence, with their biases, by heads */
@@ -215,8 +219,8 @@ void lower_contrib_multihead(struct call *c)
     if (call_has(c, 6) != call_has(c, 7))
         call_fail(c, "has one of past_key and past_value only");
     if (call_has(c, 6)) {
-        past = call_in(c, 6)->shape[2];
         h.k = append(c, 6, h.k);
+        past = call_in(c, 6)->shape[2];
         h.v = append(c, 7, h.v);
     }
     call_set(c, 1, h.k);

@@ -29,6 +29,8 @@ void lower_contrib_fusedmatmul(struct call *c)
 /* The result of a plain lowering that ran before */
 static value result_so_far(struct call *c)
 {
+    if (!call_wants(c, 0))
+        call_fail(c, "has no output");
     return datum_use(c->im, c->out[0]);
 }
 

@@ -177,6 +177,8 @@ static value combine(struct call *c, value h, value p, const struct linear *l)
         call_agree(c, call_shape(c, h)[k + 1], call_shape(c, w)[k ? 2 : 0], "experts' extents");
     h = build_both(c, OP_MUL, h, build_unsqueeze(c, p, 2));
     value y = graph_dot(c->g, h, graph_transpose(c->g, w, out_first), 0, 2);
+    if (has(c, l->bias) && call_in(c, l->bias)->rank != 2)
+        call_fail(c, "its bias has %u axes, needs 2", call_in(c, l->bias)->rank);
     if (has(c, l->bias))
         y = graph_binary(c->g, OP_ADD, y, graph_dot(c->g, p, graph_transpose(c->g, call_use(c, l->bias), swap), 0, 1));
     return y;
@@ -192,7 +194,9 @@ static void mixture(struct call *c, const struct linear fc[3], uint32_t router_w
     dims_copy(own, call_shape(c, x), rank);
     for (uint32_t k = 0; k + 1 < rank; k++)
         tokens = dim_mul(c->t, tokens, own[k]);
-    call_agree(c, tokens, call_in(c, 1)->rank ? call_in(c, 1)->shape[0] : DIM_NONE, "tokens and rows of the router");
+    if (call_in(c, 1)->rank != 2)
+        call_fail(c, "its router has %u axes, needs 2", call_in(c, 1)->rank);
+    call_agree(c, tokens, call_in(c, 1)->shape[0], "tokens and rows of the router");
     tokens = dim_resolve(c->t, tokens);
     x = build_reshape(c, x, 2, (dim[]){tokens, own[rank - 1]});
     value p = routing(c, call_type(c, x), router_weights);

@@ -74,8 +74,8 @@ static value rows_of(struct call *c, uint32_t table, value index)
 void lower_contrib_embednorm(struct call *c)
 {
     value ids = call_use(c, 0);
-    if (call_rank(c, ids) != 2)
-        call_fail(c, "needs ids of two axes, has %u", call_rank(c, ids));
+    if (call_rank(c, ids) != 2 || call_in(c, 2)->rank != 2 || call_in(c, 3)->rank != 2)
+        call_fail(c, "needs ids and tables of two axes");
     dim batch = call_shape(c, ids)[0], sequence = call_shape(c, ids)[1];
     value sum = rows_of(c, 2, ids);
     value position = call_has(c, 8) ? rows_of(c, 3, call_use(c, 8))

@@ -185,6 +185,8 @@ void lower_contrib_gatherblockquantized(struct call *c)
         call_unsupported(c, "elements of type %s", dtype_name(data->dtype));
     if (axis == quantized || block < 16)
         call_fail(c, "gathers along axis %u, blocks of %lld along axis %u", axis, (long long)block, quantized);
+    if (call_in(c, 2)->rank != rank || (call_has(c, 3) && call_in(c, 3)->rank != rank))
+        call_fail(c, "data, scales and zero points differ in their number of axes");
     value index = call_use_as(c, 1, DT_I64);
     value below = build_both(c, OP_LT, index, build_real(c, DT_I64, 0));
     index = build_choose(c, below, build_both(c, OP_ADD, index, graph_dim(c->g, data->shape[axis])), index);
