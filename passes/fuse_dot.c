@@ -221,29 +221,44 @@ bool plan_dot(struct plan *p, value dot, value as)
     return true;
 }
 
+/* A batch axis along which one operand stands still is an axis of the other one: grouped heads make one larger product. */
+static uint8_t kind_of_axis(const struct space *s, uint32_t coordinate, dim lhs, dim rhs)
+{
+    uint8_t kind = s->kind[coordinate];
+    bool lhs_stays = dim_is(s->dims, lhs, 0), rhs_stays = dim_is(s->dims, rhs, 0);
+    if (kind != AXIS_BATCH || lhs_stays == rhs_stays)
+        return kind;
+    return rhs_stays ? AXIS_M : AXIS_N;
+}
+
 const struct dot *fuse_dot(struct plan *p, const struct group *g)
 {
     struct dot *d = NEW(p->arena, struct dot);
     const struct space *s = &g->space;
-    uint32_t *axes[4] = {&d->batch, &d->m, &d->n, &d->k}, count = 0;
-    dim *extent = NEW_ARRAY(p->arena, dim, s->order_count), *stride[3], linear[3];
-    for (int o = 0; o < 3; o++)
-        stride[o] = NEW_ARRAY(p->arena, dim, s->order_count);
+    uint32_t *axes[4] = {&d->batch, &d->m, &d->n, &d->k}, count = 0, total = s->order_count;
+    dim *extent = NEW_ARRAY(p->arena, dim, total), *stride[3], linear[3], of[3][SPACE_AXES];
+    uint8_t kind[SPACE_AXES];
     memcpy(linear, g->linear, sizeof linear);
-    for (uint32_t i = 0; i < s->order_count; i++) {
-        uint32_t c = s->order[i];
+    for (uint32_t i = 0; i < total; i++) {
         for (int o = 0; o < 3; o++)
-            (void)index_linear(s, linear[o], c, &stride[o][count], &linear[o]);
-        if (dim_is(s->dims, s->extent[c], 1))
-            continue;
-        ++*axes[s->kind[c]];
-        extent[count++] = s->extent[c];
+            (void)index_linear(s, linear[o], s->order[i], &of[o][i], &linear[o]);
+        kind[i] = kind_of_axis(s, s->order[i], of[0][i], of[1][i]);
     }
-    d->extent = extent;
     for (int o = 0; o < 3; o++) {
-        d->stride[o] = stride[o];
+        d->stride[o] = stride[o] = NEW_ARRAY(p->arena, dim, total);
         d->offset[o] = linear[o];
     }
+    for (uint8_t k = AXIS_BATCH; k <= AXIS_K; k++)
+        for (uint32_t i = 0; i < total; i++) {
+            dim e = s->extent[s->order[i]];
+            if (kind[i] != k || dim_is(s->dims, e, 1))
+                continue;
+            ++*axes[k];
+            for (int o = 0; o < 3; o++)
+                stride[o][count] = of[o][i];
+            extent[count++] = e;
+        }
+    d->extent = extent;
     return d;
 }
 
