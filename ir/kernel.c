@@ -40,7 +40,8 @@ static void put_arguments(struct text *out, const struct instruction *n)
         text_printf(out, "%s%%%d", i ? ", " : " ", (int)n->arg[i]);
 }
 
-static void put_instruction(struct text *out, const struct instruction *n, uint32_t number, const struct dims *t, bool report)
+static void put_instruction(struct text *out, const struct instruction *n, uint32_t number, const struct dims *t,
+                            bool report)
 {
     text_printf(out, "  %%%u %s@%d", (unsigned)number, dtype_name(n->type), (int)n->level);
     switch (n->kind) {
@@ -84,7 +85,8 @@ static void put_kernel(const struct kernel *k, const struct dims *t, struct text
     text_shape(out, t, k->inner, k->extent + k->outer);
     text_put(out, " buffers [");
     for (uint32_t i = 0; i < k->buffer_count; i++)
-        text_printf(out, "%s%s%s", i ? ", " : "", dtype_name(k->buffer[i].type), k->buffer[i].written ? " written" : "");
+        text_printf(out, "%s%s%s", i ? ", " : "", dtype_name(k->buffer[i].type),
+                    k->buffer[i].written ? " written" : "");
     text_put(out, "] {\n");
     for (uint32_t i = 0; i < k->instruction_count; i++)
         put_instruction(out, &k->instruction[i], i, t, report);
@@ -230,10 +232,11 @@ static bool access_ok(struct verifier *v, uint32_t number)
         if (!dtype_is_int(v->kernel->instruction[n->dynamic].type))
             return broken(v, number, "a dynamic index is no integer");
     }
-    if (n->predicate >= 0 && (!operand_ok(v, number, n->predicate, n->level) ||
-                              v->kernel->instruction[n->predicate].type != DT_BOOL))
+    if (n->predicate >= 0 &&
+        (!operand_ok(v, number, n->predicate, n->level) || v->kernel->instruction[n->predicate].type != DT_BOOL))
         return broken(v, number, "bad predicate");
-    return n->kind != INST_STORE || v->kernel->buffer[n->buffer].written || broken(v, number, "stores to a buffer that is read only");
+    return n->kind != INST_STORE || v->kernel->buffer[n->buffer].written ||
+           broken(v, number, "stores to a buffer that is read only");
 }
 
 static bool map_ok(struct verifier *v, uint32_t number)
@@ -254,7 +257,8 @@ static bool map_ok(struct verifier *v, uint32_t number)
     for (int i = op_info(n->op)->arity; i < 3; i++)
         if (n->arg[i] != -1)
             return broken(v, number, "too many operands");
-    bool select = n->op == OP_SELECT, tests = n->op == OP_EQ || n->op == OP_LT || n->op == OP_LE || n->op == OP_ISNAN || n->op == OP_ISINF;
+    bool select = n->op == OP_SELECT,
+         tests = n->op == OP_EQ || n->op == OP_LT || n->op == OP_LE || n->op == OP_ISNAN || n->op == OP_ISINF;
     dtype wanted = select ? type[1] : tests ? DT_BOOL : n->op == OP_CAST ? n->type : type[0];
     bool agree = select ? type[0] == DT_BOOL && type[1] == type[2] : type[1] == DT_NONE || type[0] == type[1];
     return (agree && wanted == n->type) || broken(v, number, "types of operands and result do not agree");

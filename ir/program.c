@@ -58,8 +58,8 @@ static int by_size(const void *a, const void *b)
 }
 
 /* Offsets for buffers in order; scratch holds one entry per buffer. */
-static bool place_all(const struct program *p, const struct placement_order *order, uint32_t count, struct placed *taken,
-                      uint64_t *offset, uint64_t *arena_bytes)
+static bool place_all(const struct program *p, const struct placement_order *order, uint32_t count,
+                      struct placed *taken, uint64_t *offset, uint64_t *arena_bytes)
 {
     for (uint32_t i = 0; i < count; i++) {
         const struct buffer *b = &p->buffers.at[order[i].buffer];
@@ -67,7 +67,8 @@ static bool place_all(const struct program *p, const struct placement_order *ord
         for (uint32_t k = 0; k < i; k++) {
             const struct buffer *other = &p->buffers.at[order[k].buffer];
             if (other->first <= b->last && b->first <= other->last)
-                taken[overlapping++] = (struct placed){offset[order[k].buffer], offset[order[k].buffer] + order[k].bytes};
+                taken[overlapping++] =
+                    (struct placed){offset[order[k].buffer], offset[order[k].buffer] + order[k].bytes};
         }
         if (!first_gap(taken, overlapping, order[i].bytes, &offset[order[i].buffer]))
             return false;

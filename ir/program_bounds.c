@@ -27,7 +27,8 @@ static bool range_add(struct range *a, struct range b)
 static bool range_mul(struct range a, struct range b, struct range *out)
 {
     int64_t p[4];
-    if (!i64_mul(a.low, b.low, &p[0]) || !i64_mul(a.low, b.high, &p[1]) || !i64_mul(a.high, b.low, &p[2]) || !i64_mul(a.high, b.high, &p[3]))
+    if (!i64_mul(a.low, b.low, &p[0]) || !i64_mul(a.low, b.high, &p[1]) || !i64_mul(a.high, b.low, &p[2]) ||
+        !i64_mul(a.high, b.high, &p[3]))
         return false;
     *out = (struct range){p[0], p[0]};
     for (int i = 1; i < 4; i++) {
@@ -71,7 +72,8 @@ static bool range_of_pair(struct box *b, const struct dim_node *n, struct range 
         bool up = n->op == DIM_CEILDIV;
         if (x.low < 0 || y.low < 1)
             return false;
-        *out = (struct range){x.low / y.high + (up && x.low % y.high != 0), x.high / y.low + (up && x.high % y.low != 0)};
+        *out =
+            (struct range){x.low / y.high + (up && x.low % y.high != 0), x.high / y.low + (up && x.high % y.low != 0)};
         return true;
     }
     case DIM_CONST:
@@ -93,7 +95,8 @@ static bool add_monomial(struct box *b, int64_t coefficient, dim monomial, struc
     for (uint32_t i = 0; i < count; i++) {
         uint32_t a;
         bool is_coordinate = coordinate_of(b, atom[i], &a);
-        if (!range_of(b, atom[i], &one) || !range_mul(whole, one, &whole) || (!is_coordinate && !range_mul(others, one, &others)))
+        if (!range_of(b, atom[i], &one) || !range_mul(whole, one, &whole) ||
+            (!is_coordinate && !range_mul(others, one, &others)))
             return false;
         axis = is_coordinate ? a : axis;
         coordinates += is_coordinate;
@@ -136,7 +139,8 @@ static bool range_of(struct box *b, dim d, struct range *out)
         return ours;
     }
     if (n.op == DIM_PRODUCT) /* as a sum of one term */
-        return range_of_sum(b, &(struct dim_node){.op = DIM_SUM, .count = 1, .arg = &d, .coefficient = &(const int64_t){1}}, out);
+        return range_of_sum(
+            b, &(struct dim_node){.op = DIM_SUM, .count = 1, .arg = &d, .coefficient = &(const int64_t){1}}, out);
     return n.op == DIM_SUM ? range_of_sum(b, &n, out) : range_of_pair(b, &n, out);
 }
 
@@ -182,7 +186,8 @@ static bool narrow(struct box *b, dim low, dim high, int64_t slack)
 {
     uint32_t axis;
     int64_t base, step, bound;
-    if (single(b, low, &axis, &base, &step) && dim_eval(b->dims, high, b->of, &bound) && !dim_uses_kind(b->dims, high, SYMBOL_COORDINATE) && step > 0) {
+    if (single(b, low, &axis, &base, &step) && dim_eval(b->dims, high, b->of, &bound) &&
+        !dim_uses_kind(b->dims, high, SYMBOL_COORDINATE) && step > 0) {
         if (!i64_add(bound, slack, &bound) || !i64_sub(bound, base, &bound))
             return false;
         bound = floor_div(bound, step);
@@ -260,7 +265,8 @@ static bool kernel_fits(const struct program *p, const struct step *s, const int
         struct box here = b;
         if (n->level == 0 && k->inner != 0) /* also where the row is empty */
             here.axes = k->outer;
-        if (!dim_eval(b.dims, p->buffers.at[s->arg[n->buffer]].elements, of, &elements) || (!is_empty(&here) && !access_fits(&here, k, n, elements)))
+        if (!dim_eval(b.dims, p->buffers.at[s->arg[n->buffer]].elements, of, &elements) ||
+            (!is_empty(&here) && !access_fits(&here, k, n, elements)))
             return false;
     }
     return true;
@@ -283,7 +289,8 @@ static bool dot_fits(const struct program *p, const struct step *s, const int64_
                 return false;
             bool sums = i >= d->batch + d->m + d->n; /* without terms the result is still written */
             empty |= extent <= 0 && !(sums && o == 2);
-            if (extent > 0 && (!range_mul((struct range){0, extent - 1}, (struct range){stride, stride}, &one) || !range_add(&at, one)))
+            if (extent > 0 && (!range_mul((struct range){0, extent - 1}, (struct range){stride, stride}, &one) ||
+                               !range_add(&at, one)))
                 return false;
         }
         if (!empty && (at.low < 0 || at.high >= elements))

@@ -197,8 +197,9 @@ static bool read_instruction(struct reader *r, uint32_t number, struct instructi
     struct lexer *l = &r->lexer;
     uint32_t written, level;
     *n = (struct instruction){.arg = {-1, -1, -1}, .dynamic = -1, .predicate = -1};
-    if (!lex_expect(l, "%") || !lex_u32(l, &written) || (written != number && !lex_fail(l, "expected %%%u", (unsigned)number)) ||
-        !read_dtype(r, &n->type) || !lex_expect(l, "@") || !read_bounded(r, 2, "level", &level))
+    if (!lex_expect(l, "%") || !lex_u32(l, &written) ||
+        (written != number && !lex_fail(l, "expected %%%u", (unsigned)number)) || !read_dtype(r, &n->type) ||
+        !lex_expect(l, "@") || !read_bounded(r, 2, "level", &level))
         return false;
     n->level = (int32_t)level;
     bool ok;
@@ -246,8 +247,8 @@ static bool read_kernel(struct reader *r)
     if (r->program->kernels.count == KERNEL_LIMIT)
         return lex_fail(l, "more than %d kernels", KERNEL_LIMIT);
     if (!lex_expect(l, "outer") || !lex_shape(l, r->dims, KERNEL_AXES, &k.outer, &outer) || !lex_expect(l, "inner") ||
-        !lex_shape(l, r->dims, KERNEL_AXES, &k.inner, &inner) || !lex_expect(l, "buffers") || !read_kernel_buffers(r, &k) ||
-        !lex_expect(l, "{"))
+        !lex_shape(l, r->dims, KERNEL_AXES, &k.inner, &inner) || !lex_expect(l, "buffers") ||
+        !read_kernel_buffers(r, &k) || !lex_expect(l, "{"))
         return false;
     dim *extent = NEW_ARRAY(r->arena, dim, k.outer + k.inner);
     if (k.outer)
@@ -299,15 +300,16 @@ static bool read_dot(struct reader *r, const struct dot **out)
     uint32_t count;
     *out = d;
     if (!lex_expect(l, "batch") || !read_bounded(r, MAX_RANK + 1, "axis", &d->batch) || !lex_expect(l, "m") ||
-        !read_bounded(r, MAX_RANK + 1, "axis", &d->m) || !lex_expect(l, "n") || !read_bounded(r, MAX_RANK + 1, "axis", &d->n) ||
-        !lex_expect(l, "k") || !read_bounded(r, MAX_RANK + 1, "axis", &d->k))
+        !read_bounded(r, MAX_RANK + 1, "axis", &d->m) || !lex_expect(l, "n") ||
+        !read_bounded(r, MAX_RANK + 1, "axis", &d->n) || !lex_expect(l, "k") ||
+        !read_bounded(r, MAX_RANK + 1, "axis", &d->k))
         return false;
     uint32_t total = d->batch + d->m + d->n + d->k;
     if (total > MAX_RANK || !lex_shape(l, r->dims, MAX_RANK, &count, &d->extent) || count != total)
         return lex_fail(l, "a dot has one extent per axis, %d at most", MAX_RANK);
     for (int o = 0; o < 3; o++)
-        if (!lex_expect(l, "at") || !read_dim(r, &d->offset[o]) || !lex_shape(l, r->dims, MAX_RANK, &count, &d->stride[o]) ||
-            count != total)
+        if (!lex_expect(l, "at") || !read_dim(r, &d->offset[o]) ||
+            !lex_shape(l, r->dims, MAX_RANK, &count, &d->stride[o]) || count != total)
             return lex_fail(l, "a dot has one stride per axis");
     return true;
 }
@@ -320,12 +322,14 @@ static bool read_step(struct reader *r)
     LIST(uint32_t) args = {0};
     if (r->program->steps.count == STEP_LIMIT)
         return lex_fail(l, "more than %d steps", STEP_LIMIT);
-    if (!read_choice(r, phases, COUNT(phases), "phase", &phase) || !read_choice(r, step_kinds, COUNT(step_kinds), "step", &kind))
+    if (!read_choice(r, phases, COUNT(phases), "phase", &phase) ||
+        !read_choice(r, step_kinds, COUNT(step_kinds), "step", &kind))
         return false;
     s.kind = (step_kind)kind;
     s.phase = (enum step_phase)phase;
     if ((s.kind == STEP_KERNEL && !read_bounded(r, r->program->kernels.count, "kernel", &s.kernel)) ||
-        (s.kind == STEP_DOT && !read_dot(r, &s.dot)) || !read_node(r, &s.node) || !lex_expect(l, "args") || !lex_expect(l, "["))
+        (s.kind == STEP_DOT && !read_dot(r, &s.dot)) || !read_node(r, &s.node) || !lex_expect(l, "args") ||
+        !lex_expect(l, "["))
         return false;
     while (!lex_accept(l, "]")) {
         uint32_t buffer;
@@ -357,7 +361,8 @@ static bool read_body(struct reader *r)
     return lex_end(l) || lex_fail(l, "text after the end");
 }
 
-status program_parse(struct arena *arena, const char *name, const char *text, size_t length, struct diag *diag, struct program **out)
+status program_parse(struct arena *arena, const char *name, const char *text, size_t length, struct diag *diag,
+                     struct program **out)
 {
     struct reader r = {.lexer = lexer_over(arena, name, text, length, diag), .arena = arena};
     uint64_t bytes;

@@ -125,7 +125,14 @@ static status emit_step(struct builder *b, const struct group *g)
 static void emit_copy(struct builder *b, const struct group *g)
 {
     struct graph *graph = b->plan->graph;
-    struct buffer out = {BUFFER_OUTPUT, graph_node(graph, g->root)->dtype, graph_elements(graph, g->root), g->output, false, g->root, 0, 0};
+    struct buffer out = {BUFFER_OUTPUT,
+                         graph_node(graph, g->root)->dtype,
+                         graph_elements(graph, g->root),
+                         g->output,
+                         false,
+                         g->root,
+                         0,
+                         0};
     struct step *s = add_step(b, STEP_COPY, g, 2);
     set_argument(s, 0, buffer_for(b, g->root));
     set_argument(s, 1, add_buffer(b, out));

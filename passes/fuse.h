@@ -14,8 +14,8 @@
 /* ---- fuse_index.c: index expressions over the coordinates of one iteration space ---- */
 
 enum { SPACE_AXES = 60 };
-enum { AXIS_OUTER = 0, AXIS_INNER = 1 };                         /* kinds of a kernel's axes */
-enum { AXIS_BATCH = 0, AXIS_M = 1, AXIS_N = 2, AXIS_K = 3 };     /* kinds of a dot's axes */
+enum { AXIS_OUTER = 0, AXIS_INNER = 1 };                     /* kinds of a kernel's axes */
+enum { AXIS_BATCH = 0, AXIS_M = 1, AXIS_N = 2, AXIS_K = 3 }; /* kinds of a dot's axes */
 
 /* Coordinate i is dim_coordinate(dims, i), 0 <= it < extent[i]. `order` lists those that are iterated, outermost first, sorted by kind. */
 struct space {
@@ -78,19 +78,19 @@ enum group_kind { GROUP_KERNEL, GROUP_DOT, GROUP_STEP, GROUP_COPY };
 struct group {
     enum group_kind kind;
     value root;
-    int32_t part;         /* root is a concat, of which this stores operand `part`; -1 */
-    bool is_static;       /* PHASE_LOAD */
+    int32_t part;   /* root is a concat, of which this stores operand `part`; -1 */
+    bool is_static; /* PHASE_LOAD */
     struct space space;
-    const dim *index;     /* of the root (or part) at the group's coordinates */
+    const dim *index; /* of the root (or part) at the group's coordinates */
     uint32_t row_count;
-    dim row[MAX_RANK];    /* coordinates of the row, in order of the reduced axes */
+    dim row[MAX_RANK]; /* coordinates of the row, in order of the reduced axes */
     dim row_extent[MAX_RANK];
-    uint32_t size;        /* accesses inlined so far */
-    uint32_t output;      /* GROUP_COPY: graph->outputs */
+    uint32_t size;   /* accesses inlined so far */
+    uint32_t output; /* GROUP_COPY: graph->outputs */
     LIST(value) hosted;
-    LIST(value) reads;    /* materialised values that it reads, not leaves */
-    value operand[2];     /* dot: whose buffers; */
-    dim linear[3];        /* dot: element of each buffer at the coordinates */
+    LIST(value) reads;          /* materialised values that it reads, not leaves */
+    value operand[2];           /* dot: whose buffers; */
+    dim linear[3];              /* dot: element of each buffer at the coordinates */
     uint32_t mark, reader_mark; /* of the last search that came by */
     uint32_t reader_count;      /* accesses of the value in hand */
 };
@@ -111,18 +111,23 @@ struct plan {
     LIST(struct access) pool;  /* [0] is reserved */
     struct map seen;           /* accesses so far */
     LIST(struct group *) groups;
-    bool *materialised;        /* per value: has a buffer of its own */
-    uint32_t *producer;        /* per materialised value: 1 + first group that writes it, 0: a leaf */
-    uint32_t *producers;       /* how many consecutive groups write it */
-    value *written_as;         /* of a dot: the value in whose layout it writes, 0: not planned */
-    double *scale;             /* of a dot: what its buffer must be multiplied by as it is loaded, 0: nothing */
-    value *base;               /* of a gather: the value whose buffer it indexes */
-    uint32_t *output;          /* per value: 1 + the output whose buffer holds it */
+    bool *materialised;  /* per value: has a buffer of its own */
+    uint32_t *producer;  /* per materialised value: 1 + first group that writes it, 0: a leaf */
+    uint32_t *producers; /* how many consecutive groups write it */
+    value *written_as;   /* of a dot: the value in whose layout it writes, 0: not planned */
+    double *scale;       /* of a dot: what its buffer must be multiplied by as it is loaded, 0: nothing */
+    value *base;         /* of a gather: the value whose buffer it indexes */
+    uint32_t *output;    /* per value: 1 + the output whose buffer holds it */
     uint32_t mark;
 };
 
 status fuse_plan(struct plan *p);
-static inline struct group *plan_group(const struct plan *p, uint32_t group) { return p->groups.at[group]; }
+/* Fills estimate and is_static. fuse_prepare.c */
+void plan_prepare(struct plan *p);
+static inline struct group *plan_group(const struct plan *p, uint32_t group)
+{
+    return p->groups.at[group];
+}
 struct group *plan_add_group(struct plan *p, enum group_kind kind, value root, uint32_t *number);
 /* v is read by the group: at `index`, or (dense) as a buffer. */
 void plan_access(struct plan *p, uint32_t group, value v, const dim *index, bool dense);
@@ -139,7 +144,7 @@ value plan_dot_behind(const struct plan *p, value v);
 bool plan_is_product(const struct plan *p, value dot);
 /* Indices of a dot's operands (0: lhs, 1: rhs) at result index `index` and contracted index 0. */
 void plan_dot_where(const struct plan *p, value dot, const dim *index, int operand, dim *where);
-/* The constant by which every element of v is multiplied (all of v's elements when it is a constant); 0 when there is none. */
+/* Is every element of v one and the same finite constant, not 0? */
 bool plan_uniform(const struct plan *p, value v, double *number);
 /* Plans the dot to write its result as value `as` (itself, or a transpose of it). false, and nothing done, when that is not a strided view. */
 bool plan_dot(struct plan *p, value dot, value as);
@@ -147,7 +152,8 @@ bool plan_dot(struct plan *p, value dot, value as);
 void plan_gather_where(const struct plan *p, value v, const dim *index, dim *where);
 /* Walks from gather v's operand 0 up to `stop` (0: as far as the element is linear in what is gathered): the element `linear` + d * `stride` of the value
  * returned is what index d picks. s gets a hidden coordinate. */
-value plan_gather_view(struct plan *p, struct space *s, value v, const dim *index, value stop, dim *linear, dim *stride);
+value plan_gather_view(struct plan *p, struct space *s, value v, const dim *index, value stop, dim *linear,
+                       dim *stride);
 /* The step's description, from group->linear. */
 const struct dot *fuse_dot(struct plan *p, const struct group *g);
 

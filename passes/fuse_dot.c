@@ -12,8 +12,8 @@ static bool is_affine(const struct space *s, dim d)
 {
     dim coefficient;
     for (uint32_t i = 0; i < s->order_count; i++)
-        if (!index_linear(s, d, s->order[i], &coefficient, &d) || dim_uses_kind(s->dims, coefficient, SYMBOL_COORDINATE) ||
-            dim_lower(s->dims, coefficient) < 0)
+        if (!index_linear(s, d, s->order[i], &coefficient, &d) ||
+            dim_uses_kind(s->dims, coefficient, SYMBOL_COORDINATE) || dim_lower(s->dims, coefficient) < 0)
             return false;
     return d != DIM_NONE && !dim_uses_kind(s->dims, d, SYMBOL_COORDINATE);
 }
@@ -59,7 +59,8 @@ static bool make_affine(struct walk *w, uint32_t rank)
 static bool may_pass(const struct plan *p, value v)
 {
     op o = graph_node(p->graph, v)->op;
-    bool stored_so = o == OP_TRANSPOSE && !view_is_alias(p->graph, v) && plan_dot_behind(p, v) != 0; /* the dot writes it transposed */
+    bool stored_so = o == OP_TRANSPOSE && !view_is_alias(p->graph, v) &&
+                     plan_dot_behind(p, v) != 0; /* the dot writes it transposed */
     return view_is_map(o) && o != OP_REVERSE && p->output[v] == 0 && !stored_so;
 }
 
@@ -171,7 +172,8 @@ bool plan_is_product(const struct plan *p, value dot)
 void plan_dot_where(const struct plan *p, value dot, const dim *index, int operand, dim *where)
 {
     const struct node *n = graph_node(p->graph, dot), *a = graph_node(p->graph, n->operand[operand]);
-    uint32_t batch = (uint32_t)n->attribute.nbatch, k = (uint32_t)n->attribute.ncontract, free_axes = a->rank - batch - k;
+    uint32_t batch = (uint32_t)n->attribute.nbatch, k = (uint32_t)n->attribute.ncontract,
+             free_axes = a->rank - batch - k;
     memcpy(where, index, batch * sizeof *index);
     memcpy(where + batch, operand == 0 ? index + batch : index + n->rank - free_axes, free_axes * sizeof *index);
     for (uint32_t i = batch + free_axes; i < a->rank; i++)

@@ -360,7 +360,8 @@ static void drop_axis(struct space *s, uint32_t at)
 }
 
 /* Does every expression step through a as through whole rounds of b? Writes what they become. */
-static bool runs_as_one(const struct space *s, uint32_t a, uint32_t b, uint32_t count, const dim *expression, dim *merged)
+static bool runs_as_one(const struct space *s, uint32_t a, uint32_t b, uint32_t count, const dim *expression,
+                        dim *merged)
 {
     for (uint32_t i = 0; i < count; i++) {
         dim of_a, of_b, rest;

@@ -73,7 +73,8 @@ static int32_t append(struct emitter *e, const struct instruction *n)
 
 static struct instruction blank(instruction_kind kind, dtype type, value node)
 {
-    return (struct instruction){.kind = kind, .type = type, .arg = {-1, -1, -1}, .dynamic = -1, .predicate = -1, .node = node};
+    return (struct instruction){
+        .kind = kind, .type = type, .arg = {-1, -1, -1}, .dynamic = -1, .predicate = -1, .node = node};
 }
 
 static int32_t put_map(struct emitter *e, op o, dtype type, int32_t a, int32_t b, int32_t c, value node)
@@ -288,7 +289,8 @@ static int32_t emit_concat(struct emitter *e, value v, const dim *index, int32_t
         dim extent = node_of(e, n->operand[i])->shape[axis], end = dim_add(t, start, extent);
         at[axis] = dim_sub(t, index[axis], start);
         bool last = i + 1 == n->operand_count;
-        int32_t from = put_from(e, start, index[axis], v), below = last ? NO_INSTRUCTION : put_below(e, index[axis], end, v);
+        int32_t from = put_from(e, start, index[axis], v),
+                below = last ? NO_INSTRUCTION : put_below(e, index[axis], end, v);
         bool beyond = index_nonnegative(&e->space, dim_sub(t, index[axis], end)) && !dim_is(t, extent, 0);
         bool short_of = start != dim_const(t, 0) && index_below(&e->space, index[axis], start);
         start = end;
@@ -515,7 +517,8 @@ static void emit_root(struct emitter *e)
 
 status fuse_kernel(struct plan *p, uint32_t number, struct kernel *out, value **buffers)
 {
-    struct emitter e = {.plan = p, .number = number, .group = plan_group(p, number), .memo.arena = p->arena, .same.arena = p->arena};
+    struct emitter e = {
+        .plan = p, .number = number, .group = plan_group(p, number), .memo.arena = p->arena, .same.arena = p->arena};
     e.space = e.group->space;
     emit_root(&e);
     if (!e.failed) {

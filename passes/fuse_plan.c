@@ -7,8 +7,8 @@
 #include "passes/fuse.h"
 
 enum {
-    GROUP_SIZE_LIMIT = 160,  /* accesses inlined into one kernel */
-    CHEAP_OPERATIONS = 3,    /* that several readers may repeat */
+    GROUP_SIZE_LIMIT = 160, /* accesses inlined into one kernel */
+    CHEAP_OPERATIONS = 3,   /* that several readers may repeat */
     CHEAP_SCALAR = 16,
     SEARCH_LIMIT = 4096
 };
@@ -119,8 +119,8 @@ static bool covers_once(const struct plan *p, const struct group *g, value v, co
 static bool may_host(struct plan *p, const struct access *a, value v)
 {
     const struct group *g = plan_group(p, a->group);
-    return !a->dense && g->kind == GROUP_KERNEL && g->is_static == p->is_static[v] && g->size < GROUP_SIZE_LIMIT && g->reader_count == 1 &&
-           covers_once(p, g, v, a->index);
+    return !a->dense && g->kind == GROUP_KERNEL && g->is_static == p->is_static[v] && g->size < GROUP_SIZE_LIMIT &&
+           g->reader_count == 1 && covers_once(p, g, v, a->index);
 }
 
 /* The access whose group is to store v: that of the earliest reader that has no other access. NULL: none can. */
@@ -261,7 +261,8 @@ static bool uses_row(const struct group *g, const dim *index, uint32_t rank)
 }
 
 /* Coordinates of the group that `index` does not use, as the row of a reduction over `extent`: in order, of equal extents. */
-static bool take_row(struct plan *p, struct group *g, uint32_t count, const dim *extent, const dim *index, uint32_t rank)
+static bool take_row(struct plan *p, struct group *g, uint32_t count, const dim *extent, const dim *index,
+                     uint32_t rank)
 {
     uint32_t found = 0, list[SPACE_AXES], n = 0;
     struct space *s = &g->space;
@@ -338,7 +339,8 @@ static void start_kernel(struct plan *p, value v, int32_t part, uint32_t *number
     dim *index = NEW_ARRAY(p->arena, dim, n->rank);
     g->part = part;
     for (uint32_t i = 0; i < n->rank; i++)
-        index[i] = is_one(p, shape->shape[i]) ? dim_const(p->graph->dims, 0) : space_add(&g->space, shape->shape[i], AXIS_OUTER);
+        index[i] = is_one(p, shape->shape[i]) ? dim_const(p->graph->dims, 0)
+                                              : space_add(&g->space, shape->shape[i], AXIS_OUTER);
     g->index = index;
 }
 
@@ -579,81 +581,6 @@ static void plan_value(struct plan *p, value v)
     }
 }
 
-/* ---- before the walk: what each value would cost again, what is known at load ---- */
-
-static bool is_expensive(op o)
-{
-    switch ((int)o) {
-    case OP_EXP: case OP_LOG: case OP_LOG1P: case OP_EXPM1: case OP_SIN: case OP_COS: case OP_TAN: case OP_ASIN: case OP_ACOS: case OP_ATAN:
-    case OP_SINH: case OP_COSH: case OP_ASINH: case OP_ACOSH: case OP_ATANH: case OP_ERF: case OP_TANH: case OP_POW:
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* As its readers will see it: what several read and is not cheap will lie in a buffer. */
-static struct estimate seen(const struct plan *p, value v)
-{
-    struct estimate e = p->estimate[v];
-    bool shared = p->uses.first[v + 1] - p->uses.first[v] > 1 && (e.heavy || e.loads > 1);
-    return shared ? (struct estimate){.loads = 1} : e;
-}
-
-static struct estimate estimate(const struct plan *p, value v)
-{
-    const struct node *n = graph_node(p->graph, v);
-    op_class class = op_info(n->op)->class;
-    struct estimate e = {.heavy = is_expensive(n->op) || class == CLASS_REDUCE};
-    if (n->op == OP_DIM || n->op == OP_IOTA || (n->op == OP_CONSTANT && is_tiny(p, v)))
-        return e;
-    class = class == CLASS_DOT && plan_is_product(p, v) ? CLASS_POINTWISE : class;
-    if (class != CLASS_POINTWISE && class != CLASS_LAYOUT && class != CLASS_REDUCE && class != CLASS_GATHER)
-        return (struct estimate){.loads = 1};
-    bool map = view_is_map(n->op);
-    uint32_t operations = map ? 0 : 1, loads = class == CLASS_GATHER;
-    for (uint32_t i = class == CLASS_GATHER; i < n->operand_count; i++) {
-        struct estimate a = seen(p, n->operand[i]);
-        operations += a.operations;
-        loads += a.loads;
-        e.heavy |= a.heavy;
-    }
-    bool spread = n->op == OP_BROADCAST && !view_is_alias(p->graph, v);
-    e.operations = (uint16_t)(operations < 1000 ? operations : 1000);
-    e.loads = (uint16_t)(spread ? 0 : loads < 1000 ? loads : 1000);
-    return e;
-}
-
-static bool known_at_load(const struct plan *p, value v)
-{
-    const struct node *n = graph_node(p->graph, v);
-    if (n->op == OP_INPUT || op_info(n->op)->class == CLASS_COLLECTIVE)
-        return false;
-    for (uint32_t i = 0; i < n->operand_count; i++)
-        if (!p->is_static[n->operand[i]])
-            return false;
-    for (uint32_t i = 0; i < n->rank; i++)
-        if (dim_uses_kind(p->graph->dims, n->shape[i], SYMBOL_INPUT))
-            return false;
-    for (uint32_t i = 0; i < n->attribute.dims_count; i++)
-        if (dim_uses_kind(p->graph->dims, n->attribute.dims[i], SYMBOL_INPUT))
-            return false;
-    return true;
-}
-
-static void prepare(struct plan *p)
-{
-    struct graph *g = p->graph;
-    bool *handed_out = NEW_ARRAY(p->arena, bool, g->nodes.count);
-    for (uint32_t i = 0; i < g->outputs.count; i++)
-        handed_out[g->outputs.at[i].value] = handed_out[view_root(g, g->outputs.at[i].value)] = true;
-    for (value v = 1; v < g->nodes.count; v++) {
-        bool leaf = op_info(graph_node(g, v)->op)->class == CLASS_LEAF;
-        p->estimate[v] = estimate(p, v);
-        p->is_static[v] = (leaf || !handed_out[v]) && known_at_load(p, v);
-    }
-}
-
 status fuse_plan(struct plan *p)
 {
     struct graph *g = p->graph;
@@ -671,7 +598,7 @@ status fuse_plan(struct plan *p)
     p->output = NEW_ARRAY(p->arena, uint32_t, count);
     p->seen.arena = p->arena;
     (void)PUSH(p->arena, &p->pool);
-    prepare(p);
+    plan_prepare(p);
     for (uint32_t i = 0; i < g->outputs.count; i++) {
         value v = g->outputs.at[i].value;
         if (p->output[v] == 0)

@@ -8,13 +8,15 @@
 
 bool view_is_map(op o)
 {
-    return o == OP_TRANSPOSE || o == OP_RESHAPE || o == OP_BROADCAST || o == OP_SLICE || o == OP_WINDOW || o == OP_RESTRICT || o == OP_REVERSE;
+    return o == OP_TRANSPOSE || o == OP_RESHAPE || o == OP_BROADCAST || o == OP_SLICE || o == OP_WINDOW ||
+           o == OP_RESTRICT || o == OP_REVERSE;
 }
 
 /* ---- reshape ---- */
 
 /* Index `from` of an array of shape `a` (na axes) as the index `to` of one of shape `b` with as many elements. */
-static void reshape_group(const struct space *s, uint32_t na, const dim *a, const dim *from, uint32_t nb, const dim *b, dim *to)
+static void reshape_group(const struct space *s, uint32_t na, const dim *a, const dim *from, uint32_t nb, const dim *b,
+                          dim *to)
 {
     dim flat = index_row_major(s, na, a, from);
     for (uint32_t i = nb; i-- > 1;) {
@@ -34,7 +36,8 @@ static void next_group(struct dims *t, uint32_t ra, const dim *a, uint32_t rb, c
     while (pa != pb && (*ea < ra || *eb < rb)) {
         bool extend_b = *eb < rb && (*ea == ra || (dim_exact_div(t, pa, pb) != DIM_NONE && !dim_is(t, pa, 0)));
         bool extend_a = *ea < ra && !extend_b;
-        if (extend_a && *eb < rb && dim_exact_div(t, pb, pa) == DIM_NONE) { /* neither divides the other: all that is left */
+        if (extend_a && *eb < rb &&
+            dim_exact_div(t, pb, pa) == DIM_NONE) { /* neither divides the other: all that is left */
             *ea = ra;
             *eb = rb;
             return;
@@ -51,7 +54,8 @@ static void next_group(struct dims *t, uint32_t ra, const dim *a, uint32_t rb, c
 }
 
 /* Index `in` of shape a as index `out` of shape b. */
-static void reshape_index(const struct space *s, uint32_t ra, const dim *a, const dim *in, uint32_t rb, const dim *b, dim *out)
+static void reshape_index(const struct space *s, uint32_t ra, const dim *a, const dim *in, uint32_t rb, const dim *b,
+                          dim *out)
 {
     struct dims *t = s->dims;
     uint32_t i = 0, j = 0;
@@ -99,7 +103,8 @@ static dim map_restrict(struct graph *g, const struct space *s, const struct nod
 static void map_slice(const struct space *s, const struct node *n, const dim *in, dim *out)
 {
     for (uint32_t i = 0; i < n->rank; i++)
-        out[i] = dim_add(s->dims, n->attribute.dims[i], dim_mul(s->dims, in[i], dim_const(s->dims, n->attribute.list[i])));
+        out[i] =
+            dim_add(s->dims, n->attribute.dims[i], dim_mul(s->dims, in[i], dim_const(s->dims, n->attribute.list[i])));
 }
 
 static void map_window(const struct space *s, const struct node *n, const dim *in, dim *out)

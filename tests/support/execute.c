@@ -67,7 +67,8 @@ static void run_dot(const struct machine *m, const struct step *s)
             if (dtype_is_float(type))
                 x += dtype_load_f64(type, m->at[s->arg[0]], l) * dtype_load_f64(type, m->at[s->arg[1]], r);
             else
-                n += (uint64_t)dtype_load_i64(type, m->at[s->arg[0]], l) * (uint64_t)dtype_load_i64(type, m->at[s->arg[1]], r);
+                n += (uint64_t)dtype_load_i64(type, m->at[s->arg[0]], l) *
+                     (uint64_t)dtype_load_i64(type, m->at[s->arg[1]], r);
             next_point(at, d.extent, d.outer, d.axes);
         }
         for (uint32_t i = d.outer; i < d.axes; i++)
@@ -141,7 +142,8 @@ static int64_t run_step(const struct machine *m, const struct step *s)
     return 0;
 }
 
-static void give_memory(struct machine *m, struct arena *arena, const struct tensor *inputs, struct tensor *outputs, bool placed, void **own)
+static void give_memory(struct machine *m, struct arena *arena, const struct tensor *inputs, struct tensor *outputs,
+                        bool placed, void **own)
 {
     const struct program *p = m->program;
     uint64_t *offset = NEW_ARRAY(arena, uint64_t, p->buffers.count + 1), total = 0;
@@ -168,8 +170,8 @@ static void give_memory(struct machine *m, struct arena *arena, const struct ten
     }
 }
 
-int64_t execute(const char *name, const struct program *p, const struct kernel_set *kernels, const int64_t *of, const struct tensor *inputs,
-                struct tensor *outputs, bool placed, struct arena *arena)
+int64_t execute(const char *name, const struct program *p, const struct kernel_set *kernels, const int64_t *of,
+                const struct tensor *inputs, struct tensor *outputs, bool placed, struct arena *arena)
 {
     struct machine m = {p, kernels, of, NEW_ARRAY(arena, void *, p->buffers.count + 1), name};
     void **own = NEW_ARRAY(arena, void *, p->buffers.count + 1);

@@ -64,7 +64,8 @@ static value partner(struct maker *m, value v)
 
 static value scalar_like(struct maker *m, value v, double x)
 {
-    return graph_broadcast_to(m->graph, graph_scalar_f64(m->graph, DT_F32, x), node_of(m, v)->rank, node_of(m, v)->shape);
+    return graph_broadcast_to(m->graph, graph_scalar_f64(m->graph, DT_F32, x), node_of(m, v)->rank,
+                              node_of(m, v)->shape);
 }
 
 static value pointwise(struct maker *m, value v)
@@ -198,7 +199,8 @@ static value product(struct maker *m, value v)
     uint32_t batch = choose(m, n->rank - 1), contract = 1 + choose(m, n->rank - 1 - batch);
     if (2 * (n->rank - contract) - batch > 5)
         return v;
-    value d = graph_dot(m->graph, graph_unary(m->graph, OP_TANH, v), choose(m, 2) ? w : graph_unary(m->graph, OP_TANH, w), batch, contract);
+    value d = graph_dot(m->graph, graph_unary(m->graph, OP_TANH, v),
+                        choose(m, 2) ? w : graph_unary(m->graph, OP_TANH, w), batch, contract);
     return graph_binary(m->graph, OP_MUL, d, scalar_like(m, d, 0.125));
 }
 
@@ -243,7 +245,9 @@ static struct graph *random_graph(struct arena *arena, uint32_t seed)
     struct dims *t = g->dims;
     dim a = dim_symbol(t, "a"), b = dim_symbol(t, "b");
     m.size[0] = a;
-    dim shape[][3] = {{a, b, dim_const(t, 6)}, {a, dim_mul(t, dim_const(t, 2), b), dim_const(t, 4)}, {b, dim_const(t, 4), dim_const(t, 6)}};
+    dim shape[][3] = {{a, b, dim_const(t, 6)},
+                      {a, dim_mul(t, dim_const(t, 2), b), dim_const(t, 4)},
+                      {b, dim_const(t, 4), dim_const(t, 6)}};
     for (int i = 0; i < 4; i++)
         m.made[m.count++] = graph_input(g, arena_printf(arena, "i%d", i), DT_F32, 3, shape[i % 3]);
     uint32_t length = 8 + choose(&m, 40);
@@ -269,14 +273,16 @@ static void fail_trial(struct arena *arena, uint32_t seed, const struct program 
     fail_msg("SEED=%u: %s", (unsigned)seed, lines);
 }
 
-static void compare(struct arena *arena, const struct program *p, uint32_t seed, const struct tensor *got, const struct tensor *wanted)
+static void compare(struct arena *arena, const struct program *p, uint32_t seed, const struct tensor *got,
+                    const struct tensor *wanted)
 {
     const struct graph *g = p->graph;
     for (uint32_t i = 0; i < g->outputs.count; i++) {
         struct difference d;
         (void)tensor_compare(&got[i], &wanted[i], 0, 0, &d);
         if (!tensor_compare(&got[i], &wanted[i], 1e-4, 1e-4 * (d.largest > 1 ? d.largest : 1), &d)) {
-            snprintf(lines, sizeof lines, "'%s': %zu differ, [%zu] is %.9g, wanted %.9g", g->outputs.at[i].name, d.count, d.at, d.got, d.wanted);
+            snprintf(lines, sizeof lines, "'%s': %zu differ, [%zu] is %.9g, wanted %.9g", g->outputs.at[i].name,
+                     d.count, d.at, d.got, d.wanted);
             fail_trial(arena, seed, p);
         }
     }
@@ -290,8 +296,9 @@ static void trial(uint32_t seed, bool compiled)
     struct kernel_set *kernels = NULL;
     struct codegen_options options = {.no_compiler = !compiled};
     lines[0] = '\0';
-    if (graph_verify(g, "test", &diag) != TPC_OK || fuse(arena, g, &diag, &p) != TPC_OK || schedule(p, &diag) != TPC_OK ||
-        program_verify(p, &diag) != TPC_OK || kernels_load(arena, p, &options, &diag, &kernels) != TPC_OK)
+    if (graph_verify(g, "test", &diag) != TPC_OK || fuse(arena, g, &diag, &p) != TPC_OK ||
+        schedule(p, &diag) != TPC_OK || program_verify(p, &diag) != TPC_OK ||
+        kernels_load(arena, p, &options, &diag, &kernels) != TPC_OK)
         fail_trial(arena, seed, p);
     for (int64_t size = 0; size < 3; size++) {
         struct tensor inputs[4], outputs[8];
@@ -323,7 +330,9 @@ static void test_random_graphs(void **state)
 {
     (void)state;
     const char *seeds = getenv("SEEDS"), *one = getenv("SEED");
-    uint32_t from = one != NULL ? (uint32_t)atoi(one) : 1, count = one != NULL ? 1 : seeds != NULL ? (uint32_t)atoi(seeds) : 400;
+    uint32_t from = one != NULL ? (uint32_t)atoi(one) : 1, count = one != NULL     ? 1
+                                                                   : seeds != NULL ? (uint32_t)atoi(seeds)
+                                                                                   : 400;
     for (uint32_t seed = from; seed < from + count; seed++)
         trial(seed, seed % 50 == 0);
 }

@@ -77,7 +77,8 @@ static struct kernel_set *load(const char *name, const struct program *p, bool i
     return set;
 }
 
-static void compare(const char *name, const struct graph *g, const struct tensor *got, const struct tensor *wanted, bool exact)
+static void compare(const char *name, const struct graph *g, const struct tensor *got, const struct tensor *wanted,
+                    bool exact)
 {
     static const double within[DT_COUNT] = {[DT_F16] = 0x1p-8, [DT_BF16] = 0x1p-5, [DT_F32] = 3e-6, [DT_F64] = 1e-12};
     for (uint32_t i = 0; i < g->outputs.count; i++) {
@@ -89,7 +90,8 @@ static void compare(const char *name, const struct graph *g, const struct tensor
             magnitude = d.largest < 1e30 ? d.largest : 0;
         }
         if (!tensor_compare(&got[i], &wanted[i], relative, least * (magnitude > 1 ? magnitude : 1), &d))
-            fail_msg("%s: '%s': %zu differ, [%zu] is %.9g, wanted %.9g", name, g->outputs.at[i].name, d.count, d.at, d.got, d.wanted);
+            fail_msg("%s: '%s': %zu differ, [%zu] is %.9g, wanted %.9g", name, g->outputs.at[i].name, d.count, d.at,
+                     d.got, d.wanted);
     }
 }
 
@@ -218,34 +220,33 @@ static void expect_steps(const char *name, const struct program *p, uint32_t ker
 {
     struct counts c = count_steps(p);
     if (c.kernels != kernels || c.dots != dots || c.copies != 0)
-        fail_msg("%s: %u kernels, %u dots, %u copies instead of %u, %u, 0:\n%s", name, (unsigned)c.kernels, (unsigned)c.dots,
-                 (unsigned)c.copies, (unsigned)kernels, (unsigned)dots, print(p));
+        fail_msg("%s: %u kernels, %u dots, %u copies instead of %u, %u, 0:\n%s", name, (unsigned)c.kernels,
+                 (unsigned)c.dots, (unsigned)c.copies, (unsigned)kernels, (unsigned)dots, print(p));
 }
 
 static void test_softmax_is_one_kernel(void **state)
 {
     (void)state;
-    const struct program *p = run_text("softmax",
-                                       "%x: f32[b, 3, s, n] = input as \"x\"\n"
-                                       "%m: bool[b, 1, s, n] = input as \"m\"\n"
-                                       "%c: f32[] = constant data [0.25]\n"
-                                       "%low: f32[] = constant data [-10000]\n"
-                                       "%zero: f32[] = constant data [0]\n"
-                                       "%c4: f32[b, 3, s, n] = broadcast %c\n"
-                                       "%low4: f32[b, 1, s, n] = broadcast %low\n"
-                                       "%zero4: f32[b, 1, s, n] = broadcast %zero\n"
-                                       "%bias = select %m, %zero4, %low4\n"
-                                       "%bias3: f32[b, 3, s, n] = broadcast %bias list [0, 1, 2, 3]\n"
-                                       "%scaled = mul %x, %c4\n"
-                                       "%y = add %scaled, %bias3\n"
-                                       "%max = reduce_max %y list [3]\n"
-                                       "%max4: f32[b, 3, s, n] = broadcast %max list [0, 1, 2]\n"
-                                       "%low0 = sub %y, %max4\n"
-                                       "%e = exp %low0\n"
-                                       "%sum = reduce_sum %e list [3]\n"
-                                       "%sum4: f32[b, 3, s, n] = broadcast %sum list [0, 1, 2]\n"
-                                       "%r = div %e, %sum4\n"
-                                       "output \"r\" %r\n");
+    const struct program *p = run_text("softmax", "%x: f32[b, 3, s, n] = input as \"x\"\n"
+                                                  "%m: bool[b, 1, s, n] = input as \"m\"\n"
+                                                  "%c: f32[] = constant data [0.25]\n"
+                                                  "%low: f32[] = constant data [-10000]\n"
+                                                  "%zero: f32[] = constant data [0]\n"
+                                                  "%c4: f32[b, 3, s, n] = broadcast %c\n"
+                                                  "%low4: f32[b, 1, s, n] = broadcast %low\n"
+                                                  "%zero4: f32[b, 1, s, n] = broadcast %zero\n"
+                                                  "%bias = select %m, %zero4, %low4\n"
+                                                  "%bias3: f32[b, 3, s, n] = broadcast %bias list [0, 1, 2, 3]\n"
+                                                  "%scaled = mul %x, %c4\n"
+                                                  "%y = add %scaled, %bias3\n"
+                                                  "%max = reduce_max %y list [3]\n"
+                                                  "%max4: f32[b, 3, s, n] = broadcast %max list [0, 1, 2]\n"
+                                                  "%low0 = sub %y, %max4\n"
+                                                  "%e = exp %low0\n"
+                                                  "%sum = reduce_sum %e list [3]\n"
+                                                  "%sum4: f32[b, 3, s, n] = broadcast %sum list [0, 1, 2]\n"
+                                                  "%r = div %e, %sum4\n"
+                                                  "output \"r\" %r\n");
     expect_steps("softmax", p, 1, 0);
 }
 
@@ -273,11 +274,13 @@ static void test_softmax_is_one_kernel(void **state)
 static void test_norm_takes_its_residual(void **state)
 {
     (void)state;
-    const struct program *p = run_text("norm", "param 0 = \"g\" f32[24] data all(1.5)\nparam 1 = \"w\" f32[24, 24] data all(0.125)\n"
-                                               "%x: f32[b, s, 24] = input as \"x\"\n%y: f32[b, s, 24] = input as \"y\"\n" LAYER_NORM_CONSTANTS
-                                               "%w: f32[24, 24] = param index 1\n"
-                                               "%h = add %x, %y\n" LAYER_NORM("h", "n1") "%f = dot %n1, %w contract 1\n"
-                                               "%h2 = add %h, %f\n" LAYER_NORM("h2", "n2") "output \"h2\" %h2\noutput \"n2\" %n2\n");
+    const struct program *p = run_text(
+        "norm", "param 0 = \"g\" f32[24] data all(1.5)\nparam 1 = \"w\" f32[24, 24] data all(0.125)\n"
+                "%x: f32[b, s, 24] = input as \"x\"\n%y: f32[b, s, 24] = input as \"y\"\n" LAYER_NORM_CONSTANTS
+                "%w: f32[24, 24] = param index 1\n"
+                "%h = add %x, %y\n" LAYER_NORM("h", "n1") "%f = dot %n1, %w contract 1\n"
+                                                          "%h2 = add %h, %f\n" LAYER_NORM(
+                                                              "h2", "n2") "output \"h2\" %h2\noutput \"n2\" %n2\n");
     expect_steps("norm", p, 2, 1);
     uint32_t temporaries = 0;
     for (uint32_t i = 0; i < p->buffers.count; i++)
@@ -308,31 +311,33 @@ static void test_norm_takes_its_residual(void **state)
 static void test_attention_moves_nothing(void **state)
 {
     (void)state;
-    const struct program *p = run_text("attention", "param 0 = \"w\" f32[5, 48] data all(0.25)\n"
-                                                    "%q: f32[b, s, 48] = input as \"q\"\n%k: f32[b, s, 16] = input as \"k\"\n"
-                                                    "%v: f32[b, s, 16] = input as \"v\"\n"
-                                                    "%kp: f32[b, 2, p, 8] = input as \"kp\"\n%vp: f32[b, 2, p, 8] = input as \"vp\"\n" ATTENTION
-                                                    "%w: f32[5, 48] = param index 0\n%o = dot %am, %w contract 1\n"
-                                                    "output \"o\" %o\noutput \"kc\" %kc\noutput \"vc\" %vc\n");
+    const struct program *p = run_text(
+        "attention", "param 0 = \"w\" f32[5, 48] data all(0.25)\n"
+                     "%q: f32[b, s, 48] = input as \"q\"\n%k: f32[b, s, 16] = input as \"k\"\n"
+                     "%v: f32[b, s, 16] = input as \"v\"\n"
+                     "%kp: f32[b, 2, p, 8] = input as \"kp\"\n%vp: f32[b, 2, p, 8] = input as \"vp\"\n" ATTENTION
+                     "%w: f32[5, 48] = param index 0\n%o = dot %am, %w contract 1\n"
+                     "output \"o\" %o\noutput \"kc\" %kc\noutput \"vc\" %vc\n");
     expect_steps("attention", p, 5, 3);
 }
 
 static void test_rotary_is_one_kernel(void **state)
 {
     (void)state;
-    const struct program *p = run_text("rotary", "param 0 = \"f\" f32[6] data [1, 0.5, 0.25, 0.125, 0.0625, 0.03125]\n"
-                                                 "%x: f32[b, s, 36] = input as \"x\"\n%pos: i64[b, s] = input as \"pos\"\n"
-                                                 "%f: f32[6] = param index 0\n%pf: f32[b, s] = cast %pos\n"
-                                                 "%f3: f32[b, s, 6] = broadcast %f list [2]\n%p3: f32[b, s, 6] = broadcast %pf list [0, 1]\n"
-                                                 "%t = mul %p3, %f3\n%c6 = cos %t\n%s6 = sin %t\n"
-                                                 "%c12 = concat %c6, %c6 axis 2\n%s12 = concat %s6, %s6 axis 2\n"
-                                                 "%c: f32[b, 3, s, 12] = broadcast %c12 list [0, 2, 3]\n"
-                                                 "%sn: f32[b, 3, s, 12] = broadcast %s12 list [0, 2, 3]\n"
-                                                 "%x4: f32[b, s, 3, 12] = reshape %x\n%xt = transpose %x4 list [0, 2, 1, 3]\n"
-                                                 "%x1: f32[b, 3, s, 6] = slice %xt list [1, 1, 1, 1] dims [0, 0, 0, 0]\n"
-                                                 "%x2: f32[b, 3, s, 6] = slice %xt list [1, 1, 1, 1] dims [0, 0, 0, 6]\n"
-                                                 "%n2 = neg %x2\n%turned = concat %n2, %x1 axis 3\n"
-                                                 "%l = mul %xt, %c\n%r = mul %turned, %sn\n%y = add %l, %r\noutput \"y\" %y\n");
+    const struct program *p =
+        run_text("rotary", "param 0 = \"f\" f32[6] data [1, 0.5, 0.25, 0.125, 0.0625, 0.03125]\n"
+                           "%x: f32[b, s, 36] = input as \"x\"\n%pos: i64[b, s] = input as \"pos\"\n"
+                           "%f: f32[6] = param index 0\n%pf: f32[b, s] = cast %pos\n"
+                           "%f3: f32[b, s, 6] = broadcast %f list [2]\n%p3: f32[b, s, 6] = broadcast %pf list [0, 1]\n"
+                           "%t = mul %p3, %f3\n%c6 = cos %t\n%s6 = sin %t\n"
+                           "%c12 = concat %c6, %c6 axis 2\n%s12 = concat %s6, %s6 axis 2\n"
+                           "%c: f32[b, 3, s, 12] = broadcast %c12 list [0, 2, 3]\n"
+                           "%sn: f32[b, 3, s, 12] = broadcast %s12 list [0, 2, 3]\n"
+                           "%x4: f32[b, s, 3, 12] = reshape %x\n%xt = transpose %x4 list [0, 2, 1, 3]\n"
+                           "%x1: f32[b, 3, s, 6] = slice %xt list [1, 1, 1, 1] dims [0, 0, 0, 0]\n"
+                           "%x2: f32[b, 3, s, 6] = slice %xt list [1, 1, 1, 1] dims [0, 0, 0, 6]\n"
+                           "%n2 = neg %x2\n%turned = concat %n2, %x1 axis 3\n"
+                           "%l = mul %xt, %c\n%r = mul %turned, %sn\n%y = add %l, %r\noutput \"y\" %y\n");
     struct counts c = count_steps(p);
     assert_true(c.kernels <= 3); /* the tables are made once for all heads */
 }
@@ -360,9 +365,11 @@ static void test_depth_adds_no_kernel(void **state)
                     text_putn(&t, c, 1);
                 c += in || out;
             }
-            text_printf(&t, "%%w%u: f32[24, 24] = param index %u\n%%f%u = dot %%n%u, %%w%u contract 1\n%%t%u = tanh %%f%u\n%%h%u = add %%h%u, %%t%u\n",
-                        (unsigned)l, (unsigned)l + 1, (unsigned)l, (unsigned)l, (unsigned)l, (unsigned)l, (unsigned)l, (unsigned)l + 1,
-                        (unsigned)l, (unsigned)l);
+            text_printf(&t,
+                        "%%w%u: f32[24, 24] = param index %u\n%%f%u = dot %%n%u, %%w%u contract 1\n%%t%u = tanh "
+                        "%%f%u\n%%h%u = add %%h%u, %%t%u\n",
+                        (unsigned)l, (unsigned)l + 1, (unsigned)l, (unsigned)l, (unsigned)l, (unsigned)l, (unsigned)l,
+                        (unsigned)l + 1, (unsigned)l, (unsigned)l);
         }
         text_printf(&t, "output \"h\" %%h%u\n", (unsigned)layers);
         const struct program *p = run_text("depth", t.at);
@@ -375,10 +382,11 @@ static void test_depth_adds_no_kernel(void **state)
 static void test_what_is_known_is_made_at_load(void **state)
 {
     (void)state;
-    const struct program *p = run_text("static", "param 0 = \"w\" f32[8, 8] data all(0.5)\nparam 1 = \"g\" f32[8] data all(2)\n"
-                                                 "%x: f32[s, 8] = input as \"x\"\n%w: f32[8, 8] = param index 0\n%g: f32[8] = param index 1\n"
-                                                 "%e = exp %w\n%y = dot %x, %e contract 1\n%t = tanh %g\n%t2: f32[s, 8] = broadcast %t list [1]\n"
-                                                 "%z = mul %y, %t2\noutput \"z\" %z\n");
+    const struct program *p = run_text(
+        "static", "param 0 = \"w\" f32[8, 8] data all(0.5)\nparam 1 = \"g\" f32[8] data all(2)\n"
+                  "%x: f32[s, 8] = input as \"x\"\n%w: f32[8, 8] = param index 0\n%g: f32[8] = param index 1\n"
+                  "%e = exp %w\n%y = dot %x, %e contract 1\n%t = tanh %g\n%t2: f32[s, 8] = broadcast %t list [1]\n"
+                  "%z = mul %y, %t2\noutput \"z\" %z\n");
     struct counts c = count_steps(p);
     assert_int_equal(c.load, 2);
     for (uint32_t i = 0; i < p->buffers.count; i++)
@@ -389,23 +397,25 @@ static void test_what_is_known_is_made_at_load(void **state)
 static void test_outputs_share_values(void **state)
 {
     (void)state;
-    const struct program *p = run_text("outputs", "param 0 = \"w\" f32[3] data [1, 2, 3]\n"
-                                                  "%x: f32[b, s] = input as \"x\"\n%w: f32[3] = param index 0\n%c: i32[2] = constant data [5, 6]\n"
-                                                  "%y = exp %x\n%flat: f32[b*s] = reshape %y\n%t = transpose %y list [1, 0]\n%d = dim dims [b*s]\n"
-                                                  "%i: i32[s] = iota axis 0\n"
-                                                  "output \"y\" %y\noutput \"again\" %y\noutput \"flat\" %flat\noutput \"t\" %t\n"
-                                                  "output \"x\" %x\noutput \"w\" %w\noutput \"c\" %c\noutput \"d\" %d\noutput \"i\" %i\n");
+    const struct program *p = run_text(
+        "outputs", "param 0 = \"w\" f32[3] data [1, 2, 3]\n"
+                   "%x: f32[b, s] = input as \"x\"\n%w: f32[3] = param index 0\n%c: i32[2] = constant data [5, 6]\n"
+                   "%y = exp %x\n%flat: f32[b*s] = reshape %y\n%t = transpose %y list [1, 0]\n%d = dim dims [b*s]\n"
+                   "%i: i32[s] = iota axis 0\n"
+                   "output \"y\" %y\noutput \"again\" %y\noutput \"flat\" %flat\noutput \"t\" %t\n"
+                   "output \"x\" %x\noutput \"w\" %w\noutput \"c\" %c\noutput \"d\" %d\noutput \"i\" %i\n");
     assert_int_equal(count_steps(p).copies, 5);
 }
 
 static void test_windows_and_padding(void **state)
 {
     (void)state;
-    const struct program *p = run_text("convolution", "param 0 = \"w\" f32[4, 3, 3] data all(0.5)\n%x: f32[b, 3, 11] = input as \"x\"\n"
-                                                      "%w: f32[4, 3, 3] = param index 0\n%z: f32[] = constant data [0]\n"
-                                                      "%p: f32[b, 3, 13] = pad %x, %z dims [0, 0, 1]\n"
-                                                      "%u = window %p axis 2 list [3, 2, 1]\n%t = transpose %u list [0, 2, 1, 3]\n"
-                                                      "%y = dot %t, %w contract 2\n%o = transpose %y list [0, 2, 1]\noutput \"o\" %o\n");
+    const struct program *p =
+        run_text("convolution", "param 0 = \"w\" f32[4, 3, 3] data all(0.5)\n%x: f32[b, 3, 11] = input as \"x\"\n"
+                                "%w: f32[4, 3, 3] = param index 0\n%z: f32[] = constant data [0]\n"
+                                "%p: f32[b, 3, 13] = pad %x, %z dims [0, 0, 1]\n"
+                                "%u = window %p axis 2 list [3, 2, 1]\n%t = transpose %u list [0, 2, 1, 3]\n"
+                                "%y = dot %t, %w contract 2\n%o = transpose %y list [0, 2, 1]\noutput \"o\" %o\n");
     expect_steps("convolution", p, 1, 1); /* the padded copy; the dot writes its result transposed */
 }
 
@@ -413,20 +423,26 @@ static void test_windows_and_padding(void **state)
 static void test_reshapes(void **state)
 {
     (void)state;
-    (void)run_text("reshape", "%x: f32[b, 6, 4] = input as \"x\"\n%y: f32[b, 4, 6] = input as \"y\"\n"
-                              "%a: f32[b, 4, 6] = reshape %x\n%m = mul %a, %y\n%t = transpose %m list [0, 2, 1]\n"
-                              "%f: f32[24*b] = reshape %t\n%g: f32[b, 2, 3, 2, 2] = reshape %f\n%h = transpose %g list [3, 0, 2, 4, 1]\n"
-                              "%k: f32[4*b, 6] = reshape %h\n%sum = reduce_sum %k list [1]\n%e = exp %k\noutput \"sum\" %sum\noutput \"e\" %e\n");
-    (void)run_text("reverse", "%x: f32[b, s, 5] = input as \"x\"\n%r = reverse %x list [1, 2]\n%c = concat %r, %x, %r axis 1\n"
-                              "%w = exp %c\n%sl: f32[b, s, 2] = slice %w list [1, 1, 2] dims [0, s, 1]\n%q = reduce_max %sl list [0, 2]\noutput \"q\" %q\n");
+    (void)run_text(
+        "reshape",
+        "%x: f32[b, 6, 4] = input as \"x\"\n%y: f32[b, 4, 6] = input as \"y\"\n"
+        "%a: f32[b, 4, 6] = reshape %x\n%m = mul %a, %y\n%t = transpose %m list [0, 2, 1]\n"
+        "%f: f32[24*b] = reshape %t\n%g: f32[b, 2, 3, 2, 2] = reshape %f\n%h = transpose %g list [3, 0, 2, 4, 1]\n"
+        "%k: f32[4*b, 6] = reshape %h\n%sum = reduce_sum %k list [1]\n%e = exp %k\noutput \"sum\" %sum\noutput \"e\" "
+        "%e\n");
+    (void)run_text("reverse",
+                   "%x: f32[b, s, 5] = input as \"x\"\n%r = reverse %x list [1, 2]\n%c = concat %r, %x, %r axis 1\n"
+                   "%w = exp %c\n%sl: f32[b, s, 2] = slice %w list [1, 1, 2] dims [0, s, 1]\n%q = reduce_max %sl list "
+                   "[0, 2]\noutput \"q\" %q\n");
 }
 
 static void test_gather_faults(void **state)
 {
     (void)state;
-    const char *text = "param 0 = \"w\" f32[4, 3] data [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]\n%i: i64[n] = input as \"i\"\n"
-                       "%w: f32[4, 3] = param index 0\n%g = gather %w, %i axis 0\n%e = neg %g\noutput \"e\" %e\n"
-                       "%z = gather %w, %i axis 0 mode 1 dims [2]\noutput \"z\" %z\n";
+    const char *text =
+        "param 0 = \"w\" f32[4, 3] data [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]\n%i: i64[n] = input as \"i\"\n"
+        "%w: f32[4, 3] = param index 0\n%g = gather %w, %i axis 0\n%e = neg %g\noutput \"e\" %e\n"
+        "%z = gather %w, %i axis 0 mode 1 dims [2]\noutput \"z\" %z\n";
     const struct program *p = fused("gather", parse("gather", text, strlen(text)));
     for (int64_t bad = -1; bad < 5; bad++) {
         int64_t index[3] = {3, bad, 0}, shape = 3, *of = NEW_ARRAY(arena, int64_t, dims_symbol_count(p->graph->dims));

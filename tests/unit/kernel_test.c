@@ -33,42 +33,43 @@ static int teardown(void **state)
 }
 
 /* A row norm of x in place of its parts, then a dot with w and a gather from it: every kind of instruction and of buffer. */
-static const char graph_text[] = "symbol n\nsymbol c0\nsymbol c1\nsymbol c2\n"
-                                 "param 0 = \"w\" f32[6, 6] data all(0.5)\n"
-                                 "%1: f32[n, 6] = input index 0 as \"x\"\n%2: i64[n] = input index 1 as \"i\"\n"
-                                 "%3: f32[6, 6] = param index 0\n%4: f32[n] = reduce_sum %1 list [1]\n"
-                                 "%5: f32[n, 6] = broadcast %4 list [0]\n%6: f32[n, 6] = div %1, %5\n"
-                                 "%7: f32[n, 6] = dot %6, %3 contract 1\n%8: f32[n, 6] = gather %3, %2\n%9: f32[n, 6] = add %7, %8\n"
-                                 "output \"y\" %9\n";
-static const char body_text[] =
-    "kernel outer [n] inner [6] buffers [f32, f32 written] {\n"
-    "  %0 f32@1 load b0[6*c0 + c1] node 1\n"
-    "  %1 f32@0 reduce reduce_sum %0 node 4\n"
-    "  %2 f32@1 map div %0, %1 node 6\n"
-    "  %3 f32@1 store %2 b1[6*c0 + c1] node 6\n"
-    "}\n"
-    "kernel outer [n, 6] inner [] buffers [f32, i64, f32, f32 written] {\n"
-    "  %0 i64@0 load b1[c0] node 2\n"
-    "  %1 i64@0 index [c1] node 8\n"
-    "  %2 i64@0 index [6] node 8\n"
-    "  %3 bool@0 map lt %1, %2 node 8\n"
-    "  %4 f32@0 load b2[c1] at %0 * [6] below [6] check if %3 node 8\n"
-    "  %5 f32@0 load b0[6*c0 + c1] node 7\n"
-    "  %6 f32@0 const 0x3ff0000000000000 node 9 # 1\n"
-    "  %7 f32@0 map mul %5, %6 node 9\n"
-    "  %8 f32@0 map add %7, %4 node 9\n"
-    "  %9 f32@0 store %8 b3[6*c0 + c1] node 9\n"
-    "}\n"
-    "buffer input 0 f32 [6*n] node 1 live 0 0\n"
-    "buffer temp f32 [6*n] node 6 live 0 1\n"
-    "buffer weight 0 f32 [36] node 3 live 1 2\n"
-    "buffer temp f32 [6*n] node 7 live 1 2\n"
-    "buffer input 1 i64 [n] node 2 live 2 2\n"
-    "buffer output 0 f32 [6*n] node 9 live 2 2\n"
-    "step run kernel 0 node 6 args [0, 1]\n"
-    "step run dot batch 0 m 1 n 1 k 1 [n, 6, 6] at [0] [6, 0, 1] at [0] [0, 6, 1] at [0] [6, 1, 0] node 7 args [1, 2, 3]\n"
-    "step run kernel 1 node 9 args [3, 4, 2, 5]\n"
-    "end\n";
+static const char graph_text[] =
+    "symbol n\nsymbol c0\nsymbol c1\nsymbol c2\n"
+    "param 0 = \"w\" f32[6, 6] data all(0.5)\n"
+    "%1: f32[n, 6] = input index 0 as \"x\"\n%2: i64[n] = input index 1 as \"i\"\n"
+    "%3: f32[6, 6] = param index 0\n%4: f32[n] = reduce_sum %1 list [1]\n"
+    "%5: f32[n, 6] = broadcast %4 list [0]\n%6: f32[n, 6] = div %1, %5\n"
+    "%7: f32[n, 6] = dot %6, %3 contract 1\n%8: f32[n, 6] = gather %3, %2\n%9: f32[n, 6] = add %7, %8\n"
+    "output \"y\" %9\n";
+static const char body_text[] = "kernel outer [n] inner [6] buffers [f32, f32 written] {\n"
+                                "  %0 f32@1 load b0[6*c0 + c1] node 1\n"
+                                "  %1 f32@0 reduce reduce_sum %0 node 4\n"
+                                "  %2 f32@1 map div %0, %1 node 6\n"
+                                "  %3 f32@1 store %2 b1[6*c0 + c1] node 6\n"
+                                "}\n"
+                                "kernel outer [n, 6] inner [] buffers [f32, i64, f32, f32 written] {\n"
+                                "  %0 i64@0 load b1[c0] node 2\n"
+                                "  %1 i64@0 index [c1] node 8\n"
+                                "  %2 i64@0 index [6] node 8\n"
+                                "  %3 bool@0 map lt %1, %2 node 8\n"
+                                "  %4 f32@0 load b2[c1] at %0 * [6] below [6] check if %3 node 8\n"
+                                "  %5 f32@0 load b0[6*c0 + c1] node 7\n"
+                                "  %6 f32@0 const 0x3ff0000000000000 node 9 # 1\n"
+                                "  %7 f32@0 map mul %5, %6 node 9\n"
+                                "  %8 f32@0 map add %7, %4 node 9\n"
+                                "  %9 f32@0 store %8 b3[6*c0 + c1] node 9\n"
+                                "}\n"
+                                "buffer input 0 f32 [6*n] node 1 live 0 0\n"
+                                "buffer temp f32 [6*n] node 6 live 0 1\n"
+                                "buffer weight 0 f32 [36] node 3 live 1 2\n"
+                                "buffer temp f32 [6*n] node 7 live 1 2\n"
+                                "buffer input 1 i64 [n] node 2 live 2 2\n"
+                                "buffer output 0 f32 [6*n] node 9 live 2 2\n"
+                                "step run kernel 0 node 6 args [0, 1]\n"
+                                "step run dot batch 0 m 1 n 1 k 1 [n, 6, 6] at [0] [6, 0, 1] at [0] [0, 6, 1] at [0] "
+                                "[6, 1, 0] node 7 args [1, 2, 3]\n"
+                                "step run kernel 1 node 9 args [3, 4, 2, 5]\n"
+                                "end\n";
 
 static const char *program_text(const char *body)
 {
@@ -243,7 +244,7 @@ static void test_temporaries_share_memory(void **state)
     assert_non_null(p);
     assert_true(program_place(p, of, offset, &bytes));
     assert_true(offset[0] == UINT64_MAX && offset[1] % 64 == 0 && offset[3] % 64 == 0 && offset[1] != offset[3]);
-    assert_int_equal(bytes, 2 * 2432);       /* both are live in step 1 */
+    assert_int_equal(bytes, 2 * 2432); /* both are live in step 1 */
     p->buffers.at[1].last = 0;
     assert_true(program_place(p, of, offset, &bytes) && offset[1] == offset[3]);
     of[0] = INT64_MAX / 8;
