@@ -116,6 +116,8 @@ static void rotate_heads(struct call *c, struct group *g)
     if (!attribute_int(c, "do_rotary", 0))
         return;
     if (call_has(c, 9)) {
+        if (call_in(c, 9)->rank != 2)
+            call_fail(c, "position_ids has %u axes, needs 2", call_in(c, 9)->rank);
         positions = build_expand(c, call_use_as(c, 9, DT_I64), 2, (dim[]){g->batch, g->sequence});
         rows = DIM_NONE;
     }
