@@ -19,6 +19,16 @@ static bool keeps_index(op o) {
     }
 }
 
+/* The whole extent that node n indexes: in a Program a gather along a cut axis takes indices of the whole and sorts out its own. */
+static dim indexed_extent(const struct graph *g, const struct node *n, uint32_t axis) {
+    const struct attribute *a = &n->attribute;
+    struct dim_node base = a->dims_count == 0 ? (struct dim_node){.op = DIM_CONST} : dim_get(g->dims, a->dims[0]);
+    if (base.op == DIM_SYMBOL && dims_symbol(g->dims, base.symbol)->kind == SYMBOL_PART_OFFSET) {
+        return g->partitions.at[dims_symbol(g->dims, base.symbol)->index].extent;
+    }
+    return graph_node(g, n->operand[0])->shape[axis];
+}
+
 bool input_index_limit(const struct graph *g, uint32_t input, const int64_t *of, int64_t *limit) {
     struct arena *scratch = arena_new();
     if (scratch == NULL) {
@@ -32,7 +42,7 @@ bool input_index_limit(const struct graph *g, uint32_t input, const int64_t *of,
         if (index || label) {
             const struct node *table = graph_node(g, n->operand[0]);
             int64_t extent;
-            if (dim_eval(g->dims, table->shape[index ? n->attribute.axis : (int32_t)table->rank - 1], of, &extent) && (!found || extent < *limit)) {
+            if (dim_eval(g->dims, indexed_extent(g, n, index ? (uint32_t)n->attribute.axis : table->rank - 1), of, &extent) && (!found || extent < *limit)) {
                 *limit = extent;
                 found = true;
             }
