@@ -216,8 +216,8 @@ static value spread_axis(struct call *c, value x, uint32_t axis, int64_t stride)
     return build_slice_axis(c, x, axis, call_const(c, 0), full);
 }
 
-/* pads of a transposed convolution, from output_shape where that is given */
-static void read_transposed(struct call *c, const dim *spatial, struct windows *w, int64_t *extra)
+/* pads of a transposed convolution, from output_shape where that is given; crop: what pads wider than the kernel cut off the picture */
+static void read_transposed(struct call *c, const dim *spatial, struct windows *w, int64_t *extra, int64_t (*crop)[2])
 {
     uint32_t count = 0, n = w->n;
     const int64_t *shape = attribute_ints(c, "output_shape", &count), *more = NULL, *pads = NULL;
@@ -236,8 +236,10 @@ static void read_transposed(struct call *c, const dim *spatial, struct windows *
         int64_t in = 0, reach = w->dilation[k] * (w->kernel[k] - 1) + 1, before = pads && explicit_pads ? pads[k] : 0;
         int64_t after = pads && explicit_pads ? pads[k + n] : 0;
         extra[k] = more ? more[k] : 0;
+        if (reach > INT32_MAX || extra[k] > INT32_MAX || extra[k] < 0 || (shape && (shape[k] < 0 || shape[k] > INT32_MAX)))
+            call_unsupported(c, "a kernel that reaches over %lld, or output_padding of %lld", (long long)reach, (long long)extra[k]);
         if (shape || same) {
-            if (!dim_is_const(c->t, spatial[k], &in))
+            if (!dim_is_const(c->t, spatial[k], &in) || in > INT32_MAX)
                 call_unsupported(c, "an output shape for a symbolic extent");
             int64_t wanted = shape ? shape[k] : in * w->stride[k];
             int64_t total = w->stride[k] * (in - 1) + extra[k] + reach - wanted;
@@ -246,10 +248,15 @@ static void read_transposed(struct call *c, const dim *spatial, struct windows *
             before = upper ? total / 2 : total - total / 2;
             after = total - before;
         }
-        if (reach - 1 < before || reach - 1 - after + extra[k] < 0)
-            call_unsupported(c, "pads wider than the kernel");
-        w->before[k] = call_const(c, reach - 1 - before);
-        w->after[k] = call_const(c, reach - 1 - after + extra[k]);
+        if (before < 0 || after < 0 || extra[k] < 0 || before > INT32_MAX || after > INT32_MAX || extra[k] > INT32_MAX)
+            call_unsupported(c, "pads of %lld and %lld, or output_padding of %lld", (long long)before, (long long)after, (long long)extra[k]);
+        int64_t pad[2] = {reach - 1 - before, reach - 1 - after + extra[k]};
+        for (int side = 0; side < 2; side++) {
+            crop[k][side] = pad[side] < 0 ? -pad[side] : 0;
+            pad[side] += crop[k][side];
+        }
+        w->before[k] = call_const(c, pad[0]);
+        w->after[k] = call_const(c, pad[1]);
     }
 }
 
@@ -258,7 +265,7 @@ void lower_convtranspose(struct call *c)
 {
     value x = call_use(c, 0), weight = call_use(c, 1);
     uint32_t rank = call_rank(c, x), n = rank - 2;
-    int64_t groups = attribute_int(c, "group", 1), extra[MAX_RANK];
+    int64_t groups = attribute_int(c, "group", 1), extra[MAX_RANK], crop[MAX_RANK][2];
     struct windows w = {.n = n};
     int32_t axes[MAX_RANK];
     dim shape[MAX_RANK];
@@ -270,9 +277,13 @@ void lower_convtranspose(struct call *c)
     }
     read_list(c, "strides", n, w.stride);
     read_list(c, "dilations", n, w.dilation);
-    read_transposed(c, call_shape(c, x) + 2, &w, extra);
+    read_transposed(c, call_shape(c, x) + 2, &w, extra, crop);
     for (uint32_t k = 0; k < n; k++) {
         x = spread_axis(c, x, 2 + k, w.stride[k]);
+        dim kept = dim_sub(c->t, call_shape(c, x)[2 + k], call_const(c, crop[k][0] + crop[k][1]));
+        if (dim_upper(c->t, kept) < 0)
+            call_fail(c, "pads leave nothing of spatial axis %u", k);
+        x = build_slice_axis(c, x, 2 + k, call_const(c, crop[k][0]), kept);
         w.stride[k] = 1;
     }
     weight = graph_reverse(c->g, weight, n, axes); /* [c, m/g, k..] -> [m, c/g, k..] */

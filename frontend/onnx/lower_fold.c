@@ -54,7 +54,7 @@ static void read_fold(struct call *c, struct fold *f)
         f->elements = grow(c, f->elements, image[k] > COMPOSE_TABLE ? image[k] : image[k] + f->before[k] + f->after[k]);
         f->padded[k] = image[k] + f->before[k] + f->after[k];
         int64_t span = f->padded[k] - f->dilation[k] * (block[k] - 1) - 1;
-        if (f->stride[k] < 1 || span < 0)
+        if (f->stride[k] < 1 || span < 0 || image[k] < 0)
             call_fail(c, "a block does not fit into axis %u", k);
         f->windows[k] = span / f->stride[k] + 1;
         f->places = grow(c, f->places, f->windows[k]);
@@ -161,6 +161,8 @@ void lower_cumprod(struct call *c)
     value x = call_use(c, 0);
     uint32_t axis = call_axis(c, call_int(c, 1), call_rank(c, x));
     int64_t n = compose_extent(c, call_shape(c, x)[axis], "axis of a running product");
+    if (n > INT32_MAX)
+        call_unsupported(c, "an axis of %lld elements", (long long)n);
     const int32_t along = (int32_t)axis;
     bool reverse = attribute_int(c, "reverse", 0) != 0;
     if (reverse)

@@ -111,7 +111,7 @@ static double filter(const struct resize *r, double x)
 
 static int64_t clamp_place(double i, int64_t extent)
 {
-    return i < 0 ? 0 : i > (double)(extent - 1) ? extent - 1 : (int64_t)i;
+    return !(i > 0) ? 0 : i > (double)(extent - 1) ? extent - 1 : (int64_t)i;
 }
 
 /* ---- one axis ----------------------------------------------------------------------------------------------- */
@@ -197,9 +197,9 @@ static value resize_axis(struct call *c, value x, uint32_t axis, const struct re
 /* Does nearest of a whole factor repeat each element that often, wherever the axis ends? */
 static bool repeats(const struct resize *r, int64_t factor)
 {
-    struct resized_axis a = {.in = 1000, .out = 1000 * factor, .scale = (double)factor};
     if (r->mode != NEAREST || r->transform == ALIGN_CORNERS || r->transform == CROP || factor > 1000)
         return false;
+    struct resized_axis a = {.in = 1000, .out = 1000 * factor, .scale = (double)factor};
     for (int64_t o = 0; o < 1000 * factor; o += o == factor ? 500 * factor : o == 501 * factor ? 498 * factor : 1)
         if (clamp_place(nearest_of(r, &a, place_of(r, &a, o)), a.in) != o / factor)
             return false;
@@ -263,6 +263,13 @@ static void read_scales(struct call *c, uint32_t input, struct request *q)
     }
 }
 
+static int64_t whole(struct call *c, double x)
+{
+    if (!(x < COMPOSE_TABLE))
+        call_unsupported(c, "an axis of %g elements", x);
+    return (int64_t)floor(x);
+}
+
 /* keep_aspect_ratio_policy: one scale for all, the least or the greatest that the sizes ask for */
 static void keep_aspect(struct call *c, const char *policy, const dim *shape, struct request *q)
 {
@@ -279,7 +286,7 @@ static void keep_aspect(struct call *c, const char *policy, const dim *shape, st
         call_fail(c, "the sizes ask for a scale of %g", scale);
     for (uint32_t i = 0; i < q->count; i++) {
         double in = (double)compose_extent(c, shape[q->axis[i]], "extent");
-        q->size[i] = call_const(c, (int64_t)floor(scale * in + 0.5));
+        q->size[i] = call_const(c, whole(c, scale * in + 0.5));
         q->scale[i] = scale;
     }
 }
@@ -341,7 +348,7 @@ static value resize_one(struct call *c, value x, const struct resize *r, const s
     if (factor > 0)
         return factor == 1 ? x : repeat_axis(c, x, axis, factor);
     a.in = compose_extent(c, in, "extent of a resized axis");
-    a.out = dim_valid(q->size[i]) ? compose_extent(c, q->size[i], "size") : (int64_t)floor(a.scale * (double)a.in);
+    a.out = dim_valid(q->size[i]) ? compose_extent(c, q->size[i], "size") : whole(c, a.scale * (double)a.in);
     if (a.out < 0)
         call_fail(c, "a size of %lld", (long long)a.out);
     return resize_axis(c, x, axis, r, &a);

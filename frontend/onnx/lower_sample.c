@@ -236,8 +236,11 @@ static void read_list(struct call *c, const char *name, uint32_t n, uint32_t wan
     const int64_t *x = attribute_ints(c, name, &count);
     if (x && count != wanted)
         call_fail(c, "%s has %u numbers for %u spatial axes", name, count, n);
-    for (uint32_t k = 0; k < n; k++)
+    for (uint32_t k = 0; k < n; k++) {
         out[k] = x ? x[k] : fallback;
+        if (out[k] < -INT32_MAX || out[k] > INT32_MAX)
+            call_fail(c, "%s has %lld", name, (long long)out[k]);
+    }
 }
 
 static struct deformed read_deformed(struct call *c, value x, value weight, value offset)

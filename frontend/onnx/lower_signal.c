@@ -52,6 +52,8 @@ static struct transform plan_transform(struct call *c, value x, uint32_t axis, i
     uint32_t rank = call_rank(c, x);
     struct transform t = {.inverse = inverse, .onesided = onesided};
     int64_t extent = compose_extent(c, call_shape(c, x)[axis], "length of a transform");
+    if (extent > INT32_MAX)
+        call_unsupported(c, "a transform of %lld elements", (long long)extent);
     t.parts = compose_extent(c, call_shape(c, x)[rank - 1], "number of parts");
     t.length = length >= 0 ? length : inverse && onesided ? 2 * (extent - 1) : extent;
     if ((t.parts != 1 && t.parts != 2) || t.length < 1 || t.length > INT32_MAX)
