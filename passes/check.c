@@ -128,7 +128,7 @@ static status known_leaf(struct checker *c, const struct purpose *use, struct kn
     const struct node *m = graph_node(c->graph, use->original);
     if (m->op != n->op || m->dtype != n->dtype || m->rank != n->rank || m->attribute.index != n->attribute.index || m->attribute.axis != n->attribute.axis ||
         (n->op == OP_DIM && m->attribute.dims[0] != n->attribute.dims[0]) ||
-        (n->op == OP_CONSTANT && (m->attribute.data_size != n->attribute.data_size || memcmp(m->attribute.data, n->attribute.data, m->attribute.data_size) != 0))) {
+        (n->op == OP_CONSTANT && (m->attribute.data_size != n->attribute.data_size || (m->attribute.data_size > 0 && memcmp(m->attribute.data, n->attribute.data, m->attribute.data_size) != 0)))) {
         return check_fault(c, "is another %s than the original's", op_info(n->op)->text);
     }
     if (n->op == OP_PARAM) {

@@ -318,15 +318,21 @@ static bool take_front(struct checker *c, struct piece *rest, dim wanted, bool l
     return true;
 }
 
-bool span_recut(struct checker *c, const struct span *s, dim outer, dim middle, dim inner, uint32_t from, uint32_t to, struct span *out) {
-    if (s->count != 1) {
-        return false;
-    }
-    struct piece rest = piece_new(c, s->piece[0].base, s->piece[0].count), p = piece_new(c, s->piece[0].base, 2 * s->piece[0].count + 4);
-    memcpy(rest.part, s->piece[0].part, s->piece[0].count * sizeof *rest.part);
-    rest.count = s->piece[0].count;
+/* span_recut where the first `skip` parts behind `outer` belong before the middle too: a rank holds one of each, so the product does not tell. */
+static bool recut_behind(struct checker *c, const struct piece *whole, dim outer, uint32_t skip, dim middle, dim inner, uint32_t from, uint32_t to, struct span *out) {
+    struct piece rest = piece_new(c, whole->base, whole->count), p = piece_new(c, whole->base, 2 * whole->count + 4);
+    memcpy(rest.part, whole->part, whole->count * sizeof *rest.part);
+    rest.count = whole->count;
     if (!take_front(c, &rest, outer, true, &p)) {
         return false;
+    }
+    for (; skip > 0; skip--) {
+        if (rest.count == 0 || !dim_is(c->program->dims, part_local(c, &rest.part[0]), 1)) {
+            return false;
+        }
+        p.part[p.count++] = rest.part[0];
+        rest.part++;
+        rest.count--;
     }
     if (from != 0) {
         if (rest.count == 0 || rest.part[0].partition != from || rest.part[0].extent != middle) {
@@ -335,8 +341,8 @@ bool span_recut(struct checker *c, const struct span *s, dim outer, dim middle, 
         rest.part++;
         rest.count--;
     } else {
-        struct piece whole = piece_new(c, s->piece[0].base, s->piece[0].count);
-        if (!take_front(c, &rest, middle, false, &whole) || !piece_whole(&whole)) {
+        struct piece cut = piece_new(c, whole->base, whole->count);
+        if (!take_front(c, &rest, middle, false, &cut) || !piece_whole(&cut)) {
             return false;
         }
     }
@@ -350,6 +356,15 @@ bool span_recut(struct checker *c, const struct span *s, dim outer, dim middle, 
     struct span r = {1, &p};
     *out = span_normal(c, &r);
     return true;
+}
+
+bool span_recut(struct checker *c, const struct span *s, dim outer, dim middle, dim inner, uint32_t from, uint32_t to, struct span *out) {
+    for (uint32_t skip = 0; s->count == 1 && skip <= s->piece[0].count; skip++) {
+        if (recut_behind(c, &s->piece[0], outer, skip, middle, inner, from, to, out)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Moves parts off the back of p until their extents multiply to `wanted`, into `out` (in order). */

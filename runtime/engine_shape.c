@@ -185,7 +185,11 @@ static status make_builtin(struct maker *m, uint32_t index, const struct step *s
 
 static status make_step(struct maker *m, uint32_t index)
 {
-    const struct step *step = &m->rank->engine->program->steps.at[index];
+    const struct program *p = m->rank->engine->program;
+    const struct step *step = &p->steps.at[index];
+    if (!program_step_fits(p, index, m->of)) /* a plan is data from outside */
+        return fail(&m->rank->failure, TPC_DATA, "the plan's step %u reaches outside of its buffers for these shapes",
+                    (unsigned)index);
     switch (step->kind) {
     case STEP_KERNEL:
         return make_kernel(m, index, step);
