@@ -63,17 +63,18 @@ static bool range_of_pair(struct box *b, const struct dim_node *n, struct range 
         *out = (struct range){x.low < y.low ? x.low : y.low, x.high < y.high ? x.high : y.high};
         return true;
     case DIM_MOD:
-        if (x.low < 0 || y.low < 1)
+        if (y.low < 1)
             return false;
-        *out = (struct range){0, x.high < y.high - 1 ? x.high : y.high - 1};
+        *out = (struct range){x.low < 0 ? 1 - y.high : 0, x.high < 0 ? 0 : x.high < y.high - 1 ? x.high : y.high - 1};
         return true;
     case DIM_DIV:
     case DIM_CEILDIV: {
         bool up = n->op == DIM_CEILDIV;
-        if (x.low < 0 || y.low < 1)
+        if (y.low < 1)
             return false;
-        *out =
-            (struct range){x.low / y.high + (up && x.low % y.high != 0), x.high / y.low + (up && x.high % y.low != 0)};
+        int64_t low_by = x.low < 0 ? y.low : y.high, high_by = x.high < 0 ? y.high : y.low; /* both truncate */
+        *out = (struct range){x.low / low_by + (up && x.low > 0 && x.low % low_by != 0),
+                              x.high / high_by + (up && x.high > 0 && x.high % high_by != 0)};
         return true;
     }
     case DIM_CONST:
