@@ -46,6 +46,17 @@ static bool all_whole(const struct axis_layout *axis, uint32_t first, uint32_t e
     return true;
 }
 
+/* Whether the axis can be summed over: a piece that fewer ranks share than another would be counted more than once. */
+static bool evenly_cut(const struct graph *into, const struct axis_layout *a)
+{
+    for (uint32_t i = 1; i < a->count; i++) {
+        struct axis_layout first = {1, &a->segment[0]}, one = {1, &a->segment[i]};
+        if (axis_subaxes(into, &one) != axis_subaxes(into, &first))
+            return false;
+    }
+    return true;
+}
+
 /* Everything that the three placements of a unit are made of. */
 struct frame {
     const struct node *node, *x, *w;
@@ -101,8 +112,11 @@ static bool place_linear(struct solver *s, const struct unit *u, const struct un
     else if (o->in == TAKE_OWN && !(all_whole(f->source->axis, xr - nk, xr) && own_cut(s, into, f->xa, f->x->shape, xr - nk, xr, o->in_mask, arena)))
         return false;
     copy_axes(f->wa, wr - nk, f->xa, xr - nk, xr);
-    for (uint32_t i = xr - nk; i < xr; i++)
+    for (uint32_t i = xr - nk; i < xr; i++) {
+        if (!evenly_cut(into, &f->xa[i]))
+            return false;
         f->rp->partial_subaxes |= axis_subaxes(into, &f->xa[i]);
+    }
     return true;
 }
 
