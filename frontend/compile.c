@@ -5,7 +5,8 @@
 
 const char *const compile_passes[] = {"import", "simplify", "solve", "parallelize", "fuse", "schedule", NULL};
 
-static void dump_graph(const struct compile_options *o, const char *pass, const struct graph *g, struct arena *arena) {
+static void dump_graph(const struct compile_options *o, const char *pass, const struct graph *g, struct arena *arena)
+{
     if (o->dump_after == NULL || strcmp(o->dump_after, pass) != 0) {
         return;
     }
@@ -14,7 +15,9 @@ static void dump_graph(const struct compile_options *o, const char *pass, const 
     fwrite(t.at, 1, t.length, o->dump_to);
 }
 
-static void dump_program(const struct compile_options *o, const char *pass, const struct program *p, struct arena *arena) {
+static void dump_program(const struct compile_options *o, const char *pass, const struct program *p,
+                         struct arena *arena)
+{
     if (o->dump_after == NULL || strcmp(o->dump_after, pass) != 0) {
         return;
     }
@@ -23,7 +26,9 @@ static void dump_program(const struct compile_options *o, const char *pass, cons
     fwrite(t.at, 1, t.length, o->dump_to);
 }
 
-static void dump_solution(const struct compile_options *o, const struct graph *g, const struct solution *s, struct arena *arena) {
+static void dump_solution(const struct compile_options *o, const struct graph *g, const struct solution *s,
+                          struct arena *arena)
+{
     if (o->dump_after == NULL || strcmp(o->dump_after, "solve") != 0) {
         return;
     }
@@ -45,7 +50,8 @@ static void dump_solution(const struct compile_options *o, const struct graph *g
 }
 
 /* Every named value that is no output yet becomes one, so that runs can be compared value by value. */
-static void expose_values(struct graph *g) {
+static void expose_values(struct graph *g)
+{
     bool *is_output = NEW_ARRAY(g->arena, bool, g->nodes.count);
     for (uint32_t i = 0; i < g->outputs.count; i++) {
         is_output[g->outputs.at[i].value] = true;
@@ -58,13 +64,16 @@ static void expose_values(struct graph *g) {
     }
 }
 
-status compile_graph(struct arena *arena, struct graph *graph, const struct compile_options *o, struct diag *diag, struct compiled *out) {
+status compile_graph(struct arena *arena, struct graph *graph, const struct compile_options *o, struct diag *diag,
+                     struct compiled *out)
+{
     status s = graph_verify(graph, "import", diag);
     if (s != TPC_OK) {
         return s;
     }
     dump_graph(o, "import", graph, arena);
-    if ((s = simplify(arena, graph, diag, &out->graph)) != TPC_OK || (s = graph_verify(out->graph, "simplify", diag)) != TPC_OK) {
+    if ((s = simplify(arena, graph, diag, &out->graph)) != TPC_OK ||
+        (s = graph_verify(out->graph, "simplify", diag)) != TPC_OK) {
         return s;
     }
     dump_graph(o, "simplify", out->graph, arena);
@@ -81,7 +90,8 @@ status compile_graph(struct arena *arena, struct graph *graph, const struct comp
         return s;
     }
     dump_graph(o, "parallelize", split, arena);
-    if ((s = graph_verify(split, "parallelize", diag)) != TPC_OK || (s = check(arena, out->graph, split, out->solution, diag)) != TPC_OK) {
+    if ((s = graph_verify(split, "parallelize", diag)) != TPC_OK ||
+        (s = check(arena, out->graph, split, out->solution, diag)) != TPC_OK) {
         return s;
     }
     if ((s = fuse(arena, split, diag, &out->program)) != TPC_OK) {
@@ -96,7 +106,8 @@ status compile_graph(struct arena *arena, struct graph *graph, const struct comp
 }
 
 /* A Graph in text form: what --dump-after import printed, or what a test wrote. */
-static status read_text(struct arena *arena, const char *path, struct diag *diag, struct graph **out) {
+static status read_text(struct arena *arena, const char *path, struct diag *diag, struct graph **out)
+{
     enum { LIMIT = 64 << 20 };
     FILE *f = fopen(path, "rb");
     if (f == NULL) {
@@ -111,12 +122,15 @@ static status read_text(struct arena *arena, const char *path, struct diag *diag
     bool failed = ferror(f) != 0;
     fclose(f);
     if (failed || t.length > LIMIT) {
-        return diag_error(diag, failed ? TPC_IO : TPC_DATA, path, failed ? "cannot read" : "a Graph's text may have %d bytes at most", LIMIT);
+        return diag_error(diag, failed ? TPC_IO : TPC_DATA, path,
+                          failed ? "cannot read" : "a Graph's text may have %d bytes at most", LIMIT);
     }
     return graph_parse(arena, path, t.at == NULL ? "" : t.at, t.length, diag, out);
 }
 
-status compile_model(struct arena *arena, const char *path, const struct compile_options *o, struct diag *diag, struct compiled *out) {
+status compile_model(struct arena *arena, const char *path, const struct compile_options *o, struct diag *diag,
+                     struct compiled *out)
+{
     struct graph *graph = NULL;
     size_t n = strlen(path);
     bool text = n > 4 && strcmp(path + n - 4, ".tpc") == 0;

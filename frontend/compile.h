@@ -13,13 +13,13 @@
 struct compile_options {
     struct import_options import;
     uint32_t ranks;
-    const char *dump_after;   /* a pass's name: prints the Graph or Program behind it to dump_to; NULL: nothing */
+    const char *dump_after; /* a pass's name: prints the Graph or Program behind it to dump_to; NULL: nothing */
     FILE *dump_to;
-    bool every_value;         /* every value becomes an output too (verify looks for the first that differs) */
+    bool every_value; /* every value becomes an output too (verify looks for the first that differs) */
 };
 
 struct compiled {
-    struct graph *graph;       /* simplified, unsplit */
+    struct graph *graph; /* simplified, unsplit */
     struct solution *solution;
     struct program *program;
 };
@@ -28,9 +28,11 @@ struct compiled {
 extern const char *const compile_passes[];
 
 /* `path`: an ONNX file, or a Graph in text form (X.tpc, docs/text-form.md). All results live in `arena`. Diagnostics name the ONNX node. TPC_DATA, TPC_UNSUPPORTED, TPC_NOINPUT, TPC_INTERNAL. */
-status compile_model(struct arena *arena, const char *path, const struct compile_options *options, struct diag *diag, struct compiled *out);
+status compile_model(struct arena *arena, const char *path, const struct compile_options *options, struct diag *diag,
+                     struct compiled *out);
 /* The same from a Graph on (tests, text form). */
-status compile_graph(struct arena *arena, struct graph *graph, const struct compile_options *options, struct diag *diag, struct compiled *out);
+status compile_graph(struct arena *arena, struct graph *graph, const struct compile_options *options, struct diag *diag,
+                     struct compiled *out);
 
 /* The JSON document, in `arena`. Bytes of collectives and activations are at the solver's nominal dims. */
 const char *report_json(struct arena *arena, const struct compiled *c);

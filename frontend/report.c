@@ -15,40 +15,53 @@ struct report {
     int64_t *nominal; /* per symbol */
 };
 
-static const char *name_of(const struct report *r, const struct graph *g, value v) {
+static const char *name_of(const struct report *r, const struct graph *g, value v)
+{
     const struct node *n = graph_node(g, v);
     return n->name != NULL ? n->name : arena_printf(r->arena, "%%%" PRIu32, v);
 }
 
-static cJSON *list_in(cJSON *parent, const char *name) { return cJSON_AddArrayToObject(parent, name); }
+static cJSON *list_in(cJSON *parent, const char *name)
+{
+    return cJSON_AddArrayToObject(parent, name);
+}
 
-static cJSON *object_in(cJSON *list) {
+static cJSON *object_in(cJSON *list)
+{
     cJSON *o = cJSON_CreateObject();
     cJSON_AddItemToArray(list, o);
     return o;
 }
 
-static void add_text(cJSON *o, const char *name, const char *text) { cJSON_AddStringToObject(o, name, text == NULL ? "" : text); }
-
-static void add_dim(const struct report *r, cJSON *list, const struct graph *g, dim d) {
-    int64_t k;
-    cJSON_AddItemToArray(list, dim_is_const(g->dims, d, &k) ? cJSON_CreateNumber((double)k) : cJSON_CreateString(dim_text(g->dims, d, r->arena)));
+static void add_text(cJSON *o, const char *name, const char *text)
+{
+    cJSON_AddStringToObject(o, name, text == NULL ? "" : text);
 }
 
-static void add_shape(const struct report *r, cJSON *o, const struct graph *g, const struct node *n) {
+static void add_dim(const struct report *r, cJSON *list, const struct graph *g, dim d)
+{
+    int64_t k;
+    cJSON_AddItemToArray(list, dim_is_const(g->dims, d, &k) ? cJSON_CreateNumber((double)k)
+                                                            : cJSON_CreateString(dim_text(g->dims, d, r->arena)));
+}
+
+static void add_shape(const struct report *r, cJSON *o, const struct graph *g, const struct node *n)
+{
     cJSON *shape = list_in(o, "shape");
     for (uint32_t a = 0; a < n->rank; a++) {
         add_dim(r, shape, g, n->shape[a]);
     }
 }
 
-static void add_placement(const struct report *r, cJSON *o, const struct graph *g, const struct placement *p) {
+static void add_placement(const struct report *r, cJSON *o, const struct graph *g, const struct placement *p)
+{
     struct text t = {.arena = r->arena};
     placement_print(g, p, &t);
     add_text(o, "placement", t.at);
 }
 
-static void add_model(const struct report *r, cJSON *root) {
+static void add_model(const struct report *r, cJSON *root)
+{
     const struct graph *g = r->c->graph;
     cJSON *m = cJSON_AddObjectToObject(root, "model");
     add_text(m, "path", g->model_path);
@@ -63,7 +76,8 @@ static void add_model(const struct report *r, cJSON *root) {
     cJSON_AddNumberToObject(mesh, "tp", (double)r->c->program->graph->mesh.ranks);
 }
 
-static void add_symbols(const struct report *r, cJSON *root) {
+static void add_symbols(const struct report *r, cJSON *root)
+{
     const struct graph *g = r->c->graph;
     cJSON *symbols = list_in(root, "symbols"), *guards = list_in(root, "guards");
     for (uint32_t s = 0; s < dims_symbol_count(g->dims); s++) {
@@ -80,13 +94,16 @@ static void add_symbols(const struct report *r, cJSON *root) {
     for (uint32_t i = 0; i < g->guards.count; i++) {
         const struct guard *u = &g->guards.at[i];
         cJSON *o = object_in(guards);
-        add_text(o, "equal", arena_printf(r->arena, "%s == %s", dim_text(g->dims, u->a, r->arena), dim_text(g->dims, u->b, r->arena)));
+        add_text(
+            o, "equal",
+            arena_printf(r->arena, "%s == %s", dim_text(g->dims, u->a, r->arena), dim_text(g->dims, u->b, r->arena)));
         add_text(o, "node", g->origins.at[u->origin].name);
         add_text(o, "why", u->why);
     }
 }
 
-static void add_layers(const struct report *r, cJSON *root) {
+static void add_layers(const struct report *r, cJSON *root)
+{
     const struct graph *g = r->c->graph;
     cJSON *layers = list_in(root, "layers");
     for (uint32_t i = 0; i < r->c->solution->layer_count; i++) {
@@ -110,7 +127,8 @@ static void add_layers(const struct report *r, cJSON *root) {
     }
 }
 
-static bool axis_is_cut(const struct shard *s, uint32_t axis, uint32_t ranks, int64_t extent) {
+static bool axis_is_cut(const struct shard *s, uint32_t axis, uint32_t ranks, int64_t extent)
+{
     for (uint32_t k = 0; k < ranks; k++) {
         const struct intervals *x = &s->of[axis * ranks + k];
         if (x->count != 1 || x->at[0].lo != 0 || x->at[0].hi != extent) {
@@ -120,7 +138,8 @@ static bool axis_is_cut(const struct shard *s, uint32_t axis, uint32_t ranks, in
     return false;
 }
 
-static cJSON *intervals_by_rank(const struct shard *s, uint32_t axis, uint32_t ranks) {
+static cJSON *intervals_by_rank(const struct shard *s, uint32_t axis, uint32_t ranks)
+{
     cJSON *all = cJSON_CreateArray();
     for (uint32_t k = 0; k < ranks; k++) {
         cJSON *mine = cJSON_CreateArray();
@@ -137,7 +156,8 @@ static cJSON *intervals_by_rank(const struct shard *s, uint32_t axis, uint32_t r
 }
 
 /* One entry per (param, way of cutting it) in use; a tied weight may have several. */
-static void add_params(const struct report *r, cJSON *root) {
+static void add_params(const struct report *r, cJSON *root)
+{
     const struct graph *p = r->c->program->graph;
     cJSON *params = list_in(root, "params");
     for (value v = 1; v < p->nodes.count; v++) {
@@ -148,7 +168,8 @@ static void add_params(const struct report *r, cJSON *root) {
         bool seen = false;
         for (value u = 1; u < v && !seen; u++) {
             const struct node *m = graph_node(p, u);
-            seen = m->op == OP_PARAM && m->attribute.index == n->attribute.index && m->attribute.mode == n->attribute.mode;
+            seen =
+                m->op == OP_PARAM && m->attribute.index == n->attribute.index && m->attribute.mode == n->attribute.mode;
         }
         if (seen) {
             continue;
@@ -184,7 +205,8 @@ static void add_params(const struct report *r, cJSON *root) {
     }
 }
 
-static void add_classes(const struct report *r, cJSON *root) {
+static void add_classes(const struct report *r, cJSON *root)
+{
     const struct graph *g = r->c->graph;
     cJSON *classes = list_in(root, "classes");
     for (uint32_t i = 0; i < r->c->solution->class_count; i++) {
@@ -201,7 +223,9 @@ static void add_classes(const struct report *r, cJSON *root) {
         if (k->partition == 0) {
             cJSON_AddNullToObject(o, "partition");
         } else if (cut->offset == NULL) {
-            add_text(o, "partition", arena_printf(r->arena, "%" PRIu32 " parts of ceildiv(%s, %" PRIu32 ")", cut->parts, dim_text(g->dims, cut->extent, r->arena), cut->parts));
+            add_text(o, "partition",
+                     arena_printf(r->arena, "%" PRIu32 " parts of ceildiv(%s, %" PRIu32 ")", cut->parts,
+                                  dim_text(g->dims, cut->extent, r->arena), cut->parts));
         } else {
             cJSON *offsets = list_in(o, "partition");
             for (uint32_t part = 0; part <= cut->parts; part++) {
@@ -215,7 +239,8 @@ static void add_classes(const struct report *r, cJSON *root) {
     }
 }
 
-static void add_values(const struct report *r, cJSON *root) {
+static void add_values(const struct report *r, cJSON *root)
+{
     const struct graph *g = r->c->graph;
     cJSON *values = list_in(root, "values");
     for (value v = 1; v < g->nodes.count; v++) {
@@ -230,30 +255,40 @@ static void add_values(const struct report *r, cJSON *root) {
     }
 }
 
-static const char *why_collective(op o) {
+static const char *why_collective(op o)
+{
     switch ((int)o) {
-    case OP_ALL_REDUCE: return "its terms are spread over the ranks and what follows needs the whole sum or maximum";
-    case OP_ALL_GATHER: return "it is cut over the ranks and what follows needs all of it";
-    case OP_REDUCE_SCATTER: return "its terms are spread over the ranks and each rank goes on with a part of the sum";
-    default: return "what follows is cut another way";
+    case OP_ALL_REDUCE:
+        return "its terms are spread over the ranks and what follows needs the whole sum or maximum";
+    case OP_ALL_GATHER:
+        return "it is cut over the ranks and what follows needs all of it";
+    case OP_REDUCE_SCATTER:
+        return "its terms are spread over the ranks and each rank goes on with a part of the sum";
+    default:
+        return "what follows is cut another way";
     }
 }
 
-static double bytes_of(const struct report *r, value v) {
+static double bytes_of(const struct report *r, value v)
+{
     const struct graph *p = r->c->program->graph;
     int64_t n;
-    return dim_eval(p->dims, graph_elements(p, v), r->nominal, &n) ? (double)n * (double)dtype_size(graph_node(p, v)->dtype) : 0;
+    return dim_eval(p->dims, graph_elements(p, v), r->nominal, &n)
+               ? (double)n * (double)dtype_size(graph_node(p, v)->dtype)
+               : 0;
 }
 
 /* The nearest value with an ONNX name at or before v. */
-static value named_before(const struct graph *p, value v) {
+static value named_before(const struct graph *p, value v)
+{
     while (graph_node(p, v)->name == NULL && graph_node(p, v)->operand_count > 0) {
         v = graph_node(p, v)->operand[0];
     }
     return v;
 }
 
-static double add_collectives(const struct report *r, cJSON *root) {
+static double add_collectives(const struct report *r, cJSON *root)
+{
     const struct graph *p = r->c->program->graph;
     cJSON *list = list_in(root, "collectives");
     double total = 0;
@@ -269,13 +304,15 @@ static double add_collectives(const struct report *r, cJSON *root) {
         double bytes = bytes_of(r, n->op == OP_REDUCE_SCATTER ? n->operand[0] : v);
         total += bytes;
         cJSON_AddNumberToObject(o, "bytes", bytes);
-        add_text(o, "elements", dim_text(p->dims, graph_elements(p, n->op == OP_REDUCE_SCATTER ? n->operand[0] : v), r->arena));
+        add_text(o, "elements",
+                 dim_text(p->dims, graph_elements(p, n->op == OP_REDUCE_SCATTER ? n->operand[0] : v), r->arena));
         add_text(o, "reason", why_collective(n->op));
     }
     return total;
 }
 
-static double weight_bytes(const struct program *p, uint32_t rank) {
+static double weight_bytes(const struct program *p, uint32_t rank)
+{
     const struct graph *g = p->graph;
     double total = 0;
     for (uint32_t b = 0; b < p->buffers.count; b++) {
@@ -298,7 +335,8 @@ static double weight_bytes(const struct program *p, uint32_t rank) {
     return total;
 }
 
-static void add_memory(const struct report *r, cJSON *root) {
+static void add_memory(const struct report *r, cJSON *root)
+{
     const struct program *p = r->c->program;
     cJSON *memory = list_in(root, "memory");
     uint64_t *offset = NEW_ARRAY(r->arena, uint64_t, p->buffers.count + 1);
@@ -313,7 +351,8 @@ static void add_memory(const struct report *r, cJSON *root) {
 }
 
 /* Is symbol s the first axis of an input that has others: a batch? */
-static bool is_batch(const struct graph *g, uint32_t s) {
+static bool is_batch(const struct graph *g, uint32_t s)
+{
     for (uint32_t i = 0; i < g->inputs.count; i++) {
         const struct node *n = graph_node(g, g->inputs.at[i].value);
         if (n->rank >= 2 && n->shape[0] == dim_of_symbol(g->dims, s)) {
@@ -324,7 +363,8 @@ static bool is_batch(const struct graph *g, uint32_t s) {
 }
 
 /* What sizes are told for: one row of every batch, NOMINAL_EXTENT of everything else that is dynamic. */
-static void set_nominal(struct report *r) {
+static void set_nominal(struct report *r)
+{
     struct dims *t = r->c->program->graph->dims;
     uint32_t n = dims_symbol_count(t);
     r->nominal = NEW_ARRAY(r->arena, int64_t, n + 1);
@@ -342,7 +382,8 @@ static void set_nominal(struct report *r) {
     (void)graph_bind_rank(r->c->program->graph, 0, r->nominal);
 }
 
-static void add_cost(const struct report *r, cJSON *root, double collective_bytes) {
+static void add_cost(const struct report *r, cJSON *root, double collective_bytes)
+{
     const struct dims *t = r->c->program->graph->dims;
     cJSON *cost = cJSON_AddObjectToObject(root, "cost");
     cJSON_AddNumberToObject(cost, "weight_bytes_per_rank", r->c->solution->bytes_per_rank);
@@ -357,7 +398,8 @@ static void add_cost(const struct report *r, cJSON *root, double collective_byte
     }
 }
 
-const char *report_json(struct arena *arena, const struct compiled *c) {
+const char *report_json(struct arena *arena, const struct compiled *c)
+{
     struct report r = {arena, c, NULL};
     set_nominal(&r);
     cJSON *root = cJSON_CreateObject();

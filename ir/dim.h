@@ -36,9 +36,9 @@ struct symbol {
     const char *name; /* unique among its kind; "s:3", "o:3", "rank" and "c0" are the names of the non-input kinds */
     symbol_kind kind;
     uint32_t index;
-    int64_t lower;    /* >= 0 */
-    int64_t upper;    /* INT64_MAX when none is known (coordinates: extent - 1 when that is constant) */
-    dim equal;        /* DIM_NONE, or what a guard has made of it: the symbol is rewritten to that everywhere */
+    int64_t lower; /* >= 0 */
+    int64_t upper; /* INT64_MAX when none is known (coordinates: extent - 1 when that is constant) */
+    dim equal;     /* DIM_NONE, or what a guard has made of it: the symbol is rewritten to that everywhere */
 };
 
 enum dim_op { DIM_CONST, DIM_SYMBOL, DIM_SUM, DIM_PRODUCT, DIM_DIV, DIM_CEILDIV, DIM_MOD, DIM_MAX, DIM_MIN };
@@ -89,8 +89,11 @@ dim dim_product(struct dims *t, const dim *d, uint32_t count); /* 1 for none */
 dim dim_exact_div(struct dims *t, dim a, dim b);
 
 bool dim_is_const(const struct dims *t, dim d, int64_t *value); /* value may be NULL */
-static inline bool dim_valid(dim d) { return d != DIM_NONE; }
-bool dim_is(const struct dims *t, dim d, int64_t value);        /* the constant `value` */
+static inline bool dim_valid(dim d)
+{
+    return d != DIM_NONE;
+}
+bool dim_is(const struct dims *t, dim d, int64_t value); /* the constant `value` */
 /* Provable bounds by interval arithmetic over the symbols' bounds (and by sign of every coefficient); INT64_MIN / INT64_MAX when unknown. */
 int64_t dim_lower(const struct dims *t, dim d);
 int64_t dim_upper(const struct dims *t, dim d);

@@ -32,7 +32,7 @@ typedef enum dtype {
 } dtype;
 
 const char *dtype_name(dtype t);
-size_t dtype_size(dtype t);                             /* bytes per element */
+size_t dtype_size(dtype t); /* bytes per element */
 bool dtype_is_float(dtype t);
 bool dtype_is_int(dtype t);                             /* signed or unsigned, not bool */
 bool dtype_is_signed(dtype t);                          /* signed int or float */

@@ -25,16 +25,16 @@ enum { MAX_RANK = 16 };
 
 /* Attributes; ops.def says which of them a row uses, the others are 0. */
 struct attribute {
-    int32_t axis;          /* normalised, 0 <= axis < rank */
+    int32_t axis; /* normalised, 0 <= axis < rank */
     int32_t mode;
     int32_t nbatch, ncontract;
-    uint32_t index;        /* input, param, or mask of sub-axes */
-    uint32_t partition;    /* A_PART; 0 is none */
+    uint32_t index;     /* input, param, or mask of sub-axes */
+    uint32_t partition; /* A_PART; 0 is none */
     uint32_t list_count, dims_count;
     const int32_t *list;
     const dim *dims;
-    const void *data;      /* A_DATA: constant's elements */
-    size_t data_size;      /* bytes */
+    const void *data; /* A_DATA: constant's elements */
+    size_t data_size; /* bytes */
 };
 
 struct node {
@@ -44,8 +44,8 @@ struct node {
     const dim *shape;
     const value *operand;
     struct attribute attribute;
-    uint32_t origin;   /* graph->origins; 0: made by tpc without one */
-    const char *name;  /* ONNX name of the value, NULL when it has none */
+    uint32_t origin;  /* graph->origins; 0: made by tpc without one */
+    const char *name; /* ONNX name of the value, NULL when it has none */
 };
 
 /* Where a node came from. Shared by all nodes that one ONNX node was lowered to. */
@@ -86,7 +86,10 @@ struct weight_file {
 };
 enum { WEIGHT_SAMPLE = 65536 };
 /* The fingerprint from the first and the last min(size, WEIGHT_SAMPLE) bytes of a file. */
-static inline uint64_t weight_fingerprint(uint64_t size, const void *first, const void *last, size_t sample) { return hash_bytes(last, sample, hash_bytes(first, sample, size)); }
+static inline uint64_t weight_fingerprint(uint64_t size, const void *first, const void *last, size_t sample)
+{
+    return hash_bytes(last, sample, hash_bytes(first, sample, size));
+}
 
 struct guard {
     dim a, b; /* as written before either was rewritten; must be equal at run time */
@@ -108,7 +111,7 @@ enum { MAX_SUBAXES = 16, MAX_RANKS = 4096 };
 struct mesh {
     uint32_t ranks; /* 0: not a Program */
     uint32_t count;
-    uint32_t size[MAX_SUBAXES];   /* primes, or 1-element for ranks == 1 (count 0) */
+    uint32_t size[MAX_SUBAXES];    /* primes, or 1-element for ranks == 1 (count 0) */
     const char *axis[MAX_SUBAXES]; /* which user mesh axis it belongs to: "tp", "dp", ... */
 };
 
@@ -116,27 +119,36 @@ struct mesh {
  * (first sub-axis outermost). Interned by content, so equal layers share partitions. Partition 0 is "whole". */
 struct partition {
     dim extent;
-    int64_t unit;          /* cuts fall on multiples of this (the end excepted) */
-    uint32_t subaxes;      /* mask, non-zero */
+    int64_t unit;     /* cuts fall on multiples of this (the end excepted) */
+    uint32_t subaxes; /* mask, non-zero */
     uint32_t parts;
-    const int64_t *offset; /* parts + 1 cuts when extent is constant; NULL: symbolic, part p owns [p*c, min((p+1)*c, extent)) with c = unit * ceildiv(extent, unit * parts) */
+    const int64_t *
+        offset; /* parts + 1 cuts when extent is constant; NULL: symbolic, part p owns [p*c, min((p+1)*c, extent)) with c = unit * ceildiv(extent, unit * parts) */
 };
 
-struct interval { int64_t lo, hi; };          /* [lo, hi) */
-struct intervals { uint32_t count; struct interval *at; }; /* ascending order of local storage, none empty */
+struct interval {
+    int64_t lo, hi;
+}; /* [lo, hi) */
+struct intervals {
+    uint32_t count;
+    struct interval *at;
+}; /* ascending order of local storage, none empty */
 /* What each rank stores of a param: the product over axes of its intervals. */
 struct shard {
     uint32_t param;
-    uint32_t rank;                       /* number of axes */
-    const struct intervals *of;          /* of[axis * mesh.ranks + r] */
+    uint32_t rank;              /* number of axes */
+    const struct intervals *of; /* of[axis * mesh.ranks + r] */
 };
 
-struct opset { const char *domain; int64_t version; };
+struct opset {
+    const char *domain;
+    int64_t version;
+};
 
 struct graph {
     struct arena *arena;
     struct dims *dims;
-    LIST(struct node) nodes;   /* [0] is reserved */
+    LIST(struct node) nodes; /* [0] is reserved */
     LIST(struct graph_input) inputs;
     LIST(struct graph_output) outputs;
     LIST(struct param) params;
@@ -147,10 +159,10 @@ struct graph {
     struct mesh mesh;
     LIST(struct partition) partitions; /* [0] is reserved */
     LIST(struct shard) shards;
-    LIST(value) source;        /* Programs: per node */
+    LIST(value) source; /* Programs: per node */
     /* the model, for reports */
     const char *model_path;
-    uint64_t model_hash;       /* XXH3 of the model file without tensor bytes */
+    uint64_t model_hash; /* XXH3 of the model file without tensor bytes */
     int64_t ir_version;
     LIST(struct opset) opsets;
     /* What a builder does with operands that the rules refuse: NULL ends the process (a bug); who builds from an untrusted file leaves by longjmp.
@@ -162,7 +174,10 @@ struct graph {
 
 struct graph *graph_new(struct arena *arena); /* with its own dims table */
 
-static inline const struct node *graph_node(const struct graph *g, value v) { return &g->nodes.at[v]; }
+static inline const struct node *graph_node(const struct graph *g, value v)
+{
+    return &g->nodes.at[v];
+}
 
 /* ---- building: each derives shape and dtype, hash-conses nothing, folds nothing. Wrong calls are our bugs: they end the process with a message
  * (in release builds too). A derived extent that overflows is DIM_NONE: who lowers untrusted input looks. Shapes are stored resolved. The current
@@ -172,7 +187,8 @@ uint32_t graph_add_origin(struct graph *g, const char *file, int64_t index, cons
 /* The general one: all other builders end here. Derives the shape unless the row's shape is GIVEN (or partly given: see each row), in
  * which case `rank` and `shape` are it; other rows ignore them. `type` is used by rows whose dtype is GIVEN. Lists are copied, `data` is not.
  * `source` is left alone: who builds a Program fills it. */
-value graph_add(struct graph *g, op o, dtype type, uint32_t rank, const dim *shape, uint32_t operands, const value *operand, const struct attribute *attribute);
+value graph_add(struct graph *g, op o, dtype type, uint32_t rank, const dim *shape, uint32_t operands,
+                const value *operand, const struct attribute *attribute);
 
 value graph_input(struct graph *g, const char *name, dtype type, uint32_t rank, const dim *shape);
 value graph_param(struct graph *g, uint32_t param); /* whole */
@@ -185,16 +201,19 @@ value graph_unary(struct graph *g, op o, value a);
 value graph_binary(struct graph *g, op o, value a, value b); /* equal shapes */
 value graph_select(struct graph *g, value condition, value a, value b);
 value graph_cast(struct graph *g, value a, dtype to); /* a itself when it is of that type */
-value graph_reduce(struct graph *g, op o, value a, uint32_t count, const int32_t *axes); /* axes in any order; a itself when none */
+value graph_reduce(struct graph *g, op o, value a, uint32_t count,
+                   const int32_t *axes); /* axes in any order; a itself when none */
 value graph_dot(struct graph *g, value lhs, value rhs, uint32_t nbatch, uint32_t ncontract);
 value graph_gather(struct graph *g, value operand, value indices, uint32_t axis, uint32_t nbatch);
-value graph_scatter(struct graph *g, value operand, value indices, value updates, uint32_t axis, uint32_t nbatch, int32_t mode);
-value graph_reshape(struct graph *g, value a, uint32_t rank, const dim *shape);   /* a itself when equal */
-value graph_transpose(struct graph *g, value a, const int32_t *permutation);      /* a itself when identity */
+value graph_scatter(struct graph *g, value operand, value indices, value updates, uint32_t axis, uint32_t nbatch,
+                    int32_t mode);
+value graph_reshape(struct graph *g, value a, uint32_t rank, const dim *shape); /* a itself when equal */
+value graph_transpose(struct graph *g, value a, const int32_t *permutation);    /* a itself when identity */
 value graph_broadcast(struct graph *g, value a, uint32_t rank, const dim *shape, const int32_t *axes);
 /* numpy's alignment: a's axes are the last ones of shape; extents equal or 1. a itself when equal. */
 value graph_broadcast_to(struct graph *g, value a, uint32_t rank, const dim *shape);
-value graph_slice(struct graph *g, value a, const dim *start, const dim *size, const int32_t *step); /* step NULL: ones; a itself when it takes all */
+value graph_slice(struct graph *g, value a, const dim *start, const dim *size,
+                  const int32_t *step); /* step NULL: ones; a itself when it takes all */
 value graph_slice_axis(struct graph *g, value a, uint32_t axis, dim start, dim size);
 value graph_concat(struct graph *g, uint32_t count, const value *part, uint32_t axis); /* part[0] when it is alone */
 value graph_pad(struct graph *g, value a, value scalar, const dim *before, const dim *shape);
@@ -211,7 +230,10 @@ void graph_resolve(struct graph *g);
 
 /* ---- walking ---- */
 /* uses[first[v] .. first[v+1]) are the nodes that have v as an operand (once per operand position), ascending. */
-struct uses { const uint32_t *first; const value *use; };
+struct uses {
+    const uint32_t *first;
+    const value *use;
+};
 struct uses graph_uses(const struct graph *g, struct arena *arena);
 bool *graph_live(const struct graph *g, struct arena *arena); /* per node: reaches an output (inputs always live) */
 /* An empty graph that shares `g`'s arena-held tables (dims, params, files, origins, model facts; inputs and outputs empty). */
@@ -225,8 +247,9 @@ bool node_same(const struct node *a, const struct node *b);
 uint64_t node_hash(const struct node *n);
 
 /* ---- mesh and partitions ---- */
-void mesh_init(struct mesh *m, const char *axis, uint32_t ranks); /* sub-axes: prime factors, descending... largest outermost */
-uint32_t mesh_parts(const struct mesh *m, uint32_t subaxes);      /* product of sizes */
+void mesh_init(struct mesh *m, const char *axis,
+               uint32_t ranks); /* sub-axes: prime factors, descending... largest outermost */
+uint32_t mesh_parts(const struct mesh *m, uint32_t subaxes); /* product of sizes */
 uint32_t mesh_part_of(const struct mesh *m, uint32_t subaxes, uint32_t rank);
 /* Finds or adds; offset is copied (NULL: symbolic rule). Also bounds the partition's symbols where known. */
 uint32_t graph_partition(struct graph *g, dim extent, int64_t unit, uint32_t subaxes, const int64_t *offset);
@@ -238,12 +261,14 @@ dim partition_offset(struct graph *g, uint32_t partition);
 /* Fills of[symbol] for every partition and rank symbol of rank r; input symbols must be set already. false: overflow. */
 bool graph_bind_rank(const struct graph *g, uint32_t r, int64_t *of);
 /* Cuts of a partition for given symbol values: lo, hi of part p. */
-bool partition_range(const struct graph *g, uint32_t partition, uint32_t part, const int64_t *of, int64_t *lo, int64_t *hi);
+bool partition_range(const struct graph *g, uint32_t partition, uint32_t part, const int64_t *of, int64_t *lo,
+                     int64_t *hi);
 
 /* ---- text_print.c, text_parse.c: the exact text form, docs/text-form.md ---- */
 void graph_print(const struct graph *g, struct text *out);
 /* The whole text is one graph; it is verified (TPC_DATA when it is broken). */
-status graph_parse(struct arena *arena, const char *name, const char *text, size_t length, struct diag *diag, struct graph **out);
+status graph_parse(struct arena *arena, const char *name, const char *text, size_t length, struct diag *diag,
+                   struct graph **out);
 /* For texts that embed a graph (a program's): one node's line; the statements of a graph up to one that is none of its own. The latter returns NULL
  * after reporting, else a graph that is not verified yet. `struct lexer` is in ir/text_form.h. */
 struct lexer;

@@ -19,31 +19,34 @@
 enum { KERNEL_AXES = 32 }; /* at most, outer and inner each */
 
 typedef enum instruction_kind {
-    INST_CONST,  /* the scalar `number` (floats) or `integer` (ints, bool) */
-    INST_INDEX,  /* `index` as an i64 */
-    INST_LOAD,   /* buffer[index + dynamic * dynamic_stride] */
-    INST_MAP,    /* a pointwise row of ops.def on arg[0..2] */
+    INST_CONST, /* the scalar `number` (floats) or `integer` (ints, bool) */
+    INST_INDEX, /* `index` as an i64 */
+    INST_LOAD,  /* buffer[index + dynamic * dynamic_stride] */
+    INST_MAP,   /* a pointwise row of ops.def on arg[0..2] */
     INST_REDUCE, /* REDUCE_SUM, _PROD, _MAX, _MIN of arg[0] (any level) over the row; the op's identity for an empty row */
-    INST_STORE   /* buffer[index + dynamic * dynamic_stride] = arg[0], where the predicate holds; level 0: once per point */
+    INST_STORE /* buffer[index + dynamic * dynamic_stride] = arg[0], where the predicate holds; level 0: once per point */
 } instruction_kind;
 
 struct instruction {
     instruction_kind kind;
-    op op;                 /* MAP, REDUCE */
-    dtype type;            /* of the result, as in the Graph. Arithmetic on f16 and bf16 is done in f32 and rounded where the Graph's value is stored */
-    int32_t level;         /* 0 outer, 1 inner */
-    int32_t mode;          /* MAP: the op's mode */
-    int32_t arg[3];        /* instruction numbers, -1: none */
-    uint32_t buffer;       /* LOAD, STORE: kernel-local number */
-    dim index;             /* LOAD, STORE: in elements; INDEX: the value */
-    int32_t dynamic;       /* LOAD, STORE: instruction giving an integer d, or -1 */
-    dim dynamic_stride;    /* elements per step of d */
-    dim dynamic_limit;     /* 0 <= d < limit must hold, else: */
-    bool dynamic_zero;     /*   true: a load gives 0, a store is dropped; false: the run fails with "index out of range" naming the node */
-    int32_t predicate;     /* LOAD, STORE: a bool instruction, or -1; a load gives 0 where it is false and touches nothing */
-    double number;         /* CONST */
-    int64_t integer;       /* CONST */
-    value node;            /* program node that it stands for (reports; not part of equality) */
+    op op; /* MAP, REDUCE */
+    dtype
+        type; /* of the result, as in the Graph. Arithmetic on f16 and bf16 is done in f32 and rounded where the Graph's value is stored */
+    int32_t level;      /* 0 outer, 1 inner */
+    int32_t mode;       /* MAP: the op's mode */
+    int32_t arg[3];     /* instruction numbers, -1: none */
+    uint32_t buffer;    /* LOAD, STORE: kernel-local number */
+    dim index;          /* LOAD, STORE: in elements; INDEX: the value */
+    int32_t dynamic;    /* LOAD, STORE: instruction giving an integer d, or -1 */
+    dim dynamic_stride; /* elements per step of d */
+    dim dynamic_limit;  /* 0 <= d < limit must hold, else: */
+    bool
+        dynamic_zero; /*   true: a load gives 0, a store is dropped; false: the run fails with "index out of range" naming the node */
+    int32_t
+        predicate;   /* LOAD, STORE: a bool instruction, or -1; a load gives 0 where it is false and touches nothing */
+    double number;   /* CONST */
+    int64_t integer; /* CONST */
+    value node;      /* program node that it stands for (reports; not part of equality) */
 };
 
 struct kernel_buffer {
@@ -53,7 +56,7 @@ struct kernel_buffer {
 
 struct kernel {
     uint32_t outer, inner;
-    const dim *extent;                 /* outer + inner of them */
+    const dim *extent; /* outer + inner of them */
     uint32_t buffer_count;
     const struct kernel_buffer *buffer;
     uint32_t instruction_count;

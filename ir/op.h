@@ -7,14 +7,41 @@
 
 #include "ir/base.h"
 
-enum op_attribute { A_AXIS = 1, A_MODE = 2, A_BATCH = 4, A_CONTRACT = 8, A_INDEX = 16, A_LIST = 32, A_DIMS = 64, A_PART = 128, A_DATA = 256 };
+enum op_attribute {
+    A_AXIS = 1,
+    A_MODE = 2,
+    A_BATCH = 4,
+    A_CONTRACT = 8,
+    A_INDEX = 16,
+    A_LIST = 32,
+    A_DIMS = 64,
+    A_PART = 128,
+    A_DATA = 256
+};
 enum op_arity { OP_ANY = -1 };
 typedef enum op_class {
-    CLASS_LEAF, CLASS_POINTWISE, CLASS_LAYOUT, CLASS_REDUCE, CLASS_DOT, CLASS_GATHER, CLASS_SCATTER, CLASS_SCAN, CLASS_SORT, CLASS_COMPOSITE, CLASS_COLLECTIVE
+    CLASS_LEAF,
+    CLASS_POINTWISE,
+    CLASS_LAYOUT,
+    CLASS_REDUCE,
+    CLASS_DOT,
+    CLASS_GATHER,
+    CLASS_SCATTER,
+    CLASS_SCAN,
+    CLASS_SORT,
+    CLASS_COMPOSITE,
+    CLASS_COLLECTIVE
 } op_class;
 typedef enum op_linear { LINEAR_NONE, LINEAR_EACH, LINEAR_ALL, LINEAR_FIRST, LINEAR_MONOTONE } op_linear;
 enum reduction { REDUCTION_SUM = 1, REDUCTION_MAX = 2, REDUCTION_MIN = 3, REDUCTION_PROD = 4 };
-enum scatter_mode { SCATTER_SET = 0, SCATTER_ADD = 1, SCATTER_MUL = 2, SCATTER_MAX = 3, SCATTER_MIN = 4, SCATTER_DROP = 8 };
+enum scatter_mode {
+    SCATTER_SET = 0,
+    SCATTER_ADD = 1,
+    SCATTER_MUL = 2,
+    SCATTER_MAX = 3,
+    SCATTER_MIN = 4,
+    SCATTER_DROP = 8
+};
 enum gather_mode { GATHER_CHECK = 0, GATHER_ZERO = 1 };
 
 typedef enum op {

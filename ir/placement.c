@@ -111,7 +111,8 @@ static dim segment_lead(struct graph *g, const struct segment *s)
     return s->factor[0].partition ? dim_const(g->dims, 1) : s->factor[0].extent;
 }
 
-static struct segment segment_join(struct graph *g, const struct segment *a, const struct segment *b, struct arena *arena)
+static struct segment segment_join(struct graph *g, const struct segment *a, const struct segment *b,
+                                   struct arena *arena)
 {
     struct segment tail = segment_tail(a);
     struct factor *out = NEW_ARRAY(arena, struct factor, tail.count + 1);
@@ -223,7 +224,8 @@ static void push_interval(struct arena *arena, interval_list *list, int64_t lo, 
 }
 
 /* From indices over the outer factors to indices over those and `f`. */
-static interval_list refine(const struct graph *g, const interval_list *outer, const struct factor *f, uint32_t r, struct arena *arena)
+static interval_list refine(const struct graph *g, const interval_list *outer, const struct factor *f, uint32_t r,
+                            struct arena *arena)
 {
     interval_list out = {0};
     int64_t extent = 0, lo = 0, hi;
@@ -341,12 +343,18 @@ void placement_print(const struct graph *g, const struct placement *p, struct te
 const char *layer_style_name(layer_style s)
 {
     switch (s) {
-    case STYLE_REPLICATED: return "replicated";
-    case STYLE_COLUMN: return "column";
-    case STYLE_ROW: return "row";
-    case STYLE_VOCABULARY: return "vocabulary";
-    case STYLE_FEATURE: return "feature";
-    case STYLE_CROSS_ENTROPY: return "cross_entropy";
+    case STYLE_REPLICATED:
+        return "replicated";
+    case STYLE_COLUMN:
+        return "column";
+    case STYLE_ROW:
+        return "row";
+    case STYLE_VOCABULARY:
+        return "vocabulary";
+    case STYLE_FEATURE:
+        return "feature";
+    case STYLE_CROSS_ENTROPY:
+        return "cross_entropy";
     }
     return "?";
 }

@@ -30,16 +30,17 @@ struct axis_layout {
 struct placement {
     uint32_t rank;
     const struct axis_layout *axis;
-    int32_t partial;           /* REDUCTION_*, 0: not partial */
-    uint32_t partial_subaxes;  /* mask */
+    int32_t partial;          /* REDUCTION_*, 0: not partial */
+    uint32_t partial_subaxes; /* mask */
 };
 
 /* All axes one whole factor. */
 const struct placement *placement_whole(struct arena *arena, uint32_t rank, const dim *shape);
-bool placement_is_whole(const struct placement *p);       /* nothing cut, not partial */
-bool placement_equal(const struct placement *a, const struct placement *b); /* same local data; both canonical (the solver's are) */
+bool placement_is_whole(const struct placement *p); /* nothing cut, not partial */
+bool placement_equal(const struct placement *a,
+                     const struct placement *b); /* same local data; both canonical (the solver's are) */
 bool axis_is_whole(const struct axis_layout *a);
-bool axis_equal(const struct axis_layout *a, const struct axis_layout *b);  /* layouts of one axis, both canonical */
+bool axis_equal(const struct axis_layout *a, const struct axis_layout *b); /* layouts of one axis, both canonical */
 /* Every axis canonical; a partial without sub-axes is dropped. */
 const struct placement *placement_normalise(struct graph *g, const struct placement *p, struct arena *arena);
 /* The canonical form of a layout: merges neighbouring whole factors, drops extent-1 ones, and merges neighbouring segments that differ only in
@@ -49,8 +50,8 @@ uint32_t placement_subaxes(const struct graph *g, const struct placement *p); /*
 uint32_t axis_subaxes(const struct graph *g, const struct axis_layout *a);
 dim segment_extent(struct graph *g, const struct segment *s);
 dim segment_local_extent(struct graph *g, const struct segment *s);
-dim axis_extent(struct graph *g, const struct axis_layout *a);        /* whole */
-dim axis_local_extent(struct graph *g, const struct axis_layout *a);  /* this rank's, in partition symbols */
+dim axis_extent(struct graph *g, const struct axis_layout *a);       /* whole */
+dim axis_local_extent(struct graph *g, const struct axis_layout *a); /* this rank's, in partition symbols */
 /* Which indices of the whole axis rank r holds, in local order. Constant extents only (params): asserts otherwise. */
 struct intervals axis_intervals(const struct graph *g, const struct axis_layout *a, uint32_t r, struct arena *arena);
 /* As text: "[b, s, 3*64]{axis 2: 12/s:1 x 64} partial(sum: tp)" - for dump, explain and tests. */
@@ -63,20 +64,27 @@ void mesh_print_subaxes(const struct mesh *m, uint32_t subaxes, struct text *out
 struct class_info { /* a decided or decidable class of factors */
     dim extent;
     int64_t unit;
-    uint32_t partition;   /* 0: left whole */
+    uint32_t partition; /* 0: left whole */
     uint32_t member_count;
-    const value *member;  /* values that hold it */
+    const value *member; /* values that hold it */
 };
 
-typedef enum layer_style { STYLE_REPLICATED, STYLE_COLUMN, STYLE_ROW, STYLE_VOCABULARY, STYLE_FEATURE, STYLE_CROSS_ENTROPY } layer_style;
+typedef enum layer_style {
+    STYLE_REPLICATED,
+    STYLE_COLUMN,
+    STYLE_ROW,
+    STYLE_VOCABULARY,
+    STYLE_FEATURE,
+    STYLE_CROSS_ENTROPY
+} layer_style;
 const char *layer_style_name(layer_style s); /* "replicated", "column", ... */
 
 struct layer { /* one switch point */
     value node;
     layer_style style;
-    uint32_t param;       /* graph->params, UINT32_MAX: none */
-    int32_t axis;         /* of the param as stored, that is cut; -1 */
-    const char *reason;   /* one line for people */
+    uint32_t param;     /* graph->params, UINT32_MAX: none */
+    int32_t axis;       /* of the param as stored, that is cut; -1 */
+    const char *reason; /* one line for people */
 };
 
 struct solution {

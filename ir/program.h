@@ -12,22 +12,22 @@
 #include "ir/kernel.h"
 
 typedef enum buffer_kind {
-    BUFFER_TEMP,     /* in the arena; live from its first to its last step */
-    BUFFER_KEPT,     /* computed at load, kept */
-    BUFFER_INPUT,    /* index: graph->inputs */
-    BUFFER_OUTPUT,   /* index: graph->outputs; this rank's part when the output stays cut (states) */
-    BUFFER_WEIGHT,   /* index: graph->shards when `sharded`, else graph->params; mapped, or copied when its slices are not contiguous */
-    BUFFER_CONSTANT  /* node: the constant */
+    BUFFER_TEMP,   /* in the arena; live from its first to its last step */
+    BUFFER_KEPT,   /* computed at load, kept */
+    BUFFER_INPUT,  /* index: graph->inputs */
+    BUFFER_OUTPUT, /* index: graph->outputs; this rank's part when the output stays cut (states) */
+    BUFFER_WEIGHT, /* index: graph->shards when `sharded`, else graph->params; mapped, or copied when its slices are not contiguous */
+    BUFFER_CONSTANT /* node: the constant */
 } buffer_kind;
 
 struct buffer {
     buffer_kind kind;
     dtype type;
-    dim elements;             /* of this rank */
+    dim elements; /* of this rank */
     uint32_t index;
-    bool sharded;             /* BUFFER_WEIGHT: index is a shard's */
-    value node;               /* the program node it holds, 0 for scratch */
-    uint32_t first, last;     /* steps; set by schedule */
+    bool sharded;         /* BUFFER_WEIGHT: index is a shard's */
+    value node;           /* the program node it holds, 0 for scratch */
+    uint32_t first, last; /* steps; set by schedule */
 };
 
 typedef enum step_kind {
@@ -43,20 +43,20 @@ enum step_phase { PHASE_LOAD, PHASE_RUN };
  * Axes: batch axes first, then m, n, k. Strides are in elements; 0 where the operand lacks the axis. A runtime merges what it can and
  * gives the rest to a library GEMM. f16 and bf16 accumulate in f32. */
 struct dot {
-    uint32_t batch, m, n, k;                           /* numbers of axes; total <= MAX_RANK */
-    const dim *extent;                                 /* batch + m + n + k */
-    dim offset[3];                                     /* lhs, rhs, out: elements from the buffer's start */
+    uint32_t batch, m, n, k; /* numbers of axes; total <= MAX_RANK */
+    const dim *extent;       /* batch + m + n + k */
+    dim offset[3];           /* lhs, rhs, out: elements from the buffer's start */
     const dim *stride[3];
 };
 
 struct step {
     step_kind kind;
     enum step_phase phase;
-    value node;              /* program node that it realises (the last of a fused kernel): names the step in errors and profiles */
-    uint32_t kernel;         /* STEP_KERNEL: program->kernels */
-    const struct dot *dot;   /* STEP_DOT */
+    value node; /* program node that it realises (the last of a fused kernel): names the step in errors and profiles */
+    uint32_t kernel;       /* STEP_KERNEL: program->kernels */
+    const struct dot *dot; /* STEP_DOT */
     uint32_t arg_count;
-    const uint32_t *arg;     /* buffers, in the kernel's order; dot: lhs, rhs, out */
+    const uint32_t *arg; /* buffers, in the kernel's order; dot: lhs, rhs, out */
 };
 
 struct program {
@@ -75,6 +75,7 @@ bool program_step_fits(const struct program *p, uint32_t step, const int64_t *of
 bool buffer_bytes(const struct program *p, uint32_t buffer, const int64_t *of, uint64_t *bytes);
 status program_verify(const struct program *p, struct diag *diag);
 void program_print(const struct program *p, struct text *out);
-status program_parse(struct arena *arena, const char *name, const char *text, size_t length, struct diag *diag, struct program **out);
+status program_parse(struct arena *arena, const char *name, const char *text, size_t length, struct diag *diag,
+                     struct program **out);
 
 #endif

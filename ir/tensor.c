@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-bool tensor_shape(struct tensor *t, dtype type, uint32_t rank, const int64_t *shape) {
+bool tensor_shape(struct tensor *t, dtype type, uint32_t rank, const int64_t *shape)
+{
     struct tensor r = {.dtype = type, .rank = rank, .count = 1};
     bool empty = false;
     size_t bytes;
@@ -22,7 +23,8 @@ bool tensor_shape(struct tensor *t, dtype type, uint32_t rank, const int64_t *sh
     return true;
 }
 
-bool tensor_new(struct arena *arena, struct tensor *t, dtype type, uint32_t rank, const int64_t *shape) {
+bool tensor_new(struct arena *arena, struct tensor *t, dtype type, uint32_t rank, const int64_t *shape)
+{
     if (!tensor_shape(t, type, rank, shape)) {
         return false;
     }
@@ -30,7 +32,8 @@ bool tensor_new(struct arena *arena, struct tensor *t, dtype type, uint32_t rank
     return true;
 }
 
-const char *tensor_type_text(const struct tensor *t, struct arena *arena) {
+const char *tensor_type_text(const struct tensor *t, struct arena *arena)
+{
     struct text s = {.arena = arena};
     for (uint32_t a = 0; a < t->rank; a++) {
         text_printf(&s, "%lldx", (long long)t->shape[a]);
@@ -39,7 +42,8 @@ const char *tensor_type_text(const struct tensor *t, struct arena *arena) {
     return s.at;
 }
 
-static double gap(const struct tensor *got, const struct tensor *wanted, size_t i, double *g, double *w) {
+static double gap(const struct tensor *got, const struct tensor *wanted, size_t i, double *g, double *w)
+{
     if (!dtype_is_float(wanted->dtype)) {
         int64_t a = dtype_load_i64(got->dtype, got->data, i), b = dtype_load_i64(wanted->dtype, wanted->data, i);
         *g = (double)a;
@@ -56,7 +60,9 @@ static double gap(const struct tensor *got, const struct tensor *wanted, size_t 
     return isfinite(d) ? d : INFINITY;
 }
 
-bool tensor_compare(const struct tensor *got, const struct tensor *wanted, double rtol, double atol, struct difference *d) {
+bool tensor_compare(const struct tensor *got, const struct tensor *wanted, double rtol, double atol,
+                    struct difference *d)
+{
     *d = (struct difference){0};
     bool same = got->dtype == wanted->dtype && got->rank == wanted->rank;
     for (uint32_t a = 0; same && a < got->rank; a++) {

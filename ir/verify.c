@@ -353,7 +353,8 @@ static void check_mesh(struct checker *c)
 {
     const struct graph *g = &c->graph;
     if (g->mesh.count > MAX_SUBAXES || g->mesh.ranks > MAX_RANKS ||
-        (g->mesh.ranks && mesh_parts(&g->mesh, UINT32_MAX) != g->mesh.ranks)) /* sub-axes without ranks: a Graph that was solved */
+        (g->mesh.ranks &&
+         mesh_parts(&g->mesh, UINT32_MAX) != g->mesh.ranks)) /* sub-axes without ranks: a Graph that was solved */
         broken(c, 0, "the sub-axes do not make %u ranks", (unsigned)g->mesh.ranks);
     for (uint32_t i = 1; i < g->partitions.count; i++) {
         const struct partition *p = &g->partitions.at[i];

@@ -27,7 +27,7 @@ struct known {
     value original; /* 0: nothing is known (an auxiliary of an expanded op, looked at where that ends) */
     uint32_t rank;
     struct span axis[MAX_RANK];
-    int32_t kind;   /* REDUCTION_*, 0 */
+    int32_t kind; /* REDUCTION_*, 0 */
     uint32_t mask;
 };
 
@@ -37,8 +37,8 @@ struct checker {
     struct graph *program;     /* read only, but dims are made in its table */
     const struct solution *claims;
     struct diag *diag;
-    struct known *known;       /* per program value */
-    value at;                  /* program node under check */
+    struct known *known; /* per program value */
+    value at;            /* program node under check */
 };
 
 /* Reports what is wrong with the node under check. */
@@ -66,9 +66,11 @@ bool span_slice_whole(struct checker *c, const struct span *s, dim start, dim si
 /* The pieces of b behind those of a; b's bases moved by `shift`. */
 struct span span_join(struct checker *c, const struct span *a, const struct span *b, dim shift);
 /* Axis seen locally as [outer, middle, inner]: the part in the middle goes from partition `from` to `to`. */
-bool span_recut(struct checker *c, const struct span *s, dim outer, dim middle, dim inner, uint32_t from, uint32_t to, struct span *out);
+bool span_recut(struct checker *c, const struct span *s, dim outer, dim middle, dim inner, uint32_t from, uint32_t to,
+                struct span *out);
 /* Row-major reshape of complete spans. */
-bool span_reshape(struct checker *c, uint32_t rank, const struct span *from, uint32_t to_rank, const dim *to_shape, struct span *to);
+bool span_reshape(struct checker *c, uint32_t rank, const struct span *from, uint32_t to_rank, const dim *to_shape,
+                  struct span *to);
 /* The intervals that rank r holds are those of `s` (constant extents), element by element. */
 bool span_holds(struct checker *c, const struct span *s, uint32_t r, const struct intervals *of);
 

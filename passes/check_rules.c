@@ -5,14 +5,27 @@
  */
 #include "passes/check.h"
 
-static const struct node *here(const struct checker *c) { return graph_node(c->program, c->at); }
-static const struct known *operand(const struct checker *c, uint32_t i) { return &c->known[here(c)->operand[i]]; }
-static struct dims *dims(const struct checker *c) { return c->program->dims; }
+static const struct node *here(const struct checker *c)
+{
+    return graph_node(c->program, c->at);
+}
+static const struct known *operand(const struct checker *c, uint32_t i)
+{
+    return &c->known[here(c)->operand[i]];
+}
+static struct dims *dims(const struct checker *c)
+{
+    return c->program->dims;
+}
 
-static bool same_axes(const struct known *a, uint32_t i, const struct known *b, uint32_t k) { return span_same(&a->axis[i], &b->axis[k]); }
+static bool same_axes(const struct known *a, uint32_t i, const struct known *b, uint32_t k)
+{
+    return span_same(&a->axis[i], &b->axis[k]);
+}
 
 /* Sums that pass: `kind` and `mask` of the result from those of the operands, by the row's linearity. */
-static status pass_partial(struct checker *c, const struct node *n, struct known *out) {
+static status pass_partial(struct checker *c, const struct node *n, struct known *out)
+{
     op_linear linear = op_info(n->op)->linear;
     if (n->op == OP_DIV && !dtype_is_float(n->dtype)) {
         linear = LINEAR_NONE;
@@ -29,7 +42,8 @@ static status pass_partial(struct checker *c, const struct node *n, struct known
             return check_fault(c, "operand %u is a term of another sum than the rest", i);
         }
         if (linear == LINEAR_NONE || linear == LINEAR_MONOTONE || (linear == LINEAR_FIRST && i > 0)) {
-            return check_fault(c, "operand %u is only a term of a sum, which %s does not pass on", i, op_info(n->op)->text);
+            return check_fault(c, "operand %u is only a term of a sum, which %s does not pass on", i,
+                               op_info(n->op)->text);
         }
         out->kind = REDUCTION_SUM;
         out->mask = k->mask;
@@ -50,7 +64,8 @@ static status pass_partial(struct checker *c, const struct node *n, struct known
     return TPC_OK;
 }
 
-static status begin_sum(struct checker *c, struct known *out, int32_t kind, uint32_t mask) {
+static status begin_sum(struct checker *c, struct known *out, int32_t kind, uint32_t mask)
+{
     if (mask == 0) {
         return TPC_OK;
     }
@@ -62,7 +77,8 @@ static status begin_sum(struct checker *c, struct known *out, int32_t kind, uint
     return TPC_OK;
 }
 
-static status row_pointwise(struct checker *c, const struct node *n, struct known *out) {
+static status row_pointwise(struct checker *c, const struct node *n, struct known *out)
+{
     if (here(c)->attribute.mode != n->attribute.mode) {
         return check_fault(c, "has another mode");
     }
@@ -77,12 +93,15 @@ static status row_pointwise(struct checker *c, const struct node *n, struct know
     return pass_partial(c, n, out);
 }
 
-static bool same_list(const struct node *a, const struct node *b) {
+static bool same_list(const struct node *a, const struct node *b)
+{
     return a->attribute.list_count == b->attribute.list_count &&
-           (a->attribute.list_count == 0 || memcmp(a->attribute.list, b->attribute.list, a->attribute.list_count * sizeof *a->attribute.list) == 0);
+           (a->attribute.list_count == 0 ||
+            memcmp(a->attribute.list, b->attribute.list, a->attribute.list_count * sizeof *a->attribute.list) == 0);
 }
 
-static status row_reduce(struct checker *c, const struct node *n, struct known *out) {
+static status row_reduce(struct checker *c, const struct node *n, struct known *out)
+{
     const struct known *x = operand(c, 0);
     if (!same_list(n, here(c))) {
         return check_fault(c, "reduces other axes");
@@ -100,11 +119,15 @@ static status row_reduce(struct checker *c, const struct node *n, struct known *
             out->axis[k++] = x->axis[a];
         }
     }
-    int32_t kind = n->op == OP_REDUCE_SUM ? REDUCTION_SUM : n->op == OP_REDUCE_MAX ? REDUCTION_MAX : n->op == OP_REDUCE_MIN ? REDUCTION_MIN : REDUCTION_PROD;
+    int32_t kind = n->op == OP_REDUCE_SUM   ? REDUCTION_SUM
+                   : n->op == OP_REDUCE_MAX ? REDUCTION_MAX
+                   : n->op == OP_REDUCE_MIN ? REDUCTION_MIN
+                                            : REDUCTION_PROD;
     return s != TPC_OK ? s : begin_sum(c, out, kind, mask);
 }
 
-static status row_dot(struct checker *c, const struct node *n, struct known *out) {
+static status row_dot(struct checker *c, const struct node *n, struct known *out)
+{
     const struct known *x = operand(c, 0), *y = operand(c, 1);
     const struct attribute *a = &here(c)->attribute;
     if (a->nbatch != n->attribute.nbatch || a->ncontract != n->attribute.ncontract) {
@@ -138,12 +161,14 @@ static status row_dot(struct checker *c, const struct node *n, struct known *out
 }
 
 /* A walked axis that is cut by p: the mode that ignores what other ranks hold, shifted by this rank's offset. */
-static bool walks_own_part(struct checker *c, uint32_t p, int32_t mode, bool original_checks) {
+static bool walks_own_part(struct checker *c, uint32_t p, int32_t mode, bool original_checks)
+{
     const struct attribute *a = &here(c)->attribute;
     return original_checks && a->mode == mode && a->dims_count == 1 && a->dims[0] == partition_offset(c->program, p);
 }
 
-static status same_walk(struct checker *c, const struct node *n) {
+static status same_walk(struct checker *c, const struct node *n)
+{
     const struct attribute *a = &here(c)->attribute, *b = &n->attribute;
     bool same = a->mode == b->mode && a->dims_count == b->dims_count;
     for (uint32_t i = 0; same && i < a->dims_count; i++) {
@@ -152,7 +177,8 @@ static status same_walk(struct checker *c, const struct node *n) {
     return same ? TPC_OK : check_fault(c, "takes other indices for valid than the original");
 }
 
-static status row_gather(struct checker *c, const struct node *n, struct known *out) {
+static status row_gather(struct checker *c, const struct node *n, struct known *out)
+{
     const struct known *x = operand(c, 0), *ix = operand(c, 1);
     const struct attribute *a = &here(c)->attribute;
     if (a->axis != n->attribute.axis || a->nbatch != n->attribute.nbatch) {
@@ -183,7 +209,8 @@ static status row_gather(struct checker *c, const struct node *n, struct known *
     return s != TPC_OK ? s : begin_sum(c, out, REDUCTION_SUM, mask);
 }
 
-static status row_scatter(struct checker *c, const struct node *n, struct known *out) {
+static status row_scatter(struct checker *c, const struct node *n, struct known *out)
+{
     const struct known *x = operand(c, 0), *ix = operand(c, 1), *u = operand(c, 2);
     const struct attribute *a = &here(c)->attribute;
     uint32_t batch = (uint32_t)a->nbatch, axis = (uint32_t)a->axis, k = 0;
@@ -206,14 +233,16 @@ static status row_scatter(struct checker *c, const struct node *n, struct known 
     return s != TPC_OK ? s : same_walk(c, n);
 }
 
-static status row_reshape(struct checker *c, const struct node *n, struct known *out) {
+static status row_reshape(struct checker *c, const struct node *n, struct known *out)
+{
     if (!span_reshape(c, operand(c, 0)->rank, operand(c, 0)->axis, n->rank, n->shape, out->axis)) {
         return check_fault(c, "what a rank holds is no part of the reshaped value");
     }
     return pass_partial(c, n, out);
 }
 
-static status row_transpose(struct checker *c, const struct node *n, struct known *out) {
+static status row_transpose(struct checker *c, const struct node *n, struct known *out)
+{
     for (uint32_t i = 0; i < n->rank; i++) {
         out->axis[i] = operand(c, 0)->axis[n->attribute.list[i]];
     }
@@ -221,7 +250,8 @@ static status row_transpose(struct checker *c, const struct node *n, struct know
 }
 
 /* New and grown axes repeat what is there: any part of them is as good as its extent. The claim says which. */
-static status row_broadcast(struct checker *c, const struct node *n, struct known *out) {
+static status row_broadcast(struct checker *c, const struct node *n, struct known *out)
+{
     const struct known *x = operand(c, 0);
     const struct node *whole = graph_node(c->graph, n->operand[0]);
     const struct placement *claim = c->claims->result[out->original];
@@ -242,7 +272,8 @@ static status row_broadcast(struct checker *c, const struct node *n, struct know
     return pass_partial(c, n, out);
 }
 
-static status row_slice(struct checker *c, const struct node *n, struct known *out) {
+static status row_slice(struct checker *c, const struct node *n, struct known *out)
+{
     const struct known *x = operand(c, 0);
     const struct attribute *a = &here(c)->attribute;
     if (!same_list(n, here(c))) {
@@ -258,7 +289,8 @@ static status row_slice(struct checker *c, const struct node *n, struct known *o
         }
         dim start = DIM_NONE;
         struct span s;
-        if (n->attribute.list[i] != 1 || !span_slice_whole(c, &x->axis[i], n->attribute.dims[i], n->shape[i], &s, &start)) {
+        if (n->attribute.list[i] != 1 ||
+            !span_slice_whole(c, &x->axis[i], n->attribute.dims[i], n->shape[i], &s, &start)) {
             return check_fault(c, "slices through what is cut on axis %u", i);
         }
         if (start != a->dims[i]) {
@@ -269,7 +301,8 @@ static status row_slice(struct checker *c, const struct node *n, struct known *o
     return pass_partial(c, n, out);
 }
 
-static status row_concat(struct checker *c, const struct node *n, struct known *out) {
+static status row_concat(struct checker *c, const struct node *n, struct known *out)
+{
     uint32_t axis = (uint32_t)n->attribute.axis;
     if (here(c)->attribute.axis != n->attribute.axis) {
         return check_fault(c, "joins along another axis");
@@ -293,7 +326,8 @@ static status row_concat(struct checker *c, const struct node *n, struct known *
     return pass_partial(c, n, out);
 }
 
-static status row_pad(struct checker *c, const struct node *n, struct known *out) {
+static status row_pad(struct checker *c, const struct node *n, struct known *out)
+{
     const struct known *x = operand(c, 0);
     const struct node *whole = graph_node(c->graph, n->operand[0]);
     for (uint32_t i = 0; i < n->rank; i++) {
@@ -306,7 +340,8 @@ static status row_pad(struct checker *c, const struct node *n, struct known *out
     return pass_partial(c, n, out);
 }
 
-static status row_reverse(struct checker *c, const struct node *n, struct known *out) {
+static status row_reverse(struct checker *c, const struct node *n, struct known *out)
+{
     for (uint32_t i = 0; i < n->rank; i++) {
         out->axis[i] = operand(c, 0)->axis[i];
     }
@@ -318,7 +353,8 @@ static status row_reverse(struct checker *c, const struct node *n, struct known 
     return same_list(n, here(c)) ? pass_partial(c, n, out) : check_fault(c, "reverses other axes");
 }
 
-static status row_window(struct checker *c, const struct node *n, struct known *out) {
+static status row_window(struct checker *c, const struct node *n, struct known *out)
+{
     const struct known *x = operand(c, 0);
     uint32_t axis = (uint32_t)n->attribute.axis;
     if (here(c)->attribute.axis != n->attribute.axis || !same_list(n, here(c)) || !span_is_whole(&x->axis[axis])) {
@@ -335,10 +371,12 @@ static status row_window(struct checker *c, const struct node *n, struct known *
     return pass_partial(c, n, out);
 }
 
-static status row_along(struct checker *c, const struct node *n, struct known *out) { /* cumsum, topk */
+static status row_along(struct checker *c, const struct node *n, struct known *out)
+{ /* cumsum, topk */
     const struct known *x = operand(c, 0);
     uint32_t axis = (uint32_t)n->attribute.axis;
-    if (here(c)->attribute.axis != n->attribute.axis || here(c)->attribute.mode != n->attribute.mode || !span_is_whole(&x->axis[axis])) {
+    if (here(c)->attribute.axis != n->attribute.axis || here(c)->attribute.mode != n->attribute.mode ||
+        !span_is_whole(&x->axis[axis])) {
         return check_fault(c, "goes along another axis, or along one that is cut");
     }
     for (uint32_t i = 0; i < n->rank; i++) {
@@ -347,7 +385,8 @@ static status row_along(struct checker *c, const struct node *n, struct known *o
     return pass_partial(c, n, out);
 }
 
-status check_row(struct checker *c, value original, const struct node *n, struct known *out) {
+status check_row(struct checker *c, value original, const struct node *n, struct known *out)
+{
     *out = (struct known){.original = original, .rank = n->rank};
     if (here(c)->dtype != n->dtype || here(c)->operand_count != n->operand_count) {
         return check_fault(c, "has another type or number of operands than the original");
@@ -359,31 +398,47 @@ status check_row(struct checker *c, value original, const struct node *n, struct
     case OP_REDUCE_SUM:
     case OP_REDUCE_PROD:
     case OP_REDUCE_MAX:
-    case OP_REDUCE_MIN: return row_reduce(c, n, out);
-    case OP_DOT: return row_dot(c, n, out);
-    case OP_GATHER: return row_gather(c, n, out);
-    case OP_SCATTER: return row_scatter(c, n, out);
-    case OP_RESHAPE: return row_reshape(c, n, out);
-    case OP_TRANSPOSE: return row_transpose(c, n, out);
-    case OP_BROADCAST: return row_broadcast(c, n, out);
-    case OP_SLICE: return row_slice(c, n, out);
-    case OP_CONCAT: return row_concat(c, n, out);
-    case OP_PAD: return row_pad(c, n, out);
-    case OP_REVERSE: return row_reverse(c, n, out);
-    case OP_WINDOW: return row_window(c, n, out);
+    case OP_REDUCE_MIN:
+        return row_reduce(c, n, out);
+    case OP_DOT:
+        return row_dot(c, n, out);
+    case OP_GATHER:
+        return row_gather(c, n, out);
+    case OP_SCATTER:
+        return row_scatter(c, n, out);
+    case OP_RESHAPE:
+        return row_reshape(c, n, out);
+    case OP_TRANSPOSE:
+        return row_transpose(c, n, out);
+    case OP_BROADCAST:
+        return row_broadcast(c, n, out);
+    case OP_SLICE:
+        return row_slice(c, n, out);
+    case OP_CONCAT:
+        return row_concat(c, n, out);
+    case OP_PAD:
+        return row_pad(c, n, out);
+    case OP_REVERSE:
+        return row_reverse(c, n, out);
+    case OP_WINDOW:
+        return row_window(c, n, out);
     case OP_CUMSUM:
-    case OP_TOPK: return row_along(c, n, out);
-    default: return check_fault(c, "has no rule");
+    case OP_TOPK:
+        return row_along(c, n, out);
+    default:
+        return check_fault(c, "has no rule");
     }
 }
 
 /* ---- conversions ---- */
 
-static status convert_cut(struct checker *c, struct known *out, bool cut, bool sum) {
+static status convert_cut(struct checker *c, struct known *out, bool cut, bool sum)
+{
     const struct attribute *a = &here(c)->attribute;
     struct span s;
     const struct partition *p = &c->program->partitions.at[a->partition];
-    if (a->partition == 0 || !span_recut(c, &out->axis[a->axis], a->dims[0], p->extent, a->dims[1], cut ? 0 : a->partition, cut ? a->partition : 0, &s)) {
+    if (a->partition == 0 || !span_recut(c, &out->axis[a->axis], a->dims[0], p->extent, a->dims[1],
+                                         cut ? 0 : a->partition, cut ? a->partition : 0, &s)) {
         return check_fault(c, "axis %d does not lie as %s takes it to", a->axis, op_info(here(c)->op)->text);
     }
     out->axis[a->axis] = s;
@@ -397,11 +452,13 @@ static status convert_cut(struct checker *c, struct known *out, bool cut, bool s
     return TPC_OK;
 }
 
-static status convert_slice(struct checker *c, struct known *out) {
+static status convert_slice(struct checker *c, struct known *out)
+{
     const struct node *n = here(c);
     for (uint32_t i = 0; i < n->rank; i++) {
         struct span s;
-        if (dim_is(dims(c), n->attribute.dims[i], 0) && n->shape[i] == span_local(c, &out->axis[i]) && n->attribute.list[i] == 1) {
+        if (dim_is(dims(c), n->attribute.dims[i], 0) && n->shape[i] == span_local(c, &out->axis[i]) &&
+            n->attribute.list[i] == 1) {
             continue;
         }
         if (n->attribute.list[i] != 1 || !span_slice_local(c, &out->axis[i], n->attribute.dims[i], n->shape[i], &s)) {
@@ -412,7 +469,8 @@ static status convert_slice(struct checker *c, struct known *out) {
     return TPC_OK;
 }
 
-static status convert_concat(struct checker *c, struct known *out) {
+static status convert_concat(struct checker *c, struct known *out)
+{
     const struct node *n = here(c);
     uint32_t axis = (uint32_t)n->attribute.axis;
     for (uint32_t i = 1; i < n->operand_count; i++) {
@@ -430,17 +488,24 @@ static status convert_concat(struct checker *c, struct known *out) {
     return TPC_OK;
 }
 
-status check_conversion(struct checker *c, struct known *out) {
+status check_conversion(struct checker *c, struct known *out)
+{
     const struct node *n = here(c);
     *out = *operand(c, 0);
     switch ((int)n->op) {
-    case OP_RESTRICT: return convert_cut(c, out, true, false);
-    case OP_ALL_GATHER: return out->kind == 0 ? convert_cut(c, out, false, false) : check_fault(c, "gathers terms of a sum");
-    case OP_REDUCE_SCATTER: return convert_cut(c, out, true, true);
-    case OP_SLICE: return convert_slice(c, out);
-    case OP_CONCAT: return convert_concat(c, out);
+    case OP_RESTRICT:
+        return convert_cut(c, out, true, false);
+    case OP_ALL_GATHER:
+        return out->kind == 0 ? convert_cut(c, out, false, false) : check_fault(c, "gathers terms of a sum");
+    case OP_REDUCE_SCATTER:
+        return convert_cut(c, out, true, true);
+    case OP_SLICE:
+        return convert_slice(c, out);
+    case OP_CONCAT:
+        return convert_concat(c, out);
     case OP_ALL_REDUCE:
-        if (out->kind != n->attribute.mode || n->attribute.index == 0 || (out->mask & n->attribute.index) != n->attribute.index) {
+        if (out->kind != n->attribute.mode || n->attribute.index == 0 ||
+            (out->mask & n->attribute.index) != n->attribute.index) {
             return check_fault(c, "completes a sum or maximum that was not begun over those ranks");
         }
         out->mask &= ~n->attribute.index;
@@ -453,6 +518,7 @@ status check_conversion(struct checker *c, struct known *out) {
         out->kind = REDUCTION_SUM;
         out->mask |= n->attribute.index;
         return TPC_OK;
-    default: return check_fault(c, "is no conversion");
+    default:
+        return check_fault(c, "is no conversion");
     }
 }

@@ -3,14 +3,22 @@
 
 #include <assert.h>
 
-static dim one(struct checker *c) { return dim_const(c->program->dims, 1); }
-static dim zero(struct checker *c) { return dim_const(c->program->dims, 0); }
+static dim one(struct checker *c)
+{
+    return dim_const(c->program->dims, 1);
+}
+static dim zero(struct checker *c)
+{
+    return dim_const(c->program->dims, 0);
+}
 
-static dim part_local(struct checker *c, const struct part *p) {
+static dim part_local(struct checker *c, const struct part *p)
+{
     return p->partition == 0 ? p->extent : partition_size(c->program, p->partition);
 }
 
-static dim piece_extent(struct checker *c, const struct piece *p) {
+static dim piece_extent(struct checker *c, const struct piece *p)
+{
     dim d = one(c);
     for (uint32_t i = 0; i < p->count; i++) {
         d = dim_mul(c->program->dims, d, p->part[i].extent);
@@ -18,7 +26,8 @@ static dim piece_extent(struct checker *c, const struct piece *p) {
     return d;
 }
 
-static dim piece_local(struct checker *c, const struct piece *p) {
+static dim piece_local(struct checker *c, const struct piece *p)
+{
     dim d = one(c);
     for (uint32_t i = 0; i < p->count; i++) {
         d = dim_mul(c->program->dims, d, part_local(c, &p->part[i]));
@@ -26,7 +35,8 @@ static dim piece_local(struct checker *c, const struct piece *p) {
     return d;
 }
 
-static bool piece_whole(const struct piece *p) {
+static bool piece_whole(const struct piece *p)
+{
     for (uint32_t i = 0; i < p->count; i++) {
         if (p->part[i].partition != 0) {
             return false;
@@ -35,7 +45,8 @@ static bool piece_whole(const struct piece *p) {
     return true;
 }
 
-static uint32_t piece_mask(struct checker *c, const struct piece *p) {
+static uint32_t piece_mask(struct checker *c, const struct piece *p)
+{
     uint32_t mask = 0;
     for (uint32_t i = 0; i < p->count; i++) {
         if (p->part[i].partition != 0) {
@@ -45,24 +56,28 @@ static uint32_t piece_mask(struct checker *c, const struct piece *p) {
     return mask;
 }
 
-static struct piece piece_new(struct checker *c, dim base, uint32_t capacity) {
+static struct piece piece_new(struct checker *c, dim base, uint32_t capacity)
+{
     return (struct piece){base, 0, NEW_ARRAY(c->arena, struct part, capacity + 1)};
 }
 
-struct span span_whole(struct checker *c, dim extent) {
+struct span span_whole(struct checker *c, dim extent)
+{
     struct piece *p = NEW(c->arena, struct piece);
     *p = piece_new(c, zero(c), 1);
     p->part[p->count++] = (struct part){extent, 0};
     return (struct span){1, p};
 }
 
-struct span span_of_claim(struct checker *c, const struct axis_layout *a) {
+struct span span_of_claim(struct checker *c, const struct axis_layout *a)
+{
     struct span s = {a->count, NEW_ARRAY(c->arena, struct piece, a->count)};
     dim base = zero(c);
     for (uint32_t i = 0; i < a->count; i++) {
         s.piece[i] = piece_new(c, base, a->segment[i].count);
         for (uint32_t f = 0; f < a->segment[i].count; f++) {
-            s.piece[i].part[s.piece[i].count++] = (struct part){a->segment[i].factor[f].extent, a->segment[i].factor[f].partition};
+            s.piece[i].part[s.piece[i].count++] =
+                (struct part){a->segment[i].factor[f].extent, a->segment[i].factor[f].partition};
         }
         base = dim_add(c->program->dims, base, piece_extent(c, &s.piece[i]));
     }
@@ -70,7 +85,8 @@ struct span span_of_claim(struct checker *c, const struct axis_layout *a) {
 }
 
 /* Parts of extent 1 go, neighbouring whole parts become one. */
-static struct piece piece_normal(struct checker *c, const struct piece *p) {
+static struct piece piece_normal(struct checker *c, const struct piece *p)
+{
     struct piece n = piece_new(c, p->base, p->count);
     for (uint32_t i = 0; i < p->count; i++) {
         if (dim_is(c->program->dims, p->part[i].extent, 1) && p->part[i].partition == 0) {
@@ -90,9 +106,13 @@ static struct piece piece_normal(struct checker *c, const struct piece *p) {
 }
 
 /* A normal piece is [lead whole,] then a cut part and the rest: which part the rest begins at. */
-static uint32_t rest_at(const struct piece *p) { return p->part[0].partition == 0 ? 1 : 0; }
+static uint32_t rest_at(const struct piece *p)
+{
+    return p->part[0].partition == 0 ? 1 : 0;
+}
 
-static bool same_rest(const struct piece *a, const struct piece *b) {
+static bool same_rest(const struct piece *a, const struct piece *b)
+{
     uint32_t i = rest_at(a), k = rest_at(b);
     if (a->count - i != b->count - k) {
         return false;
@@ -106,7 +126,8 @@ static bool same_rest(const struct piece *a, const struct piece *b) {
 }
 
 /* a x R, then b x R right behind it: (a + b) x R. */
-static bool merge(struct checker *c, struct piece *a, const struct piece *b) {
+static bool merge(struct checker *c, struct piece *a, const struct piece *b)
+{
     struct dims *t = c->program->dims;
     if (b->base != dim_add(t, a->base, piece_extent(c, a)) || !same_rest(a, b)) {
         return false;
@@ -121,7 +142,8 @@ static bool merge(struct checker *c, struct piece *a, const struct piece *b) {
     return true;
 }
 
-struct span span_normal(struct checker *c, const struct span *s) {
+struct span span_normal(struct checker *c, const struct span *s)
+{
     struct span n = {0, NEW_ARRAY(c->arena, struct piece, s->count + 1)};
     for (uint32_t i = 0; i < s->count; i++) {
         struct piece p = piece_normal(c, &s->piece[i]);
@@ -135,7 +157,8 @@ struct span span_normal(struct checker *c, const struct span *s) {
     return n.count == 0 ? span_whole(c, zero(c)) : n;
 }
 
-bool span_same(const struct span *a, const struct span *b) {
+bool span_same(const struct span *a, const struct span *b)
+{
     if (a->count != b->count) {
         return false;
     }
@@ -148,9 +171,13 @@ bool span_same(const struct span *a, const struct span *b) {
     return true;
 }
 
-bool span_is_whole(const struct span *s) { return s->count == 1 && piece_whole(&s->piece[0]); }
+bool span_is_whole(const struct span *s)
+{
+    return s->count == 1 && piece_whole(&s->piece[0]);
+}
 
-dim span_local(struct checker *c, const struct span *s) {
+dim span_local(struct checker *c, const struct span *s)
+{
     dim d = zero(c);
     for (uint32_t i = 0; i < s->count; i++) {
         d = dim_add(c->program->dims, d, piece_local(c, &s->piece[i]));
@@ -158,7 +185,8 @@ dim span_local(struct checker *c, const struct span *s) {
     return d;
 }
 
-dim span_extent(struct checker *c, const struct span *s) {
+dim span_extent(struct checker *c, const struct span *s)
+{
     dim d = zero(c);
     for (uint32_t i = 0; i < s->count; i++) {
         d = dim_add(c->program->dims, d, piece_extent(c, &s->piece[i]));
@@ -166,7 +194,8 @@ dim span_extent(struct checker *c, const struct span *s) {
     return d;
 }
 
-bool span_is_complete(struct checker *c, const struct span *s, dim extent) {
+bool span_is_complete(struct checker *c, const struct span *s, dim extent)
+{
     dim next = zero(c);
     for (uint32_t i = 0; i < s->count; i++) {
         if (s->piece[i].base != next) {
@@ -177,7 +206,8 @@ bool span_is_complete(struct checker *c, const struct span *s, dim extent) {
     return next == dim_resolve(c->program->dims, extent);
 }
 
-uint32_t span_mask(struct checker *c, const struct span *s) {
+uint32_t span_mask(struct checker *c, const struct span *s)
+{
     uint32_t mask = 0;
     for (uint32_t i = 0; i < s->count; i++) {
         mask |= piece_mask(c, &s->piece[i]);
@@ -185,7 +215,8 @@ uint32_t span_mask(struct checker *c, const struct span *s) {
     return mask;
 }
 
-bool span_evenly_cut(struct checker *c, const struct span *s) {
+bool span_evenly_cut(struct checker *c, const struct span *s)
+{
     for (uint32_t i = 1; i < s->count; i++) {
         if (piece_mask(c, &s->piece[i]) != piece_mask(c, &s->piece[0])) {
             return false;
@@ -194,12 +225,14 @@ bool span_evenly_cut(struct checker *c, const struct span *s) {
     return true;
 }
 
-uint32_t span_sole(const struct span *s) {
+uint32_t span_sole(const struct span *s)
+{
     return s->count == 1 && s->piece[0].count == 1 ? s->piece[0].part[0].partition : 0;
 }
 
 /* Rows [from, from + rows) of the leading part of a piece a x R, a whole. `unit` is R's extent in the terms of from and rows. */
-static bool piece_rows(struct checker *c, const struct piece *p, dim from, dim size, bool local, struct piece *out) {
+static bool piece_rows(struct checker *c, const struct piece *p, dim from, dim size, bool local, struct piece *out)
+{
     struct dims *t = c->program->dims;
     if (p->part[0].partition != 0) {
         return false;
@@ -222,7 +255,9 @@ static bool piece_rows(struct checker *c, const struct piece *p, dim from, dim s
 }
 
 /* Both slices: positions run over local or original extents. */
-static bool slice(struct checker *c, const struct span *s, dim start, dim size, bool local, struct span *out, dim *local_start) {
+static bool slice(struct checker *c, const struct span *s, dim start, dim size, bool local, struct span *out,
+                  dim *local_start)
+{
     struct dims *t = c->program->dims;
     dim position = zero(c), here = zero(c), end = dim_add(t, start, size);
     bool begun = false, done = false;
@@ -230,7 +265,8 @@ static bool slice(struct checker *c, const struct span *s, dim start, dim size, 
     for (uint32_t i = 0; i < s->count && !done; i++) {
         const struct piece *p = &s->piece[i];
         dim length = local ? piece_local(c, p) : piece_extent(c, p), next = dim_add(t, position, length);
-        if (!begun && position != start && !(dim_provably_ge(t, start, position) && (next != start && !dim_provably_ge(t, start, next)))) {
+        if (!begun && position != start &&
+            !(dim_provably_ge(t, start, position) && (next != start && !dim_provably_ge(t, start, next)))) {
             position = next; /* the slice begins behind this piece */
             here = dim_add(t, here, piece_local(c, p));
             continue;
@@ -267,11 +303,13 @@ static bool slice(struct checker *c, const struct span *s, dim start, dim size, 
     return true;
 }
 
-bool span_slice_local(struct checker *c, const struct span *s, dim start, dim size, struct span *out) {
+bool span_slice_local(struct checker *c, const struct span *s, dim start, dim size, struct span *out)
+{
     return slice(c, s, start, size, true, out, NULL);
 }
 
-bool span_slice_whole(struct checker *c, const struct span *s, dim start, dim size, struct span *out, dim *local_start) {
+bool span_slice_whole(struct checker *c, const struct span *s, dim start, dim size, struct span *out, dim *local_start)
+{
     if (!slice(c, s, start, size, false, out, local_start)) {
         return false;
     }
@@ -281,7 +319,8 @@ bool span_slice_whole(struct checker *c, const struct span *s, dim start, dim si
     return true;
 }
 
-struct span span_join(struct checker *c, const struct span *a, const struct span *b, dim shift) {
+struct span span_join(struct checker *c, const struct span *a, const struct span *b, dim shift)
+{
     struct span s = {a->count + b->count, NEW_ARRAY(c->arena, struct piece, a->count + b->count + 1)};
     memcpy(s.piece, a->piece, a->count * sizeof *s.piece);
     for (uint32_t i = 0; i < b->count; i++) {
@@ -292,7 +331,8 @@ struct span span_join(struct checker *c, const struct span *a, const struct span
 }
 
 /* Moves parts off the front of *rest until their extents (local where `local`) multiply to `wanted`; a whole part may be divided. */
-static bool take_front(struct checker *c, struct piece *rest, dim wanted, bool local, struct piece *out) {
+static bool take_front(struct checker *c, struct piece *rest, dim wanted, bool local, struct piece *out)
+{
     struct dims *t = c->program->dims;
     while (!dim_is(t, wanted, 1)) {
         if (rest->count == 0) {
@@ -319,7 +359,9 @@ static bool take_front(struct checker *c, struct piece *rest, dim wanted, bool l
 }
 
 /* span_recut where the first `skip` parts behind `outer` belong before the middle too: a rank holds one of each, so the product does not tell. */
-static bool recut_behind(struct checker *c, const struct piece *whole, dim outer, uint32_t skip, dim middle, dim inner, uint32_t from, uint32_t to, struct span *out) {
+static bool recut_behind(struct checker *c, const struct piece *whole, dim outer, uint32_t skip, dim middle, dim inner,
+                         uint32_t from, uint32_t to, struct span *out)
+{
     struct piece rest = piece_new(c, whole->base, whole->count), p = piece_new(c, whole->base, 2 * whole->count + 4);
     memcpy(rest.part, whole->part, whole->count * sizeof *rest.part);
     rest.count = whole->count;
@@ -358,7 +400,9 @@ static bool recut_behind(struct checker *c, const struct piece *whole, dim outer
     return true;
 }
 
-bool span_recut(struct checker *c, const struct span *s, dim outer, dim middle, dim inner, uint32_t from, uint32_t to, struct span *out) {
+bool span_recut(struct checker *c, const struct span *s, dim outer, dim middle, dim inner, uint32_t from, uint32_t to,
+                struct span *out)
+{
     for (uint32_t skip = 0; s->count == 1 && skip <= s->piece[0].count; skip++) {
         if (recut_behind(c, &s->piece[0], outer, skip, middle, inner, from, to, out)) {
             return true;
@@ -368,7 +412,8 @@ bool span_recut(struct checker *c, const struct span *s, dim outer, dim middle, 
 }
 
 /* Moves parts off the back of p until their extents multiply to `wanted`, into `out` (in order). */
-static bool take_back(struct checker *c, struct piece *p, dim wanted, struct piece *out) {
+static bool take_back(struct checker *c, struct piece *p, dim wanted, struct piece *out)
+{
     struct dims *t = c->program->dims;
     struct part taken[64];
     uint32_t n = 0;
@@ -402,13 +447,16 @@ static bool take_back(struct checker *c, struct piece *p, dim wanted, struct pie
     return true;
 }
 
-static bool pieces_same(const struct piece *a, const struct piece *b) {
+static bool pieces_same(const struct piece *a, const struct piece *b)
+{
     return a->count == b->count && memcmp(a->part, b->part, a->count * sizeof *a->part) == 0;
 }
 
 /* One group: axes from[0..n) and to[0..m) of equal product. Only the outermost axis may have several pieces; what is inside
  * it must then end alike in every piece. */
-static bool reshape_group(struct checker *c, const struct span *from, uint32_t n, const dim *shape, struct span *to, uint32_t m) {
+static bool reshape_group(struct checker *c, const struct span *from, uint32_t n, const dim *shape, struct span *to,
+                          uint32_t m)
+{
     struct dims *t = c->program->dims;
     for (uint32_t i = 1; i < n; i++) {
         if (from[i].count != 1) {
@@ -455,7 +503,8 @@ static bool reshape_group(struct checker *c, const struct span *from, uint32_t n
     return base == shape[0];
 }
 
-static bool all_whole(const struct span *s, uint32_t n) {
+static bool all_whole(const struct span *s, uint32_t n)
+{
     for (uint32_t i = 0; i < n; i++) {
         if (!span_is_whole(&s[i])) {
             return false;
@@ -464,7 +513,9 @@ static bool all_whole(const struct span *s, uint32_t n) {
     return true;
 }
 
-bool span_reshape(struct checker *c, uint32_t rank, const struct span *from, uint32_t to_rank, const dim *shape, struct span *to) {
+bool span_reshape(struct checker *c, uint32_t rank, const struct span *from, uint32_t to_rank, const dim *shape,
+                  struct span *to)
+{
     struct dims *t = c->program->dims;
     uint32_t i = 0, k = 0;
     while (i < rank || k < to_rank) {
@@ -506,7 +557,8 @@ bool span_reshape(struct checker *c, uint32_t rank, const struct span *from, uin
 }
 
 /* Element by element: the whole index of local index `l` of a piece on rank r. */
-static bool piece_index(struct checker *c, const struct piece *p, uint32_t r, int64_t l, int64_t *whole) {
+static bool piece_index(struct checker *c, const struct piece *p, uint32_t r, int64_t l, int64_t *whole)
+{
     const struct graph *g = c->program;
     int64_t base, stride = 1, index = 0;
     if (!dim_is_const(g->dims, p->base, &base)) {
@@ -538,7 +590,8 @@ static bool piece_index(struct checker *c, const struct piece *p, uint32_t r, in
     return l == 0;
 }
 
-static int64_t piece_count(struct checker *c, const struct piece *p, uint32_t r) {
+static int64_t piece_count(struct checker *c, const struct piece *p, uint32_t r)
+{
     const struct graph *g = c->program;
     int64_t n = 1;
     for (uint32_t i = 0; i < p->count; i++) {
@@ -556,7 +609,8 @@ static int64_t piece_count(struct checker *c, const struct piece *p, uint32_t r)
     return n;
 }
 
-bool span_holds(struct checker *c, const struct span *s, uint32_t r, const struct intervals *of) {
+bool span_holds(struct checker *c, const struct span *s, uint32_t r, const struct intervals *of)
+{
     uint32_t at = 0;
     int64_t next = of->count > 0 ? of->at[0].lo : 0;
     for (uint32_t i = 0; i < s->count; i++) {

@@ -20,7 +20,8 @@ struct made {
     struct made *next;
 };
 
-static void mark_source(struct rewrite *w, value original) {
+static void mark_source(struct rewrite *w, value original)
+{
     struct graph *p = w->program;
     while (p->source.count < p->nodes.count) {
         *PUSH(p->arena, &p->source) = original;
@@ -29,7 +30,8 @@ static void mark_source(struct rewrite *w, value original) {
 
 /* ---- params ---- */
 
-static bool intervals_same(const struct intervals *a, const struct intervals *b) {
+static bool intervals_same(const struct intervals *a, const struct intervals *b)
+{
     if (a->count != b->count) {
         return false;
     }
@@ -41,7 +43,8 @@ static bool intervals_same(const struct intervals *a, const struct intervals *b)
     return true;
 }
 
-static uint32_t shard_of(struct rewrite *w, uint32_t param, const struct placement *to) {
+static uint32_t shard_of(struct rewrite *w, uint32_t param, const struct placement *to)
+{
     struct graph *p = w->program;
     uint32_t ranks = p->mesh.ranks, lists = to->rank * ranks;
     struct intervals *of = NEW_ARRAY(p->arena, struct intervals, lists);
@@ -64,20 +67,23 @@ static uint32_t shard_of(struct rewrite *w, uint32_t param, const struct placeme
     return p->shards.count - 1;
 }
 
-static void local_shape(struct rewrite *w, const struct placement *to, dim shape[MAX_RANK]) {
+static void local_shape(struct rewrite *w, const struct placement *to, dim shape[MAX_RANK])
+{
     for (uint32_t a = 0; a < to->rank; a++) {
         shape[a] = axis_local_extent(w->program, &to->axis[a]);
     }
 }
 
-static bool nothing_cut(const struct placement *p) {
+static bool nothing_cut(const struct placement *p)
+{
     struct placement q = *p;
     q.partial = 0;
     q.partial_subaxes = 0;
     return placement_is_whole(&q);
 }
 
-static value local_param(struct rewrite *w, const struct node *n, const struct placement *to) {
+static value local_param(struct rewrite *w, const struct node *n, const struct placement *to)
+{
     dim shape[MAX_RANK];
     local_shape(w, to, shape);
     struct attribute a = {.index = n->attribute.index};
@@ -96,17 +102,21 @@ static value local_param(struct rewrite *w, const struct node *n, const struct p
 
 /* ---- rows that need more than local operands ---- */
 
-static uint32_t sole_partition(const struct axis_layout *a) {
+static uint32_t sole_partition(const struct axis_layout *a)
+{
     return a->count == 1 && a->segment[0].count == 1 ? a->segment[0].factor[0].partition : 0;
 }
 
 /* The partition that cuts an axis that a gather or scatter walks; 0 when it is whole. The solver leaves only these two forms. */
-static uint32_t walked_partition(struct rewrite *w, const struct placement *p, int32_t axis) {
+static uint32_t walked_partition(struct rewrite *w, const struct placement *p, int32_t axis)
+{
     struct axis_layout n = axis_normalise(w->program, &p->axis[axis], w->arena);
     return sole_partition(&n);
 }
 
-static value local_indexed(struct rewrite *w, const struct node *n, const value *operand, const struct placement *const *lies) {
+static value local_indexed(struct rewrite *w, const struct node *n, const value *operand,
+                           const struct placement *const *lies)
+{
     struct attribute a = n->attribute;
     uint32_t partition = walked_partition(w, lies[0], a.axis);
     dim base = partition == 0 ? DIM_NONE : partition_offset(w->program, partition);
@@ -119,7 +129,8 @@ static value local_indexed(struct rewrite *w, const struct node *n, const value 
 }
 
 /* A slice of a cut axis begins where a segment begins: the local start is what is held of the segments before. */
-static dim local_start(struct rewrite *w, const struct axis_layout *a, dim start) {
+static dim local_start(struct rewrite *w, const struct axis_layout *a, dim start)
+{
     struct graph *p = w->program;
     dim whole = dim_const(p->dims, 0), local = whole;
     for (uint32_t s = 0; s < a->count && whole != start; s++) {
@@ -142,7 +153,9 @@ static dim local_start(struct rewrite *w, const struct axis_layout *a, dim start
     return local;
 }
 
-static value local_slice(struct rewrite *w, const struct node *n, const value *operand, const struct placement *from, const dim *shape) {
+static value local_slice(struct rewrite *w, const struct node *n, const value *operand, const struct placement *from,
+                         const dim *shape)
+{
     dim start[MAX_RANK];
     for (uint32_t a = 0; a < n->rank; a++) {
         dim s = n->attribute.dims[a];
@@ -151,7 +164,8 @@ static value local_slice(struct rewrite *w, const struct node *n, const value *o
     return graph_slice(w->program, operand[0], start, shape, n->attribute.list);
 }
 
-static value reduced(struct rewrite *w, op o, value v, int32_t kind, uint32_t subaxes) {
+static value reduced(struct rewrite *w, op o, value v, int32_t kind, uint32_t subaxes)
+{
     struct graph *p = w->program;
     int32_t last = (int32_t)graph_node(p, v)->rank - 1;
     value r = graph_reduce(p, o, v, 1, &last);
@@ -160,7 +174,8 @@ static value reduced(struct rewrite *w, op o, value v, int32_t kind, uint32_t su
 }
 
 /* log(sum(exp(x - max))) + max - x[label], each over the ranks that hold a part of the vocabulary: three scalars a row are exchanged. */
-static value local_cross_entropy(struct rewrite *w, const value *operand, const struct placement *logits) {
+static value local_cross_entropy(struct rewrite *w, const value *operand, const struct placement *logits)
+{
     struct graph *p = w->program;
     value x = operand[0];
     uint32_t rank = graph_node(p, x)->rank, rows = rank - 1;
@@ -172,9 +187,11 @@ static value local_cross_entropy(struct rewrite *w, const value *operand, const 
         axes[a] = (int32_t)a;
     }
     value wide = graph_broadcast(p, top, rank, graph_node(p, x)->shape, axes);
-    value sum = reduced(w, OP_REDUCE_SUM, graph_unary(p, OP_EXP, graph_binary(p, OP_SUB, x, wide)), REDUCTION_SUM, subaxes);
+    value sum =
+        reduced(w, OP_REDUCE_SUM, graph_unary(p, OP_EXP, graph_binary(p, OP_SUB, x, wide)), REDUCTION_SUM, subaxes);
     dim base = partition == 0 ? dim_const(p->dims, 0) : partition_offset(p, partition);
-    struct attribute pick = {.axis = (int32_t)rows, .nbatch = (int32_t)rows, .mode = GATHER_ZERO, .dims = &base, .dims_count = 1};
+    struct attribute pick = {
+        .axis = (int32_t)rows, .nbatch = (int32_t)rows, .mode = GATHER_ZERO, .dims = &base, .dims_count = 1};
     value picked = graph_add(p, OP_GATHER, graph_node(p, x)->dtype, 0, NULL, 2, (value[]){x, operand[1]}, &pick);
     if (subaxes != 0) {
         struct attribute a = {.mode = REDUCTION_SUM, .index = subaxes};
@@ -184,7 +201,8 @@ static value local_cross_entropy(struct rewrite *w, const value *operand, const 
 }
 
 /* Coordinates on uncut axes need no exchange; along a cut axis a rank keeps its own. */
-static value local_iota(struct rewrite *w, const struct node *n, const struct placement *to, const dim *shape) {
+static value local_iota(struct rewrite *w, const struct node *n, const struct placement *to, const dim *shape)
+{
     struct placement from = *to;
     struct axis_layout *axis = NEW_ARRAY(w->arena, struct axis_layout, n->rank);
     memcpy(axis, to->axis, n->rank * sizeof *axis);
@@ -199,10 +217,14 @@ static value local_iota(struct rewrite *w, const struct node *n, const struct pl
     return convert(w, graph_iota(w->program, n->dtype, n->rank, extent, a), &from, to);
 }
 
-static bool is_leaf(op o) { return o == OP_PARAM || o == OP_CONSTANT || o == OP_IOTA || o == OP_DIM; }
+static bool is_leaf(op o)
+{
+    return o == OP_PARAM || o == OP_CONSTANT || o == OP_IOTA || o == OP_DIM;
+}
 
 /* A leaf has no local form of its own: it is made in the placement that a use wants. */
-static value local_leaf(struct rewrite *w, const struct node *n, const struct placement *to) {
+static value local_leaf(struct rewrite *w, const struct node *n, const struct placement *to)
+{
     struct graph *p = w->program;
     if (n->op == OP_PARAM) {
         return local_param(w, n, to);
@@ -216,7 +238,8 @@ static value local_leaf(struct rewrite *w, const struct node *n, const struct pl
     return convert(w, v, placement_whole(w->arena, n->rank, n->shape), to);
 }
 
-static value localise(struct rewrite *w, value original, const value *operand) {
+static value localise(struct rewrite *w, value original, const value *operand)
+{
     const struct node *n = graph_node(w->graph, original);
     const struct placement *to = w->solution->result[original];
     const struct placement *const *lies = w->solution->operand[original];
@@ -240,7 +263,8 @@ static value localise(struct rewrite *w, value original, const value *operand) {
 /* ---- the walk ---- */
 
 /* The program's value of `v` in placement `to`. */
-static value in_placement(struct rewrite *w, value v, const struct placement *to) {
+static value in_placement(struct rewrite *w, value v, const struct placement *to)
+{
     const struct placement *from = w->solution->result[v];
     bool leaf = is_leaf(graph_node(w->graph, v)->op);
     if (!leaf && placement_equal(from, to)) {
@@ -256,14 +280,16 @@ static value in_placement(struct rewrite *w, value v, const struct placement *to
     value made = leaf ? local_leaf(w, n, to) : convert(w, w->local[v], from, to);
     mark_source(w, 0);
     w->program->source.at[made] = v;
-    w->program->nodes.at[made].name = w->program->nodes.at[made].name == NULL && leaf ? n->name : w->program->nodes.at[made].name;
+    w->program->nodes.at[made].name =
+        w->program->nodes.at[made].name == NULL && leaf ? n->name : w->program->nodes.at[made].name;
     struct made *m = NEW(w->arena, struct made);
     *m = (struct made){to, made, w->made[v].next};
     w->made[v].next = m;
     return made;
 }
 
-static status walk(struct rewrite *w, const bool *live) {
+static status walk(struct rewrite *w, const bool *live)
+{
     const struct graph *g = w->graph;
     value operand_space[MAX_RANK];
     for (value v = 1; v < g->nodes.count; v++) {
@@ -285,20 +311,24 @@ static status walk(struct rewrite *w, const bool *live) {
         const struct node *made = graph_node(w->program, w->local[v]);
         for (uint32_t a = 0; a < n->rank; a++) {
             if (made->shape[a] != shape[a]) {
-                return diag_error(w->diag, TPC_INTERNAL, graph_where(g, v, w->arena), "%s: axis %u is %s on a rank but its placement says %s",
-                                  op_info(n->op)->text, a, dim_text(g->dims, made->shape[a], w->arena), dim_text(g->dims, shape[a], w->arena));
+                return diag_error(w->diag, TPC_INTERNAL, graph_where(g, v, w->arena),
+                                  "%s: axis %u is %s on a rank but its placement says %s", op_info(n->op)->text, a,
+                                  dim_text(g->dims, made->shape[a], w->arena), dim_text(g->dims, shape[a], w->arena));
             }
         }
     }
     return TPC_OK;
 }
 
-status parallelize(struct arena *arena, const struct graph *g, const struct solution *solution, struct diag *diag, struct graph **out) {
+status parallelize(struct arena *arena, const struct graph *g, const struct solution *solution, struct diag *diag,
+                   struct graph **out)
+{
     struct graph *p = graph_derive(g);
     p->mesh = *solution->mesh;
     p->partitions = g->partitions;
     p->partitions.capacity = p->partitions.count; /* growing copies: g keeps its own */
-    struct rewrite w = {.arena = arena, .graph = g, .program = p, .solution = solution, .diag = diag, .steps = {.arena = arena}};
+    struct rewrite w = {
+        .arena = arena, .graph = g, .program = p, .solution = solution, .diag = diag, .steps = {.arena = arena}};
     w.local = NEW_ARRAY(arena, value, g->nodes.count);
     w.made = NEW_ARRAY(arena, struct made, g->nodes.count);
     mark_source(&w, 0);

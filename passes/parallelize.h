@@ -10,9 +10,9 @@ struct rewrite {
     struct graph *program;     /* what is being built */
     const struct solution *solution;
     struct diag *diag;
-    value *local;              /* per value of graph: the program's value in its result placement */
-    struct map steps;          /* conversion steps made so far, by hash and operand */
-    struct made *made;         /* per value of graph: conversions so far, newest first */
+    value *local;      /* per value of graph: the program's value in its result placement */
+    struct map steps;  /* conversion steps made so far, by hash and operand */
+    struct made *made; /* per value of graph: conversions so far, newest first */
 };
 
 /* Program value v, which lies as `from`, as it lies in `to`. The same global shape; `from` and `to` differ by what a collective, restrict

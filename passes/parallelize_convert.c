@@ -13,8 +13,10 @@
 
 /* A conversion step that was made before of the same value is made once: two uses that want a sum completed, and then different parts of it, share
  * the all_reduce. */
-static value add_once(struct rewrite *w, op o, value v, const struct attribute *a) {
-    struct node n = {.op = o, .dtype = graph_node(w->program, v)->dtype, .operand_count = 1, .operand = &v, .attribute = *a};
+static value add_once(struct rewrite *w, op o, value v, const struct attribute *a)
+{
+    struct node n = {
+        .op = o, .dtype = graph_node(w->program, v)->dtype, .operand_count = 1, .operand = &v, .attribute = *a};
     uint64_t key[] = {node_hash(&n), v};
     bool added;
     uint32_t *made = map_put(&w->steps, key, sizeof key, &added);
@@ -32,7 +34,8 @@ static value add_once(struct rewrite *w, op o, value v, const struct attribute *
 }
 
 /* [outer, extent, inner] around factor `at` of a segment, with what is local now. */
-static void around(struct rewrite *w, const struct segment *s, const uint32_t *local, uint32_t at, dim out[2]) {
+static void around(struct rewrite *w, const struct segment *s, const uint32_t *local, uint32_t at, dim out[2])
+{
     struct dims *t = w->program->dims;
     out[0] = out[1] = dim_const(t, 1);
     for (uint32_t i = 0; i < s->count; i++) {
@@ -46,13 +49,18 @@ static void around(struct rewrite *w, const struct segment *s, const uint32_t *l
 }
 
 /* restrict, all_gather or reduce_scatter of one factor. */
-static value cut_node(struct rewrite *w, op o, value v, uint32_t axis, const dim around_[2], uint32_t partition, int32_t mode) {
-    struct attribute a = {.axis = (int32_t)axis, .mode = mode, .dims_count = 2, .dims = around_, .partition = partition};
+static value cut_node(struct rewrite *w, op o, value v, uint32_t axis, const dim around_[2], uint32_t partition,
+                      int32_t mode)
+{
+    struct attribute a = {
+        .axis = (int32_t)axis, .mode = mode, .dims_count = 2, .dims = around_, .partition = partition};
     return add_once(w, o, v, &a);
 }
 
 /* One segment, alone on its axis: from the partitions in `from` to those in `to` (factor by factor, 0 whole). A factor in both is left. */
-static value convert_segment(struct rewrite *w, value v, uint32_t axis, const struct segment *s, const struct segment *to) {
+static value convert_segment(struct rewrite *w, value v, uint32_t axis, const struct segment *s,
+                             const struct segment *to)
+{
     uint32_t local[64];
     assert(s->count == to->count && s->count <= 64);
     for (uint32_t i = 0; i < s->count; i++) {
@@ -78,7 +86,8 @@ static value convert_segment(struct rewrite *w, value v, uint32_t axis, const st
 }
 
 /* The same segments and factors, partitions aside. */
-static bool same_structure(const struct axis_layout *a, const struct axis_layout *b) {
+static bool same_structure(const struct axis_layout *a, const struct axis_layout *b)
+{
     if (a->count != b->count) {
         return false;
     }
@@ -96,7 +105,8 @@ static bool same_structure(const struct axis_layout *a, const struct axis_layout
 }
 
 /* `a` with every partition dropped. */
-static struct axis_layout whole_of(struct rewrite *w, const struct axis_layout *a) {
+static struct axis_layout whole_of(struct rewrite *w, const struct axis_layout *a)
+{
     struct segment *s = NEW_ARRAY(w->arena, struct segment, a->count);
     for (uint32_t i = 0; i < a->count; i++) {
         struct factor *f = NEW_ARRAY(w->arena, struct factor, a->segment[i].count);
@@ -109,7 +119,8 @@ static struct axis_layout whole_of(struct rewrite *w, const struct axis_layout *
 }
 
 /* `a` with only the partitions that b, of the same structure, has too. */
-static struct axis_layout common_of(struct rewrite *w, const struct axis_layout *a, const struct axis_layout *b) {
+static struct axis_layout common_of(struct rewrite *w, const struct axis_layout *a, const struct axis_layout *b)
+{
     struct axis_layout c = whole_of(w, a);
     for (uint32_t i = 0; i < a->count; i++) {
         for (uint32_t k = 0; k < a->segment[i].count; k++) {
@@ -120,7 +131,8 @@ static struct axis_layout common_of(struct rewrite *w, const struct axis_layout 
     return c;
 }
 
-static bool segment_same(const struct segment *a, const struct segment *b) {
+static bool segment_same(const struct segment *a, const struct segment *b)
+{
     for (uint32_t f = 0; f < a->count; f++) {
         if (a->factor[f].partition != b->factor[f].partition) {
             return false;
@@ -130,7 +142,9 @@ static bool segment_same(const struct segment *a, const struct segment *b) {
 }
 
 /* One axis, structures being the same. */
-static value convert_axis(struct rewrite *w, value v, uint32_t axis, const struct axis_layout *from, const struct axis_layout *to) {
+static value convert_axis(struct rewrite *w, value v, uint32_t axis, const struct axis_layout *from,
+                          const struct axis_layout *to)
+{
     struct graph *g = w->program;
     if (from->count == 1) {
         return convert_segment(w, v, axis, &from->segment[0], &to->segment[0]);
@@ -151,14 +165,16 @@ static value convert_axis(struct rewrite *w, value v, uint32_t axis, const struc
     return changed ? graph_concat(g, from->count, part, axis) : v;
 }
 
-static value all_reduce(struct rewrite *w, value v, int32_t kind, uint32_t subaxes) {
+static value all_reduce(struct rewrite *w, value v, int32_t kind, uint32_t subaxes)
+{
     struct attribute a = {.mode = kind, .index = subaxes};
     return add_once(w, OP_ALL_REDUCE, v, &a);
 }
 
 /* A sum over ranks that next cut the value the same way needs no whole sum: when the only change is one factor of a one-segment axis, whole
  * before and cut by a partition over exactly the ranks of the sum after, reduce_scatter does both. 0: not that case. */
-static value try_reduce_scatter(struct rewrite *w, value v, const struct placement *from, const struct placement *to) {
+static value try_reduce_scatter(struct rewrite *w, value v, const struct placement *from, const struct placement *to)
+{
     uint32_t axis = 0, at = 0, found = 0;
     for (uint32_t a = 0; a < from->rank; a++) {
         struct axis_layout x = axis_normalise(w->program, &from->axis[a], w->arena);
@@ -191,9 +207,11 @@ static value try_reduce_scatter(struct rewrite *w, value v, const struct placeme
     return cut_node(w, OP_REDUCE_SCATTER, v, axis, d, partition, from->partial);
 }
 
-value convert(struct rewrite *w, value v, const struct placement *from, const struct placement *to) {
+value convert(struct rewrite *w, value v, const struct placement *from, const struct placement *to)
+{
     struct graph *g = w->program;
-    uint32_t finish = from->partial == 0 ? 0 : from->partial_subaxes & ~(to->partial == from->partial ? to->partial_subaxes : 0);
+    uint32_t finish =
+        from->partial == 0 ? 0 : from->partial_subaxes & ~(to->partial == from->partial ? to->partial_subaxes : 0);
     bool scattered = false;
     if (finish != 0) {
         value s = finish == from->partial_subaxes && to->partial == 0 ? try_reduce_scatter(w, v, from, to) : 0;
@@ -221,7 +239,9 @@ value convert(struct rewrite *w, value v, const struct placement *from, const st
         }
         v = convert_axis(w, v, a, &x, &y);
     }
-    uint32_t begin = to->partial == REDUCTION_SUM ? to->partial_subaxes & ~(from->partial == REDUCTION_SUM ? from->partial_subaxes : 0) : 0;
+    uint32_t begin = to->partial == REDUCTION_SUM
+                         ? to->partial_subaxes & ~(from->partial == REDUCTION_SUM ? from->partial_subaxes : 0)
+                         : 0;
     if (begin != 0) {
         struct attribute once = {.index = begin};
         v = add_once(w, OP_COUNT_ONCE, v, &once);

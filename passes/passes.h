@@ -15,11 +15,13 @@
 status simplify(struct arena *arena, const struct graph *g, struct diag *diag, struct graph **out);
 
 /* The SPMD Program that all ranks share: local extents, shards, collectives; program->source maps to g's values. */
-status parallelize(struct arena *arena, const struct graph *g, const struct solution *solution, struct diag *diag, struct graph **out);
+status parallelize(struct arena *arena, const struct graph *g, const struct solution *solution, struct diag *diag,
+                   struct graph **out);
 
 /* Proves that `program` computes `g`'s outputs in the placements that `solution->output` claims; input placements: solution->result of inputs. Shares no code
  * with solver and parallelize. TPC_INTERNAL with what and where otherwise. */
-status check(struct arena *arena, const struct graph *g, const struct graph *program, const struct solution *claims, struct diag *diag);
+status check(struct arena *arena, const struct graph *g, const struct graph *program, const struct solution *claims,
+             struct diag *diag);
 
 /* Kernels, dots and collectives as steps over buffers; equal kernels are one. */
 status fuse(struct arena *arena, struct graph *program, struct diag *diag, struct program **out);

@@ -10,7 +10,8 @@
  */
 #include "passes/simplify.h"
 
-static bool find_same(struct simplifier *s, const struct node *n, value *found, uint32_t **slot) {
+static bool find_same(struct simplifier *s, const struct node *n, value *found, uint32_t **slot)
+{
     struct text key = {.arena = s->scratch};
     uint64_t h = node_hash(n);
     text_putn(&key, (const char *)&h, sizeof h);
@@ -28,7 +29,8 @@ static bool find_same(struct simplifier *s, const struct node *n, value *found, 
     return false;
 }
 
-value emit(struct simplifier *s, const struct node *n) {
+value emit(struct simplifier *s, const struct node *n)
+{
     value v = simplify_by_rule(s, n);
     if (v != 0) {
         return v;
@@ -49,7 +51,8 @@ value emit(struct simplifier *s, const struct node *n) {
 }
 
 /* One walk: g's live nodes emitted into a new graph. */
-static struct graph *rebuild(struct arena *arena, const struct graph *g) {
+static struct graph *rebuild(struct arena *arena, const struct graph *g)
+{
     struct simplifier s = {.in = g, .out = graph_derive(g), .scratch = arena, .seen = {.arena = arena}};
     const bool *live = graph_live(g, arena);
     value *new_of = NEW_ARRAY(arena, value, g->nodes.count);
@@ -81,7 +84,8 @@ static struct graph *rebuild(struct arena *arena, const struct graph *g) {
     return s.out;
 }
 
-status simplify(struct arena *arena, const struct graph *g, struct diag *diag, struct graph **out) {
+status simplify(struct arena *arena, const struct graph *g, struct diag *diag, struct graph **out)
+{
     (void)diag;
     *out = rebuild(arena, rebuild(arena, g)); /* the second walk drops what the first has left without a reader */
     return TPC_OK;

@@ -6,10 +6,14 @@
  */
 #include "passes/simplify.h"
 
-static const struct node *node_of(const struct simplifier *s, value v) { return graph_node(s->out, v); }
+static const struct node *node_of(const struct simplifier *s, value v)
+{
+    return graph_node(s->out, v);
+}
 
 /* broadcast(r) or broadcast(reshape(r)) of a value r that lacks x's last axis, spread over it: gives r, or 0. */
-static value spread_over_last(const struct simplifier *s, value v, const struct node *x) {
+static value spread_over_last(const struct simplifier *s, value v, const struct node *x)
+{
     const struct node *b = node_of(s, v);
     if (b->op != OP_BROADCAST || b->rank != x->rank) {
         return 0;
@@ -26,17 +30,20 @@ static value spread_over_last(const struct simplifier *s, value v, const struct 
     return b->operand[0];
 }
 
-static value operand_if(const struct simplifier *s, value v, op o) {
+static value operand_if(const struct simplifier *s, value v, op o)
+{
     const struct node *n = node_of(s, v);
     return v != 0 && n->op == o ? n->operand[0] : 0;
 }
 
-static bool reduces_last(const struct node *n, op o, const struct node *x) {
+static bool reduces_last(const struct node *n, op o, const struct node *x)
+{
     return n->op == o && n->attribute.list_count == 1 && n->attribute.list[0] == (int32_t)x->rank - 1;
 }
 
 /* The logits x of which v is the log-softmax over the last axis, or 0. */
-static value log_softmax_of(const struct simplifier *s, value v) {
+static value log_softmax_of(const struct simplifier *s, value v)
+{
     const struct node *n = node_of(s, v);
     if (n->op != OP_SUB || n->rank == 0) {
         return 0;
@@ -44,18 +51,21 @@ static value log_softmax_of(const struct simplifier *s, value v) {
     value d = n->operand[0];
     value log_sum = spread_over_last(s, n->operand[1], n);
     value sum = log_sum == 0 ? 0 : operand_if(s, log_sum, OP_LOG);
-    if (sum == 0 || !reduces_last(node_of(s, sum), OP_REDUCE_SUM, n) || operand_if(s, node_of(s, sum)->operand[0], OP_EXP) != d) {
+    if (sum == 0 || !reduces_last(node_of(s, sum), OP_REDUCE_SUM, n) ||
+        operand_if(s, node_of(s, sum)->operand[0], OP_EXP) != d) {
         return 0;
     }
     const struct node *shifted = node_of(s, d);
     value top = shifted->op == OP_SUB ? spread_over_last(s, shifted->operand[1], n) : 0;
-    if (top == 0 || !reduces_last(node_of(s, top), OP_REDUCE_MAX, n) || node_of(s, top)->operand[0] != shifted->operand[0]) {
+    if (top == 0 || !reduces_last(node_of(s, top), OP_REDUCE_MAX, n) ||
+        node_of(s, top)->operand[0] != shifted->operand[0]) {
         return 0;
     }
     return shifted->operand[0];
 }
 
-value rule_log_softmax_gather(struct simplifier *s, const struct node *n) {
+value rule_log_softmax_gather(struct simplifier *s, const struct node *n)
+{
     const struct node *table = node_of(s, n->operand[0]), *labels = node_of(s, n->operand[1]);
     if (n->attribute.mode != GATHER_CHECK || table->rank == 0 || n->attribute.axis != (int32_t)table->rank - 1 ||
         n->attribute.nbatch != n->attribute.axis) {
@@ -67,7 +77,12 @@ value rule_log_softmax_gather(struct simplifier *s, const struct node *n) {
     if (x == 0) {
         return 0;
     }
-    struct node flat = {.op = OP_RESHAPE, .dtype = labels->dtype, .rank = rows, .shape = labels->shape, .operand_count = 1, .operand = &n->operand[1]};
+    struct node flat = {.op = OP_RESHAPE,
+                        .dtype = labels->dtype,
+                        .rank = rows,
+                        .shape = labels->shape,
+                        .operand_count = 1,
+                        .operand = &n->operand[1]};
     value ids = one ? emit(s, &flat) : n->operand[1];
     struct node loss = {.op = OP_CROSS_ENTROPY, .operand_count = 2, .operand = (value[]){x, ids}};
     value l = emit(s, &loss);
@@ -76,6 +91,11 @@ value rule_log_softmax_gather(struct simplifier *s, const struct node *n) {
     if (!one) {
         return r;
     }
-    struct node shaped = {.op = OP_RESHAPE, .dtype = table->dtype, .rank = rows + 1, .shape = node_of(s, n->operand[1])->shape, .operand_count = 1, .operand = &r};
+    struct node shaped = {.op = OP_RESHAPE,
+                          .dtype = table->dtype,
+                          .rank = rows + 1,
+                          .shape = node_of(s, n->operand[1])->shape,
+                          .operand_count = 1,
+                          .operand = &r};
     return emit(s, &shaped);
 }

@@ -7,14 +7,24 @@
 
 typedef value rule(struct simplifier *s, const struct node *n);
 
-static const struct node *operand(const struct simplifier *s, const struct node *n, uint32_t i) { return graph_node(s->out, n->operand[i]); }
+static const struct node *operand(const struct simplifier *s, const struct node *n, uint32_t i)
+{
+    return graph_node(s->out, n->operand[i]);
+}
 
-static bool same_shape(const struct node *a, const struct node *b) {
+static bool same_shape(const struct node *a, const struct node *b)
+{
     return a->rank == b->rank && (a->rank == 0 || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) == 0);
 }
 
-static value emit_one(struct simplifier *s, op o, const struct node *shaped, value v, const struct attribute *a) {
-    struct node n = {.op = o, .dtype = shaped->dtype, .rank = shaped->rank, .shape = shaped->shape, .operand_count = 1, .operand = &v};
+static value emit_one(struct simplifier *s, op o, const struct node *shaped, value v, const struct attribute *a)
+{
+    struct node n = {.op = o,
+                     .dtype = shaped->dtype,
+                     .rank = shaped->rank,
+                     .shape = shaped->shape,
+                     .operand_count = 1,
+                     .operand = &v};
     if (a != NULL) {
         n.attribute = *a;
     }
@@ -23,16 +33,19 @@ static value emit_one(struct simplifier *s, op o, const struct node *shaped, val
 
 /* ---- layout chains ---- */
 
-static value rule_same_shape(struct simplifier *s, const struct node *n) { /* reshape, broadcast to what it is */
+static value rule_same_shape(struct simplifier *s, const struct node *n)
+{ /* reshape, broadcast to what it is */
     return same_shape(operand(s, n, 0), n) ? n->operand[0] : 0;
 }
 
-static value rule_reshape_of_reshape(struct simplifier *s, const struct node *n) {
+static value rule_reshape_of_reshape(struct simplifier *s, const struct node *n)
+{
     const struct node *a = operand(s, n, 0);
     return a->op == OP_RESHAPE ? emit_one(s, OP_RESHAPE, n, a->operand[0], NULL) : 0;
 }
 
-static value rule_transpose(struct simplifier *s, const struct node *n) {
+static value rule_transpose(struct simplifier *s, const struct node *n)
+{
     const struct node *a = operand(s, n, 0);
     int32_t list[MAX_RANK];
     bool identity = true, inner = a->op == OP_TRANSPOSE;
@@ -49,7 +62,8 @@ static value rule_transpose(struct simplifier *s, const struct node *n) {
 }
 
 /* reshape that only adds or drops axes of extent 1: which axis of the result each axis of the operand is; false where it is more. */
-static bool only_ones(const struct simplifier *s, const struct node *from, const struct node *to, int32_t *axis_of) {
+static bool only_ones(const struct simplifier *s, const struct node *from, const struct node *to, int32_t *axis_of)
+{
     uint32_t j = 0;
     for (uint32_t i = 0; i < from->rank; i++) {
         while (j < to->rank && to->shape[j] != from->shape[i] && dim_is(s->out->dims, to->shape[j], 1)) {
@@ -68,7 +82,8 @@ static bool only_ones(const struct simplifier *s, const struct node *from, const
     return true;
 }
 
-static value rule_broadcast_of_layout(struct simplifier *s, const struct node *n) {
+static value rule_broadcast_of_layout(struct simplifier *s, const struct node *n)
+{
     const struct node *a = operand(s, n, 0);
     int32_t map[MAX_RANK], list[MAX_RANK];
     if (a->op == OP_BROADCAST) {
@@ -86,7 +101,8 @@ static value rule_broadcast_of_layout(struct simplifier *s, const struct node *n
     return emit_one(s, OP_BROADCAST, n, a->operand[0], &b);
 }
 
-static value rule_slice_all(struct simplifier *s, const struct node *n) {
+static value rule_slice_all(struct simplifier *s, const struct node *n)
+{
     if (!same_shape(operand(s, n, 0), n)) {
         return 0;
     }
@@ -98,7 +114,8 @@ static value rule_slice_all(struct simplifier *s, const struct node *n) {
     return n->operand[0];
 }
 
-static value rule_slice_of_slice(struct simplifier *s, const struct node *n) {
+static value rule_slice_of_slice(struct simplifier *s, const struct node *n)
+{
     const struct node *a = operand(s, n, 0);
     if (a->op != OP_SLICE) {
         return 0;
@@ -115,12 +132,14 @@ static value rule_slice_of_slice(struct simplifier *s, const struct node *n) {
     return emit_one(s, OP_SLICE, n, a->operand[0], &c);
 }
 
-static value rule_concat_of_one(struct simplifier *s, const struct node *n) {
+static value rule_concat_of_one(struct simplifier *s, const struct node *n)
+{
     (void)s;
     return n->operand_count == 1 ? n->operand[0] : 0;
 }
 
-static value rule_reduce_of_ones(struct simplifier *s, const struct node *n) {
+static value rule_reduce_of_ones(struct simplifier *s, const struct node *n)
+{
     const struct node *a = operand(s, n, 0);
     dim shape[MAX_RANK];
     uint32_t rank = 0, l = 0;
@@ -141,7 +160,8 @@ static value rule_reduce_of_ones(struct simplifier *s, const struct node *n) {
 /* ---- pointwise ---- */
 
 /* f(broadcast(a), broadcast(b)) = broadcast(f(a, b)) where they are spread alike: computes fewer elements. */
-static value hoist_broadcast(struct simplifier *s, const struct node *n) {
+static value hoist_broadcast(struct simplifier *s, const struct node *n)
+{
     const struct node *first = operand(s, n, 0);
     if (first->op != OP_BROADCAST) {
         return 0;
@@ -151,7 +171,8 @@ static value hoist_broadcast(struct simplifier *s, const struct node *n) {
     for (uint32_t i = 0; i < n->operand_count; i++) {
         const struct node *b = operand(s, n, i);
         if (b->op != OP_BROADCAST || !same_shape(operand(s, b, 0), from) ||
-            (from->rank > 0 && memcmp(b->attribute.list, first->attribute.list, from->rank * sizeof *b->attribute.list) != 0)) {
+            (from->rank > 0 &&
+             memcmp(b->attribute.list, first->attribute.list, from->rank * sizeof *b->attribute.list) != 0)) {
             return 0;
         }
         inner[i] = b->operand[0];
@@ -165,10 +186,12 @@ static value hoist_broadcast(struct simplifier *s, const struct node *n) {
 }
 
 /* f(reshape(x)) = reshape(f(x)) where the reshape only adds or drops axes of extent 1: what follows sees through it. */
-static value hoist_ones(struct simplifier *s, const struct node *n) {
+static value hoist_ones(struct simplifier *s, const struct node *n)
+{
     const struct node *a = n->operand_count == 1 ? operand(s, n, 0) : NULL;
     int32_t map[MAX_RANK];
-    if (a == NULL || a->op != OP_RESHAPE || !(only_ones(s, operand(s, a, 0), a, map) || only_ones(s, a, operand(s, a, 0), map))) {
+    if (a == NULL || a->op != OP_RESHAPE ||
+        !(only_ones(s, operand(s, a, 0), a, map) || only_ones(s, a, operand(s, a, 0), map))) {
         return 0;
     }
     const struct node *from = operand(s, a, 0);
@@ -181,7 +204,8 @@ static value hoist_ones(struct simplifier *s, const struct node *n) {
 }
 
 /* The one value that all elements of v have, as a constant node; NULL when that is not so. */
-static const struct node *splat(const struct simplifier *s, value v) {
+static const struct node *splat(const struct simplifier *s, value v)
+{
     const struct node *n = graph_node(s->out, v);
     if (n->op == OP_BROADCAST) {
         n = operand(s, n, 0);
@@ -198,20 +222,28 @@ static const struct node *splat(const struct simplifier *s, value v) {
     return n;
 }
 
-static bool is_splat_of(const struct simplifier *s, value v, double x) {
+static bool is_splat_of(const struct simplifier *s, value v, double x)
+{
     const struct node *c = splat(s, v);
     return c != NULL && dtype_load_f64(c->dtype, c->attribute.data, 0) == x;
 }
 
-static value rule_add_zero(struct simplifier *s, const struct node *n) {
-    return is_splat_of(s, n->operand[1], 0) ? n->operand[0] : n->op == OP_ADD && is_splat_of(s, n->operand[0], 0) ? n->operand[1] : 0;
+static value rule_add_zero(struct simplifier *s, const struct node *n)
+{
+    return is_splat_of(s, n->operand[1], 0)                      ? n->operand[0]
+           : n->op == OP_ADD && is_splat_of(s, n->operand[0], 0) ? n->operand[1]
+                                                                 : 0;
 }
 
-static value rule_mul_one(struct simplifier *s, const struct node *n) {
-    return is_splat_of(s, n->operand[1], 1) ? n->operand[0] : n->op == OP_MUL && is_splat_of(s, n->operand[0], 1) ? n->operand[1] : 0;
+static value rule_mul_one(struct simplifier *s, const struct node *n)
+{
+    return is_splat_of(s, n->operand[1], 1)                      ? n->operand[0]
+           : n->op == OP_MUL && is_splat_of(s, n->operand[0], 1) ? n->operand[1]
+                                                                 : 0;
 }
 
-static value rule_pow(struct simplifier *s, const struct node *n) {
+static value rule_pow(struct simplifier *s, const struct node *n)
+{
     value x = n->operand[0];
     if (!dtype_is_float(n->dtype)) {
         return 0;
@@ -238,12 +270,14 @@ static value rule_pow(struct simplifier *s, const struct node *n) {
     return 0;
 }
 
-static value rule_double_inverse(struct simplifier *s, const struct node *n) { /* neg, not */
+static value rule_double_inverse(struct simplifier *s, const struct node *n)
+{ /* neg, not */
     const struct node *a = operand(s, n, 0);
     return a->op == n->op ? a->operand[0] : 0;
 }
 
-static value rule_and_or(struct simplifier *s, const struct node *n) {
+static value rule_and_or(struct simplifier *s, const struct node *n)
+{
     if (n->dtype != DT_BOOL) {
         return 0;
     }
@@ -257,7 +291,8 @@ static value rule_and_or(struct simplifier *s, const struct node *n) {
     return n->operand[0] == n->operand[1] ? n->operand[0] : 0;
 }
 
-static value rule_select(struct simplifier *s, const struct node *n) {
+static value rule_select(struct simplifier *s, const struct node *n)
+{
     const struct node *c = splat(s, n->operand[0]);
     if (c != NULL) {
         return n->operand[*(const uint8_t *)c->attribute.data != 0 ? 1 : 2];
@@ -265,12 +300,14 @@ static value rule_select(struct simplifier *s, const struct node *n) {
     return n->operand[1] == n->operand[2] ? n->operand[1] : 0;
 }
 
-static value rule_cast(struct simplifier *s, const struct node *n) {
+static value rule_cast(struct simplifier *s, const struct node *n)
+{
     const struct node *a = operand(s, n, 0);
     if (a->dtype == n->dtype) {
         return n->operand[0];
     }
-    if (a->op == OP_CAST && operand(s, a, 0)->dtype == DT_BOOL && (dtype_is_int(a->dtype) || dtype_is_float(a->dtype))) {
+    if (a->op == OP_CAST && operand(s, a, 0)->dtype == DT_BOOL &&
+        (dtype_is_int(a->dtype) || dtype_is_float(a->dtype))) {
         return emit_one(s, OP_CAST, n, a->operand[0], NULL); /* 0 and 1 are exact in every type */
     }
     return 0;
@@ -307,7 +344,8 @@ static const struct {
     {OP_GATHER, rule_log_softmax_gather, "log-softmax at labels"},
 };
 
-value simplify_by_rule(struct simplifier *s, const struct node *n) {
+value simplify_by_rule(struct simplifier *s, const struct node *n)
+{
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
         if (rules[i].op == n->op) {
             value v = rules[i].apply(s, n);

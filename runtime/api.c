@@ -2,9 +2,9 @@
  *
  * Invariant: a model's arena holds all but the engine; no function leaves without the guard around what may allocate.
  */
-#include "runtime/tpc.h"
 #include "runtime/engine.h"
 #include "runtime/generate.h"
+#include "runtime/tpc.h"
 
 #include <assert.h>
 
@@ -16,9 +16,12 @@ struct tpc_model {
     bool *keep, *bound;
 };
 
-static_assert(TPC_TYPE_BOOL == (int)DT_BOOL && TPC_TYPE_F64 == (int)DT_F64 && (int)DT_COUNT == TPC_TYPE_F64 + 1, "types as in ir/dtype.h");
+static_assert(TPC_TYPE_BOOL == (int)DT_BOOL && TPC_TYPE_F64 == (int)DT_F64 && (int)DT_COUNT == TPC_TYPE_F64 + 1,
+              "types as in ir/dtype.h");
 static_assert(TPC_MAX_RANK == (int)MAX_RANK, "ranks as in ir/graph.h");
-static_assert(TPC_RESULT_DATA == (int)TPC_DATA && TPC_RESULT_IO == (int)TPC_IO && TPC_RESULT_NO_FILE == (int)TPC_NOINPUT, "codes as in ir/base.h");
+static_assert(TPC_RESULT_DATA == (int)TPC_DATA && TPC_RESULT_IO == (int)TPC_IO &&
+                  TPC_RESULT_NO_FILE == (int)TPC_NOINPUT,
+              "codes as in ir/base.h");
 
 static _Thread_local char last_error[1024];
 
@@ -171,7 +174,9 @@ static void describe(const tpc_model *m, value v, const struct placement *placem
         for (uint32_t s = 0; s < placement->axis[a].count && total >= 0; s++) {
             int64_t product = 1;
             for (uint32_t f = 0; f < placement->axis[a].segment[s].count && product >= 0; f++)
-                product = dim_is_const(g->dims, placement->axis[a].segment[s].factor[f].extent, &extent) ? product * extent : -1;
+                product = dim_is_const(g->dims, placement->axis[a].segment[s].factor[f].extent, &extent)
+                              ? product * extent
+                              : -1;
             total = product < 0 ? -1 : total + product;
         }
         out->shape[a] = total;
@@ -282,8 +287,10 @@ static status generate_tokens(void *context, struct diag *diag)
     return s;
 }
 
-int tpc_generate(tpc_model *m, const int64_t *prompt, size_t prompt_count, size_t count, void (*token)(void *user, int64_t id), void *user)
+int tpc_generate(tpc_model *m, const int64_t *prompt, size_t prompt_count, size_t count,
+                 void (*token)(void *user, int64_t id), void *user)
 {
-    struct generating g = {m, {.prompt = prompt, .prompt_count = prompt_count, .count = count, .token = token, .user = user}};
+    struct generating g = {
+        m, {.prompt = prompt, .prompt_count = prompt_count, .count = count, .token = token, .user = user}};
     return call(generate_tokens, &g);
 }

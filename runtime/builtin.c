@@ -110,8 +110,8 @@ static void sift_down(struct entry *heap, int64_t count, int64_t at, bool smalle
     }
 }
 
-static void topk_line(const struct builtin_call *c, struct entry *heap, int64_t first, int64_t step, int64_t count, int64_t k,
-                      int64_t to, int64_t to_step)
+static void topk_line(const struct builtin_call *c, struct entry *heap, int64_t first, int64_t step, int64_t count,
+                      int64_t k, int64_t to, int64_t to_step)
 {
     bool smallest = c->node->attribute.mode == 1;
     for (int64_t i = 0; i < k; i++)
@@ -199,8 +199,11 @@ static bool scatter_shape(const struct builtin_call *c, struct scatter *s)
 /* SCATTER_ADD etc. as reductions of one pair; -1 for SET. */
 static int reduction_of(int32_t mode)
 {
-    static const int reductions[] = {[SCATTER_SET] = -1, [SCATTER_ADD] = REDUCTION_SUM, [SCATTER_MUL] = REDUCTION_PROD,
-                                     [SCATTER_MAX] = REDUCTION_MAX, [SCATTER_MIN] = REDUCTION_MIN};
+    static const int reductions[] = {[SCATTER_SET] = -1,
+                                     [SCATTER_ADD] = REDUCTION_SUM,
+                                     [SCATTER_MUL] = REDUCTION_PROD,
+                                     [SCATTER_MAX] = REDUCTION_MAX,
+                                     [SCATTER_MIN] = REDUCTION_MIN};
     int32_t kind = mode & 7;
     return kind <= SCATTER_MIN ? reductions[kind] : -2;
 }
@@ -220,7 +223,8 @@ static status scatter(struct builtin_call *c)
     for (int64_t b = 0; b < s.batch; b++)
         for (int64_t o = 0; o < s.outer; o++)
             for (int64_t i = 0; i < s.indices; i++, from += (size_t)s.inner * size) {
-                int64_t at = 0, index = dtype_load_i64(c->operand[1].dtype, c->operand[1].data, (size_t)(b * s.indices + i));
+                int64_t at = 0,
+                        index = dtype_load_i64(c->operand[1].dtype, c->operand[1].data, (size_t)(b * s.indices + i));
                 bool inside = i64_sub(index, c->base, &at) && at >= 0 && at < s.extent;
                 if (!inside && (mode & SCATTER_DROP))
                     continue;

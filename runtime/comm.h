@@ -39,15 +39,17 @@ struct comm_ops {
     const char *name;
     bool (*barrier)(struct comm *c, uint32_t subaxes);
     /* out may be in. */
-    bool (*all_reduce)(struct comm *c, uint32_t subaxes, enum reduction reduction, dtype type, const void *in, void *out,
-                       int64_t elements);
+    bool (*all_reduce)(struct comm *c, uint32_t subaxes, enum reduction reduction, dtype type, const void *in,
+                       void *out, int64_t elements);
     /* in: [outer, own, inner]; out: [outer, extent, inner]. size: bytes per element. */
-    bool (*all_gather)(struct comm *c, uint32_t subaxes, size_t size, const struct comm_cut *cut, const void *in, void *out);
+    bool (*all_gather)(struct comm *c, uint32_t subaxes, size_t size, const struct comm_cut *cut, const void *in,
+                       void *out);
     /* in: [outer, extent, inner]; out: [outer, own, inner]. */
-    bool (*reduce_scatter)(struct comm *c, uint32_t subaxes, enum reduction reduction, dtype type, const struct comm_cut *cut,
-                           const void *in, void *out);
+    bool (*reduce_scatter)(struct comm *c, uint32_t subaxes, enum reduction reduction, dtype type,
+                           const struct comm_cut *cut, const void *in, void *out);
     /* Gathers one axis and keeps this rank's part of the other. */
-    bool (*all_to_all)(struct comm *c, uint32_t subaxes, size_t size, const struct comm_exchange *x, const void *in, void *out);
+    bool (*all_to_all)(struct comm *c, uint32_t subaxes, size_t size, const struct comm_exchange *x, const void *in,
+                       void *out);
     /* What the rank of part `from` has in `in`. out may be in. */
     bool (*broadcast)(struct comm *c, uint32_t subaxes, uint32_t from, size_t bytes, const void *in, void *out);
     /* Any thread, any time: every rank that waits, or will, gets false. */
@@ -68,7 +70,7 @@ void comm_threads_reset(struct comm_world *w);
 /* ---- reduce.c --------------------------------------------------------------------------------------------------- */
 
 /* to[0..count) = from[0][first..) op from[1][first..) op ... in that order. `to` may be one of the sources at `first`. */
-void reduce_sources(enum reduction reduction, dtype type, const void *const *from, uint32_t sources, int64_t first, int64_t count,
-                    void *to);
+void reduce_sources(enum reduction reduction, dtype type, const void *const *from, uint32_t sources, int64_t first,
+                    int64_t count, void *to);
 
 #endif

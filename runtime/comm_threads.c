@@ -22,9 +22,9 @@ struct post {
 struct group {
     struct group *next;
     uint32_t subaxes, index, count;
-    struct post *post; /* count */
+    struct post *post;   /* count */
     const void **source; /* count * count: row r is scratch of part r */
-    char *stage; /* [2][count][STAGE_BYTES] */
+    char *stage;         /* [2][count][STAGE_BYTES] */
     _Atomic uint32_t arrived;
     struct signal turn;
 };
@@ -178,8 +178,8 @@ static bool barrier(struct comm *c, uint32_t subaxes)
     return m && meet(c, m->group);
 }
 
-static bool all_reduce(struct comm *c, uint32_t subaxes, enum reduction reduction, dtype type, const void *in, void *out,
-                       int64_t elements)
+static bool all_reduce(struct comm *c, uint32_t subaxes, enum reduction reduction, dtype type, const void *in,
+                       void *out, int64_t elements)
 {
     struct membership *m = join(c, subaxes);
     if (!m)
@@ -222,7 +222,8 @@ static size_t largest_part(const struct comm_cut *cut, uint32_t parts, size_t si
     return (size_t)(cut->outer * most * cut->inner) * size;
 }
 
-static bool all_gather(struct comm *c, uint32_t subaxes, size_t size, const struct comm_cut *cut, const void *in, void *out)
+static bool all_gather(struct comm *c, uint32_t subaxes, size_t size, const struct comm_cut *cut, const void *in,
+                       void *out)
 {
     struct membership *m = join(c, subaxes);
     if (!m)
@@ -243,8 +244,8 @@ static bool all_gather(struct comm *c, uint32_t subaxes, size_t size, const stru
     return staged || meet(c, m->group);
 }
 
-static bool reduce_scatter(struct comm *c, uint32_t subaxes, enum reduction reduction, dtype type, const struct comm_cut *cut,
-                           const void *in, void *out)
+static bool reduce_scatter(struct comm *c, uint32_t subaxes, enum reduction reduction, dtype type,
+                           const struct comm_cut *cut, const void *in, void *out)
 {
     struct membership *m = join(c, subaxes);
     if (!m)
@@ -264,8 +265,8 @@ static bool reduce_scatter(struct comm *c, uint32_t subaxes, enum reduction redu
 
 /* What part p gives to part q: of every `before` and `between`, one block of the two axes. In p's buffer the gathered axis has p's extent and the
  * other is whole; in q's buffer it is the other way round. */
-static void exchange_block(const struct comm_exchange *x, uint32_t parts, uint32_t p, uint32_t q, size_t size, const char *from,
-                           char *to)
+static void exchange_block(const struct comm_exchange *x, uint32_t parts, uint32_t p, uint32_t q, size_t size,
+                           const char *from, char *to)
 {
     const int64_t *gather = x->gather_first ? x->first : x->second, *cut = x->gather_first ? x->second : x->first;
     int64_t from_extent[2], to_extent[2], from_start[2] = {0, 0}, to_start[2] = {0, 0}, count[2];
@@ -284,13 +285,15 @@ static void exchange_block(const struct comm_exchange *x, uint32_t parts, uint32
     for (int64_t b = 0; b < x->before; b++)
         for (int64_t i = 0; i < count[0]; i++)
             for (int64_t k = 0; k < x->between; k++) {
-                int64_t f = ((b * from_extent[0] + from_start[0] + i) * x->between + k) * from_extent[1] + from_start[1];
+                int64_t f =
+                    ((b * from_extent[0] + from_start[0] + i) * x->between + k) * from_extent[1] + from_start[1];
                 int64_t t = ((b * to_extent[0] + to_start[0] + i) * x->between + k) * to_extent[1] + to_start[1];
                 memcpy(to + (size_t)(t * x->after) * size, from + (size_t)(f * x->after) * size, bytes);
             }
 }
 
-static bool all_to_all(struct comm *c, uint32_t subaxes, size_t size, const struct comm_exchange *x, const void *in, void *out)
+static bool all_to_all(struct comm *c, uint32_t subaxes, size_t size, const struct comm_exchange *x, const void *in,
+                       void *out)
 {
     struct membership *m = join(c, subaxes);
     if (!m)

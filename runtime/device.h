@@ -45,8 +45,8 @@ struct device_ops {
     /* Steps. */
     status (*copy)(struct device *d, void *to, const void *from, size_t bytes, struct failure *f);
     status (*kernel)(struct device *d, const struct kernel_job *job, void *const *buffers, struct failure *f);
-    status (*dot)(struct device *d, const struct dot_view *view, dtype type, const void *lhs, const void *rhs, void *out,
-                  struct failure *f);
+    status (*dot)(struct device *d, const struct dot_view *view, dtype type, const void *lhs, const void *rhs,
+                  void *out, struct failure *f);
     status (*builtin)(struct device *d, struct builtin_call *call, struct failure *f);
     status (*finish)(struct device *d, struct failure *f);
     void (*close)(struct device *d); /* NULL is allowed */

@@ -99,11 +99,12 @@ static status run_kernel(struct device *d, const struct kernel_job *job, void *c
     if (fault == 0)
         return TPC_OK;
     f->node = kernel_fault_node(c->kernels, job->kernel, fault);
-    return fault == KERNEL_NO_MEMORY ? fail(f, TPC_NOMEM, "out of memory in a kernel") : fail(f, TPC_DATA, "an index is out of range");
+    return fault == KERNEL_NO_MEMORY ? fail(f, TPC_NOMEM, "out of memory in a kernel")
+                                     : fail(f, TPC_DATA, "an index is out of range");
 }
 
-static status run_dot(struct device *d, const struct dot_view *view, dtype type, const void *lhs, const void *rhs, void *out,
-                      struct failure *f)
+static status run_dot(struct device *d, const struct dot_view *view, dtype type, const void *lhs, const void *rhs,
+                      void *out, struct failure *f)
 {
     status s = gemm_dot(view, type, lhs, rhs, out, cpu_of(d)->workers);
     return s == TPC_OK ? s : fail(f, s, "out of memory in a matrix product");
@@ -114,8 +115,10 @@ static status run_builtin(struct device *d, struct builtin_call *call, struct fa
     (void)d;
     status s = builtin_run(call);
     if (s == TPC_DATA)
-        return fail(f, s, "index %lld is out of range: it must be in [0, %lld)", (long long)call->fault_index, (long long)call->fault_limit);
-    return s == TPC_OK ? s : fail(f, s, s == TPC_NOMEM ? "out of memory" : "the plan's shapes do not fit together here");
+        return fail(f, s, "index %lld is out of range: it must be in [0, %lld)", (long long)call->fault_index,
+                    (long long)call->fault_limit);
+    return s == TPC_OK ? s
+                       : fail(f, s, s == TPC_NOMEM ? "out of memory" : "the plan's shapes do not fit together here");
 }
 
 static status finish(struct device *d, struct failure *f)

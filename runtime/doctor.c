@@ -42,7 +42,10 @@ static void report_cache(struct arena *arena, struct text *out)
     struct stat st;
     bool there = cache && stat(cache, &st) == 0;
     text_printf(out, "kernel cache     %s%s\n", cache ? cache : "none: neither XDG_CACHE_HOME nor HOME is set",
-                !cache ? "" : !there ? " (not there yet)" : access(cache, W_OK) == 0 ? "" : " (cannot be written)");
+                !cache                     ? ""
+                : !there                   ? " (not there yet)"
+                : access(cache, W_OK) == 0 ? ""
+                                           : " (cannot be written)");
 }
 
 void doctor_print(struct arena *arena, struct text *out)

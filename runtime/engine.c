@@ -51,7 +51,8 @@ static status cut_inputs(struct rank *r)
             bytes *= (size_t)l.local[a];
         }
         if (!good)
-            return fail(&r->failure, TPC_DATA, "input '%.100s' does not have the extents that the plan cuts", e->graph->inputs.at[i].name);
+            return fail(&r->failure, TPC_DATA, "input '%.100s' does not have the extents that the plan cuts",
+                        e->graph->inputs.at[i].name);
         status s = store_reserve(r, &r->input[i], bytes);
         if (s != TPC_OK)
             return s;
@@ -204,7 +205,8 @@ static status make_rank(struct engine *e, uint32_t index, struct diag *diag)
         return TPC_OK;
     int error = pthread_create(&r->thread, NULL, rank_main, r);
     if (error)
-        return diag_error(diag, TPC_INTERNAL, NULL, "rank %u: cannot start its thread: %s", (unsigned)index, strerror(error));
+        return diag_error(diag, TPC_INTERNAL, NULL, "rank %u: cannot start its thread: %s", (unsigned)index,
+                          strerror(error));
     r->started = true;
     return TPC_OK;
 }
@@ -247,8 +249,8 @@ static status open_engine(void *context)
     return TPC_OK;
 }
 
-status engine_open(const struct program *program, const struct links *links, const char *folder, const struct engine_options *options,
-                   struct diag *diag, struct engine **out)
+status engine_open(const struct program *program, const struct links *links, const char *folder,
+                   const struct engine_options *options, struct diag *diag, struct engine **out)
 {
     struct engine *e = base_alloc(sizeof *e);
     *out = NULL;
@@ -368,7 +370,8 @@ static status bind_inputs(struct engine *e, const struct tensor *whole, struct d
             return diag_error(diag, TPC_DATA, NULL, "these inputs are too large: an extent overflows");
         for (uint32_t i = 0; i < g->inputs.count; i++)
             if (e->cut_input[i] && !local_shape(e, i, of, &local[i]))
-                return diag_error(diag, TPC_DATA, NULL, "input '%s' is too large: an extent overflows", g->inputs.at[i].name);
+                return diag_error(diag, TPC_DATA, NULL, "input '%s' is too large: an extent overflows",
+                                  g->inputs.at[i].name);
     }
     return bind_symbols(g, 0, local, e->scratch, diag, e->of);
 }
@@ -380,11 +383,13 @@ static status check_cut(const struct engine *e, const struct tensor *whole, stru
         if (!e->cut_input[i])
             continue;
         if (!layout_whole(e->graph, e->links.input[i], e->of, shape))
-            return diag_error(diag, TPC_DATA, NULL, "input '%s' is too large: an extent overflows", e->graph->inputs.at[i].name);
+            return diag_error(diag, TPC_DATA, NULL, "input '%s' is too large: an extent overflows",
+                              e->graph->inputs.at[i].name);
         for (uint32_t a = 0; a < whole[i].rank; a++)
             if (whole[i].shape[a] != shape[a])
-                return diag_error(diag, TPC_DATA, NULL, "input '%s': axis %u is %lld but must be %lld", e->graph->inputs.at[i].name,
-                                  (unsigned)a, (long long)whole[i].shape[a], (long long)shape[a]);
+                return diag_error(diag, TPC_DATA, NULL, "input '%s': axis %u is %lld but must be %lld",
+                                  e->graph->inputs.at[i].name, (unsigned)a, (long long)whole[i].shape[a],
+                                  (long long)shape[a]);
     }
     return TPC_OK;
 }
@@ -455,7 +460,8 @@ bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *
     const struct node *n = graph_node(e->graph, v);
     if (!e->cut_output[index])
         return shape_of_value(e->graph, v, e->rank[0].now->of, out);
-    return layout_whole(e->graph, e->links.output[index], e->rank[0].now->of, shape) && tensor_shape(out, n->dtype, n->rank, shape);
+    return layout_whole(e->graph, e->links.output[index], e->rank[0].now->of, shape) &&
+           tensor_shape(out, n->dtype, n->rank, shape);
 }
 
 /* Where rank r's part of an output of the last run is. */
@@ -486,7 +492,8 @@ static status join_output(void *context)
         if (mesh_part_of(&g->mesh, others, r) != 0)
             continue; /* the same as another's */
         if (!layout_of(g, p, r, e->rank[r].now->of, e->scratch, &l))
-            return diag_error(j->diag, TPC_INTERNAL, NULL, "output '%s' cannot be put together", g->outputs.at[j->index].name);
+            return diag_error(j->diag, TPC_INTERNAL, NULL, "output '%s' cannot be put together",
+                              g->outputs.at[j->index].name);
         layout_join(&l, dtype_size(j->out->dtype), part_of_output(e, r, j->index), to->at);
     }
     j->out->data = to->at;
@@ -522,27 +529,36 @@ const struct engine_stats *engine_stats(const struct engine *e)
 
 void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
 {
-    static const char *const kinds[] = {[STEP_KERNEL] = "kernel", [STEP_DOT] = "dot", [STEP_COLLECTIVE] = "collective",
-                                        [STEP_BUILTIN] = "builtin", [STEP_COPY] = "copy"};
+    static const char *const kinds[] = {[STEP_KERNEL] = "kernel",
+                                        [STEP_DOT] = "dot",
+                                        [STEP_COLLECTIVE] = "collective",
+                                        [STEP_BUILTIN] = "builtin",
+                                        [STEP_COPY] = "copy"};
     const struct rank *r = &e->rank[0];
     const struct engine_stats *t = &e->stats;
-    text_printf(out, "%llu runs, %.3f ms each; of all: dots %.1f, kernels %.1f, collectives %.1f, builtins %.1f, shapes %.1f ms\n",
-                (unsigned long long)t->runs, t->runs ? 1e3 * t->run_seconds / (double)t->runs : 0, 1e3 * t->dot_seconds,
-                1e3 * t->kernel_seconds, 1e3 * t->collective_seconds, 1e3 * t->builtin_seconds, 1e3 * t->shape_seconds);
+    text_printf(
+        out,
+        "%llu runs, %.3f ms each; of all: dots %.1f, kernels %.1f, collectives %.1f, builtins %.1f, shapes %.1f ms\n",
+        (unsigned long long)t->runs, t->runs ? 1e3 * t->run_seconds / (double)t->runs : 0, 1e3 * t->dot_seconds,
+        1e3 * t->kernel_seconds, 1e3 * t->collective_seconds, 1e3 * t->builtin_seconds, 1e3 * t->shape_seconds);
     for (uint32_t i = 0; i < e->ranks; i++) {
         const struct engine_rank_stats *m = &engine_stats(e)->rank[i];
-        text_printf(out, "rank %u: MB of weights %.1f mapped, %.1f copied, %.1f computed; intermediate values %.1f; outputs %.1f\n", (unsigned)i,
-                    1e-6 * (double)m->weight_mapped, 1e-6 * (double)m->weight_copied, 1e-6 * (double)m->kept, 1e-6 * (double)m->arena,
-                    1e-6 * (double)m->outputs);
+        text_printf(
+            out,
+            "rank %u: MB of weights %.1f mapped, %.1f copied, %.1f computed; intermediate values %.1f; outputs %.1f\n",
+            (unsigned)i, 1e-6 * (double)m->weight_mapped, 1e-6 * (double)m->weight_copied, 1e-6 * (double)m->kept,
+            1e-6 * (double)m->arena, 1e-6 * (double)m->outputs);
     }
-    text_printf(out, "%llu collectives, %.1f MB\n", (unsigned long long)t->collectives, 1e-6 * (double)t->collective_bytes);
+    text_printf(out, "%llu collectives, %.1f MB\n", (unsigned long long)t->collectives,
+                1e-6 * (double)t->collective_bytes);
     if (!r->step_seconds)
         return;
     double below = 1e300;
     for (uint32_t i = 0; i < lines; i++) {
         uint32_t best = UINT32_MAX;
         for (uint32_t s = 0; s < e->program->steps.count; s++)
-            if (r->step_seconds[s] < below && r->step_seconds[s] > 0 && (best == UINT32_MAX || r->step_seconds[s] > r->step_seconds[best]))
+            if (r->step_seconds[s] < below && r->step_seconds[s] > 0 &&
+                (best == UINT32_MAX || r->step_seconds[s] > r->step_seconds[best]))
                 best = s;
         if (best == UINT32_MAX)
             return;

@@ -18,13 +18,14 @@ struct engine_options {
 };
 
 struct engine_rank_stats {
-    uint64_t weight_mapped, weight_copied, kept; /* bytes: read where they lie in the file; copied out; computed at load */
-    uint64_t arena, outputs;                     /* bytes at the last run */
+    uint64_t weight_mapped, weight_copied,
+        kept;                /* bytes: read where they lie in the file; copied out; computed at load */
+    uint64_t arena, outputs; /* bytes at the last run */
 };
 
 struct engine_stats {
     uint32_t ranks, threads, kernels, compiled; /* compiled: kernels that were not in the cache */
-    bool interpreted; /* there was no compiler for the kernels */
+    bool interpreted;                           /* there was no compiler for the kernels */
     double load_seconds, kernel_compile_seconds;
     const struct engine_rank_stats *rank;
     /* of all runs since open, as rank 0 saw them; seconds only with options.profile */
@@ -36,8 +37,8 @@ struct engine;
 
 /* The program, links and their arena must outlive the engine. `folder`: that weight files' paths start from. Diagnostics name the rank. `options` may be
  * NULL. */
-status engine_open(const struct program *program, const struct links *links, const char *folder, const struct engine_options *options,
-                   struct diag *diag, struct engine **out);
+status engine_open(const struct program *program, const struct links *links, const char *folder,
+                   const struct engine_options *options, struct diag *diag, struct engine **out);
 void engine_close(struct engine *e); /* NULL is allowed */
 
 /* inputs[i] belongs to graph->inputs.at[i] and is whole; its data is read during the call only. Where keep[i] (keep may be NULL) the input is the one

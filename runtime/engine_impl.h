@@ -28,14 +28,14 @@ struct exchange {
 
 /* All that follows from the values of the symbols, for one rank. */
 struct shape_plan {
-    struct arena *arena;  /* rewound when the plan is made for other shapes */
+    struct arena *arena; /* rewound when the plan is made for other shapes */
     struct arena_mark mark;
-    uint64_t age;         /* of its last use; 0: empty */
-    int64_t *of;          /* symbols */
-    uint64_t *bytes;      /* per buffer */
-    uint64_t *offset;     /* per buffer: in the arena, UINT64_MAX for other kinds */
+    uint64_t age;     /* of its last use; 0: empty */
+    int64_t *of;      /* symbols */
+    uint64_t *bytes;  /* per buffer */
+    uint64_t *offset; /* per buffer: in the arena, UINT64_MAX for other kinds */
     uint64_t arena_bytes;
-    struct dot_view *const *dot;          /* per step; NULL where it is none. So the next three */
+    struct dot_view *const *dot; /* per step; NULL where it is none. So the next three */
     struct kernel_job *const *kernel;
     struct exchange *const *exchange;
     struct builtin_call *const *builtin;
@@ -58,18 +58,18 @@ struct rank {
     struct shape_plan plan[SHAPE_PLANS];
     struct shape_plan *now; /* of this run */
     uint64_t clock;
-    void **address;         /* per buffer */
+    void **address; /* per buffer */
     struct store temporaries;
-    struct store weights;   /* copied slices */
+    struct store weights; /* copied slices */
     struct store kept;
-    struct store *input;    /* per graph input: this rank's part of a cut one */
-    struct store *output;   /* 2 per graph output: states are written to the one that the last run did not write */
+    struct store *input;  /* per graph input: this rank's part of a cut one */
+    struct store *output; /* 2 per graph output: states are written to the one that the last run did not write */
     struct engine_rank_stats stats;
-    double *step_seconds;   /* profile */
+    double *step_seconds; /* profile */
     /* what came of the command */
     status result;
-    bool stopped;           /* another rank failed */
-    value failed_at;        /* program node; 0: none */
+    bool stopped;    /* another rank failed */
+    value failed_at; /* program node; 0: none */
     struct failure failure;
 };
 
@@ -84,25 +84,25 @@ struct engine {
     struct comm_world *world;
     struct kernel_set *kernels;
     struct weights *weights;
-    const void **param;              /* bytes of the params that buffers use */
-    _Atomic uint32_t *copies;        /* per param: copies of slices that are still to be made; then its pages need not stay */
-    bool *stays;                     /* per param: some rank reads it where it is mapped */
-    bool *cut_input, *cut_output;    /* per input, output: a rank holds a part only */
-    uint32_t *state_of_input;        /* per input: 1 + graph->states index, 0 none */
-    bool *state_output;              /* per output: the end of a state */
+    const void **param;       /* bytes of the params that buffers use */
+    _Atomic uint32_t *copies; /* per param: copies of slices that are still to be made; then its pages need not stay */
+    bool *stays;              /* per param: some rank reads it where it is mapped */
+    bool *cut_input, *cut_output; /* per input, output: a rank holds a part only */
+    uint32_t *state_of_input;     /* per input: 1 + graph->states index, 0 none */
+    bool *state_output;           /* per output: the end of a state */
     uint32_t ranks;
     struct rank *rank;
     /* the command that runs */
     enum command command;
     struct signal go, done;
     _Atomic uint32_t left;
-    int64_t *of;                     /* input symbols, as bound on rank 0 */
-    const struct tensor *input;      /* whole, of this run; shapes filled in for kept ones */
+    int64_t *of;                /* input symbols, as bound on rank 0 */
+    const struct tensor *input; /* whole, of this run; shapes filled in for kept ones */
     const bool *keep;
     /* the last run */
     bool ran;
-    uint32_t turn;                   /* which of a state's two stores holds its last value */
-    struct store *joined;            /* per output: a cut one, put together */
+    uint32_t turn;        /* which of a state's two stores holds its last value */
+    struct store *joined; /* per output: a cut one, put together */
     struct engine_stats stats;
     struct engine_rank_stats *rank_stats; /* what stats.rank points to */
 };

@@ -29,8 +29,10 @@ static status slice_of(struct rank *r, const struct buffer *buffer, struct slice
     if (buffer->sharded) {
         int64_t shape[MAX_RANK];
         struct tensor t;
-        if (!shard_shape(g, buffer->index, r->index, shape) || !tensor_shape(&t, g->params.at[param].dtype, g->params.at[param].rank, shape))
-            return fail(&r->failure, TPC_DATA, "weight '%.100s': the plan's slices do not lie in it", g->params.at[param].name);
+        if (!shard_shape(g, buffer->index, r->index, shape) ||
+            !tensor_shape(&t, g->params.at[param].dtype, g->params.at[param].rank, shape))
+            return fail(&r->failure, TPC_DATA, "weight '%.100s': the plan's slices do not lie in it",
+                        g->params.at[param].name);
         out->bytes = tensor_bytes(&t);
         uint64_t length = out->bytes;
         out->mapped = shard_contiguous(g, buffer->index, r->index, &offset, &length) ? whole + offset : NULL;
@@ -103,8 +105,8 @@ static status place_weights(struct rank *r)
         if (s != TPC_OK)
             return s;
         if (slice[b].bytes != r->now->bytes[b])
-            return fail(&r->failure, TPC_DATA, "a weight's slice has %llu bytes where the plan expects %llu", (unsigned long long)slice[b].bytes,
-                        (unsigned long long)r->now->bytes[b]);
+            return fail(&r->failure, TPC_DATA, "a weight's slice has %llu bytes where the plan expects %llu",
+                        (unsigned long long)slice[b].bytes, (unsigned long long)r->now->bytes[b]);
         copied += slice[b].mapped ? 0 : aligned(slice[b].bytes);
     }
     status s = store_reserve(r, &r->weights, copied);
@@ -136,7 +138,9 @@ static status place_constant(struct rank *r, uint32_t b)
         return TPC_OK;
     }
     r->address[b] = r->device->ops->alloc(r->device, n->attribute.data_size);
-    return r->address[b] ? r->device->ops->upload(r->device, r->address[b], n->attribute.data, n->attribute.data_size, &r->failure) : TPC_NOMEM;
+    return r->address[b] ? r->device->ops->upload(r->device, r->address[b], n->attribute.data, n->attribute.data_size,
+                                                  &r->failure)
+                         : TPC_NOMEM;
 }
 
 status load_weights(struct rank *r)

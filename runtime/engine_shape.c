@@ -99,7 +99,8 @@ static bool make_cut(struct maker *m, const struct node *n, const struct tensor 
 {
     uint32_t axis = (uint32_t)n->attribute.axis, parts = m->graph->partitions.at[n->attribute.partition].parts;
     int64_t outer = 0, inner = 0;
-    if (!make_offsets(m, n->attribute.partition, &x->cut.offset) || !dim_eval(m->graph->dims, n->attribute.dims[0], m->of, &outer) ||
+    if (!make_offsets(m, n->attribute.partition, &x->cut.offset) ||
+        !dim_eval(m->graph->dims, n->attribute.dims[0], m->of, &outer) ||
         !dim_eval(m->graph->dims, n->attribute.dims[1], m->of, &inner))
         return false;
     x->subaxes = m->graph->partitions.at[n->attribute.partition].subaxes;
@@ -154,7 +155,8 @@ static status make_exchange(struct maker *m, uint32_t index, const struct step *
         good = make_cut(m, n, &in, x);
     else if (n->op == OP_ALL_TO_ALL)
         good = make_both(m, n, &in, x);
-    good = good && tensor_bytes(&in) <= m->plan->bytes[step->arg[0]] && tensor_bytes(&out) <= m->plan->bytes[step->arg[1]];
+    good =
+        good && tensor_bytes(&in) <= m->plan->bytes[step->arg[0]] && tensor_bytes(&out) <= m->plan->bytes[step->arg[1]];
     if (!good)
         return too_large(m, step->node, "a collective's view");
     x->elements = (int64_t)in.count;
@@ -240,8 +242,9 @@ static status place_for_run(struct maker *m)
     for (uint32_t b = 0; b < p->buffers.count; b++)
         if (!buffer_bytes(p, b, plan->of, &plan->bytes[b]) || plan->bytes[b] > SIZE_MAX / 4)
             return too_large(m, p->buffers.at[b].node, "a buffer");
-    return program_place(p, plan->of, plan->offset, &plan->arena_bytes) ? TPC_OK
-                                                                        : too_large(m, 0, "the memory for intermediate values");
+    return program_place(p, plan->of, plan->offset, &plan->arena_bytes)
+               ? TPC_OK
+               : too_large(m, 0, "the memory for intermediate values");
 }
 
 static status make_plan(struct rank *r, struct shape_plan *plan)
@@ -280,7 +283,8 @@ status shape_plan_find(struct rank *r)
     int64_t *of = NEW_ARRAY(r->scratch, int64_t, symbols + 1);
     memcpy(of, e->of, symbols * sizeof *of);
     bool load = e->command == COMMAND_LOAD, bound = graph_bind_rank(e->graph, r->index, of);
-    for (int64_t any = 1; load && !bound && any < 100000; any *= 8) { /* a partition of, say, sequence - 1: any extent will do */
+    for (int64_t any = 1; load && !bound && any < 100000;
+         any *= 8) { /* a partition of, say, sequence - 1: any extent will do */
         for (uint32_t s = 0; s < symbols; s++)
             of[s] = any;
         bound = graph_bind_rank(e->graph, r->index, of);

@@ -102,8 +102,8 @@ static status run_step(struct rank *r, uint32_t index)
     if (step->kind == STEP_COPY)
         return ops->copy(r->device, buffers[1], buffers[0], plan->bytes[step->arg[1]], &r->failure);
     if (step->kind == STEP_DOT)
-        return ops->dot(r->device, plan->dot[index], r->engine->program->buffers.at[step->arg[2]].type, buffers[0], buffers[1], buffers[2],
-                        &r->failure);
+        return ops->dot(r->device, plan->dot[index], r->engine->program->buffers.at[step->arg[2]].type, buffers[0],
+                        buffers[1], buffers[2], &r->failure);
     struct builtin_call *call = plan->builtin[index];
     for (uint32_t i = 0; i + 1 < step->arg_count; i++)
         call->operand[i].data = buffers[i];

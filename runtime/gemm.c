@@ -135,7 +135,8 @@ static struct axis axis_at(const struct dot_view *v, uint32_t a)
 }
 
 /* The longest of a group becomes the matrix's own axis, the rest are loops. Prefers one that is contiguous in operand `by`. */
-static struct axis pick(const struct dot_view *v, uint32_t first, uint32_t count, struct axis *rest, uint32_t *rest_count)
+static struct axis pick(const struct dot_view *v, uint32_t first, uint32_t count, struct axis *rest,
+                        uint32_t *rest_count)
 {
     if (count == 0)
         return (struct axis){1, {0, 0, 0}};
@@ -254,8 +255,15 @@ static bool try_skinny(struct product *p, const struct piece *e)
     for (int64_t i = 0; i < e->m; i++)
         widen_any(p->type, e->lhs + (size_t)(i * p->m.stride[LHS]) * size, p->k.stride[LHS], p->k.extent,
                   x + i * p->k.extent);
-    struct skinny_call c = {.rows_of_n = rows_of_n, .type = p->type, .rows = e->m, .end = e->n, .k = p->k.extent,
-                            .x = x, .ldx = p->k.extent, .w = e->rhs, .ldw = leading};
+    struct skinny_call c = {.rows_of_n = rows_of_n,
+                            .type = p->type,
+                            .rows = e->m,
+                            .end = e->n,
+                            .k = p->k.extent,
+                            .x = x,
+                            .ldx = p->k.extent,
+                            .w = e->rhs,
+                            .ldw = leading};
     c.out = direct ? (float *)(void *)e->out : (float *)(void *)((char *)x + x_bytes / 64 * 64);
     c.ldo = direct ? p->m.stride[OUT] : e->n;
     gemm_kernels()->skinny(&c);
@@ -295,7 +303,8 @@ static bool try_direct(struct product *p, const struct piece *e)
 }
 
 /* to[row][column] dense, as f32 (from f16, bf16, f32) or f64. */
-static void pack_block(dtype type, const char *from, int64_t rows, int64_t row, int64_t columns, int64_t column, void *to)
+static void pack_block(dtype type, const char *from, int64_t rows, int64_t row, int64_t columns, int64_t column,
+                       void *to)
 {
     size_t size = dtype_size(type);
     for (int64_t i = 0; i < rows; i++) {
@@ -315,25 +324,38 @@ struct blocks {
     char *a, *b, *out;
 };
 
-static void multiply_block(struct product *p, const struct piece *e, const struct blocks *b, int64_t first_m, int64_t first_n,
-                           int64_t m, int64_t n)
+static void multiply_block(struct product *p, const struct piece *e, const struct blocks *b, int64_t first_m,
+                           int64_t first_n, int64_t m, int64_t n)
 {
     size_t size = dtype_size(p->type), wide = p->type == DT_F64 ? 8 : 4;
     bool started = false;
     for (int64_t i = 0; i < p->sum_total; i++) {
-        const char *lhs = e->lhs + (loop_offset(p->sum, p->sum_count, i, LHS) + first_m * p->m.stride[LHS]) * (int64_t)size;
-        const char *rhs = e->rhs + (loop_offset(p->sum, p->sum_count, i, RHS) + first_n * p->n.stride[RHS]) * (int64_t)size;
+        const char *lhs =
+            e->lhs + (loop_offset(p->sum, p->sum_count, i, LHS) + first_m * p->m.stride[LHS]) * (int64_t)size;
+        const char *rhs =
+            e->rhs + (loop_offset(p->sum, p->sum_count, i, RHS) + first_n * p->n.stride[RHS]) * (int64_t)size;
         for (int64_t first = 0; first < p->k.extent; first += BLOCK_K) {
             int64_t k = p->k.extent - first < BLOCK_K ? p->k.extent - first : BLOCK_K;
-            pack_block(p->type, lhs + first * p->k.stride[LHS] * (int64_t)size, m, p->m.stride[LHS], k, p->k.stride[LHS], b->a);
+            pack_block(p->type, lhs + first * p->k.stride[LHS] * (int64_t)size, m, p->m.stride[LHS], k,
+                       p->k.stride[LHS], b->a);
             bool n_rows = p->n.stride[RHS] != 1; /* pack along what is contiguous */
             const char *from = rhs + first * p->k.stride[RHS] * (int64_t)size;
             if (n_rows)
                 pack_block(p->type, from, n, p->n.stride[RHS], k, p->k.stride[RHS], b->b);
             else
                 pack_block(p->type, from, k, p->k.stride[RHS], n, p->n.stride[RHS], b->b);
-            struct gemm_call c = {.transpose_b = n_rows, .accumulate = started, .m = m, .n = n, .k = k, .a = b->a, .b = b->b,
-                                  .out = b->out, .lda = k, .ldb = n_rows ? k : n, .ldo = n, .scratch = b->scratch};
+            struct gemm_call c = {.transpose_b = n_rows,
+                                  .accumulate = started,
+                                  .m = m,
+                                  .n = n,
+                                  .k = k,
+                                  .a = b->a,
+                                  .b = b->b,
+                                  .out = b->out,
+                                  .lda = k,
+                                  .ldb = n_rows ? k : n,
+                                  .ldo = n,
+                                  .scratch = b->scratch};
             if (wide == 8)
                 gemm_call_f64(&c);
             else
@@ -345,8 +367,8 @@ static void multiply_block(struct product *p, const struct piece *e, const struc
         memset(b->out, 0, (size_t)(m * n) * wide);
 }
 
-static void store_block(const struct product *p, const struct piece *e, const char *block, int64_t first_m, int64_t first_n,
-                        int64_t m, int64_t n)
+static void store_block(const struct product *p, const struct piece *e, const char *block, int64_t first_m,
+                        int64_t first_n, int64_t m, int64_t n)
 {
     int64_t size = (int64_t)dtype_size(p->type);
     for (int64_t i = 0; i < m; i++) {
@@ -369,7 +391,8 @@ static void by_blocks(struct product *p, const struct piece *e)
         atomic_store(&p->out_of_memory, true);
         return;
     }
-    struct blocks blocks = {scratch, scratch + GEMM_SCRATCH, scratch + GEMM_SCRATCH + a, scratch + GEMM_SCRATCH + a + b};
+    struct blocks blocks = {scratch, scratch + GEMM_SCRATCH, scratch + GEMM_SCRATCH + a,
+                            scratch + GEMM_SCRATCH + a + b};
     for (int64_t n = 0; n < e->n; n += BLOCK_N)
         for (int64_t m = 0; m < e->m; m += BLOCK_M) {
             int64_t rows = e->m - m < BLOCK_M ? e->m - m : BLOCK_M, columns = e->n - n < BLOCK_N ? e->n - n : BLOCK_N;
@@ -459,7 +482,8 @@ static void work(void *context, uint32_t part, uint32_t parts)
         struct piece e = {.m = m_end - m, .n = n_end - n, .part = part};
         e.lhs = p->lhs + (loop_offset(p->outer, p->outer_count, i, LHS) + m * p->m.stride[LHS]) * size;
         e.rhs = p->rhs + (loop_offset(p->outer, p->outer_count, i, RHS) + n * p->n.stride[RHS]) * size;
-        e.out = p->out + (loop_offset(p->outer, p->outer_count, i, OUT) + m * p->m.stride[OUT] + n * p->n.stride[OUT]) * size;
+        e.out = p->out +
+                (loop_offset(p->outer, p->outer_count, i, OUT) + m * p->m.stride[OUT] + n * p->n.stride[OUT]) * size;
         multiply(p, &e);
     }
 }
@@ -472,7 +496,8 @@ static int64_t total(const struct axis *axes, uint32_t count)
     return n;
 }
 
-status gemm_dot(const struct dot_view *view, dtype type, const void *lhs, const void *rhs, void *out, struct workers *workers)
+status gemm_dot(const struct dot_view *view, dtype type, const void *lhs, const void *rhs, void *out,
+                struct workers *workers)
 {
     struct dot_view v = *view;
     for (uint32_t a = 0; a < v.batch + v.m + v.n; a++)

@@ -19,7 +19,8 @@ struct gemm_info {
     const char *name;        /* "oneDNN 2.6.0", "OpenBLAS 0.3.21", "built in (avx512)" */
     const char *path;        /* of the shared library; "" when built in */
     const char *instruction; /* instruction set of our own kernels: "avx512", "avx2", "baseline" */
-    const char *warning;     /* "" or one line: an OpenBLAS that took the CPU for an old one, an override that was not found */
+    const char
+        *warning; /* "" or one line: an OpenBLAS that took the CPU for an old one, an override that was not found */
 };
 /* Any thread; the first call looks. Texts live as long as the process. */
 const struct gemm_info *gemm_info(void);
@@ -45,7 +46,8 @@ double dot_view_flops(const struct dot_view *v);
 
 /* out = lhs . rhs; all of one type. f16 and bf16 are summed in f32 and rounded once; integers wrap; bool is or of ands. TPC_NOMEM when
  * scratch cannot be had (nothing is printed). */
-status gemm_dot(const struct dot_view *v, dtype type, const void *lhs, const void *rhs, void *out, struct workers *workers);
+status gemm_dot(const struct dot_view *v, dtype type, const void *lhs, const void *rhs, void *out,
+                struct workers *workers);
 
 /* ---- between the files of the GEMM -------------------------------------------------------------------------- */
 

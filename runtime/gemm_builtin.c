@@ -50,7 +50,8 @@ PACK(pack_f64, double)
     static void name(const struct gemm_call *c, int64_t height, int64_t width,                                         \
                      void (*tile)(int64_t, const scalar *, const scalar *, scalar *, int64_t, bool))                   \
     {                                                                                                                  \
-        int64_t block_n = (BLOCK_N * 4 / (int64_t)sizeof(scalar)) / width * width, block_m = BLOCK_M / height * height;\
+        int64_t block_n = (BLOCK_N * 4 / (int64_t)sizeof(scalar)) / width * width,                                     \
+                block_m = BLOCK_M / height * height;                                                                   \
         int64_t a_row = c->transpose_a ? 1 : c->lda, a_step = c->transpose_a ? c->lda : 1;                             \
         int64_t b_row = c->transpose_b ? c->ldb : 1, b_step = c->transpose_b ? 1 : c->ldb;                             \
         const scalar *a = c->a, *b = c->b;                                                                             \

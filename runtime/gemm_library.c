@@ -12,15 +12,15 @@
 
 /* ---- the entry points that we call, as their libraries declare them ------------------------------------------- */
 
-typedef int dnnl_sgemm_fn(char transpose_a, char transpose_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
-                          int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+typedef int dnnl_sgemm_fn(char transpose_a, char transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
+                          const float *a, int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
 struct dnnl_version_head {
     int major, minor, patch;
 };
 typedef const struct dnnl_version_head *dnnl_version_fn(void);
 enum { CBLAS_ROW_MAJOR = 101, CBLAS_PLAIN = 111, CBLAS_TRANSPOSED = 112 };
-typedef void cblas_sgemm_fn(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float *a,
-                            int lda, const float *b, int ldb, float beta, float *c, int ldc);
+typedef void cblas_sgemm_fn(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha,
+                            const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
 typedef void cblas_dgemm_fn(int order, int transpose_a, int transpose_b, int m, int n, int k, double alpha,
                             const double *a, int lda, const double *b, int ldb, double beta, double *c, int ldc);
 typedef void set_threads_fn(int threads);
@@ -89,7 +89,8 @@ static bool openblas_is_slow(void *library)
     if (!find(library, "openblas_get_corename", &core) || strcmp(core(), "Prescott") != 0 || !modern_cpu())
         return false;
     snprintf(chosen.warning, sizeof chosen.warning,
-             "OpenBLAS takes this CPU for a \"Prescott\" and would be slow; OPENBLAS_CORETYPE=Haswell (or SkylakeX) corrects that");
+             "OpenBLAS takes this CPU for a \"Prescott\" and would be slow; OPENBLAS_CORETYPE=Haswell (or SkylakeX) "
+             "corrects that");
     return true;
 }
 
@@ -127,9 +128,9 @@ static void name_blas(void *library, const char *kind)
 /* `any`: the reference BLAS and a slow OpenBLAS will do too, since the user asked for a BLAS. */
 static bool use_blas(bool any)
 {
-    static const char *const names[] = {"libmkl_rt.so.2", "libmkl_rt.so",   "libopenblas.so.0", "libopenblas.so",
-                                        "libblis.so.4",   "libcblas.so.3",  "libblas.so.3",     "libcblas.so",
-                                        "libblas.so"};
+    static const char *const names[] = {"libmkl_rt.so.2", "libmkl_rt.so", "libopenblas.so.0",
+                                        "libopenblas.so", "libblis.so.4", "libcblas.so.3",
+                                        "libblas.so.3",   "libcblas.so",  "libblas.so"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
         if (!library)
@@ -233,8 +234,17 @@ void gemm_warm(void)
         return;
     gemm_info();
     for (int kind = 0; kind < 4 && chosen.dnnl_sgemm; kind++) {
-        struct gemm_call c = {.transpose_a = kind & 1, .transpose_b = kind & 2, .m = SIZE, .n = SIZE, .k = SIZE, .a = x, .b = x + SIZE * SIZE,
-                              .out = x + 2 * SIZE * SIZE, .lda = SIZE, .ldb = SIZE, .ldo = SIZE};
+        struct gemm_call c = {.transpose_a = kind & 1,
+                              .transpose_b = kind & 2,
+                              .m = SIZE,
+                              .n = SIZE,
+                              .k = SIZE,
+                              .a = x,
+                              .b = x + SIZE * SIZE,
+                              .out = x + 2 * SIZE * SIZE,
+                              .lda = SIZE,
+                              .ldb = SIZE,
+                              .ldo = SIZE};
         gemm_call_f32(&c);
     }
     base_free(x);

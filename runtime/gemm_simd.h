@@ -23,22 +23,19 @@ typedef uint16_t NAME(vh) __attribute__((vector_size(WIDTH * 2)));
         memset(sum, 0, sizeof sum);                                                                                    \
         for (int64_t p = 0; p < k; p++) {                                                                              \
             vector row[NV];                                                                                            \
-            UNROLL for (int j = 0; j < NV; j++)                                                                        \
-                memcpy(&row[j], b + j * (lanes), sizeof row[j]);                                                       \
-            UNROLL for (int i = 0; i < MR; i++)                                                                        \
-                UNROLL for (int j = 0; j < NV; j++)                                                                    \
-                    sum[i][j] += a[i] * row[j];                                                                        \
+            UNROLL for (int j = 0; j < NV; j++) memcpy(&row[j], b + j * (lanes), sizeof row[j]);                       \
+            UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) sum[i][j] += a[i] * row[j];        \
             a += MR;                                                                                                   \
             b += NV * (lanes);                                                                                         \
         }                                                                                                              \
-        UNROLL for (int i = 0; i < MR; i++)                                                                            \
-            UNROLL for (int j = 0; j < NV; j++) {                                                                      \
-                vector old = {0};                                                                                      \
-                if (accumulate)                                                                                        \
-                    memcpy(&old, out + i * ldo + j * (lanes), sizeof old);                                             \
-                old += sum[i][j];                                                                                      \
-                memcpy(out + i * ldo + j * (lanes), &old, sizeof old);                                                 \
-            }                                                                                                          \
+        UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)                                        \
+        {                                                                                                              \
+            vector old = {0};                                                                                          \
+            if (accumulate)                                                                                            \
+                memcpy(&old, out + i * ldo + j * (lanes), sizeof old);                                                 \
+            old += sum[i][j];                                                                                          \
+            memcpy(out + i * ldo + j * (lanes), &old, sizeof old);                                                     \
+        }                                                                                                              \
     }
 
 TILE(tile_f32, float, VF, WIDTH)
@@ -88,12 +85,11 @@ TARGET static inline __attribute__((always_inline)) void NAME(dots)(const struct
     int64_t p = 0;
     for (; p + WIDTH <= c->k; p += WIDTH) {
         VF x[4], w[4];
-        UNROLL for (int r = 0; r < rows; r++)
-            memcpy(&x[r], c->x + r * c->ldx + p, sizeof x[r]);
-        UNROLL for (int j = 0; j < columns; j++) {
+        UNROLL for (int r = 0; r < rows; r++) memcpy(&x[r], c->x + r * c->ldx + p, sizeof x[r]);
+        UNROLL for (int j = 0; j < columns; j++)
+        {
             NAME(load)(type, c->w, (n + j) * c->ldw + p, &w[j]);
-            UNROLL for (int r = 0; r < rows; r++)
-                sum[r][j] += x[r] * w[j];
+            UNROLL for (int r = 0; r < rows; r++) sum[r][j] += x[r] * w[j];
         }
     }
     for (int r = 0; r < rows; r++)
@@ -107,7 +103,8 @@ TARGET static inline __attribute__((always_inline)) void NAME(dots)(const struct
         }
 }
 
-TARGET static inline __attribute__((always_inline)) void NAME(dots_all)(const struct skinny_call *c, dtype type, int rows)
+TARGET static inline __attribute__((always_inline)) void NAME(dots_all)(const struct skinny_call *c, dtype type,
+                                                                        int rows)
 {
     int64_t n = c->begin;
     for (; n + 4 <= c->end; n += 4)
@@ -123,16 +120,14 @@ TARGET static inline __attribute__((always_inline)) void NAME(axpy)(const struct
     int64_t n = begin;
     for (; n + WIDTH <= end; n += WIDTH) {
         VF sum[4];
-        UNROLL for (int r = 0; r < rows; r++)
-            memcpy(&sum[r], c->out + r * c->ldo + n, sizeof sum[r]);
-        UNROLL for (int s = 0; s < steps; s++) {
+        UNROLL for (int r = 0; r < rows; r++) memcpy(&sum[r], c->out + r * c->ldo + n, sizeof sum[r]);
+        UNROLL for (int s = 0; s < steps; s++)
+        {
             VF w;
             NAME(load)(type, c->w, (p + s) * c->ldw + n, &w);
-            UNROLL for (int r = 0; r < rows; r++)
-                sum[r] += c->x[r * c->ldx + p + s] * w;
+            UNROLL for (int r = 0; r < rows; r++) sum[r] += c->x[r * c->ldx + p + s] * w;
         }
-        UNROLL for (int r = 0; r < rows; r++)
-            memcpy(c->out + r * c->ldo + n, &sum[r], sizeof sum[r]);
+        UNROLL for (int r = 0; r < rows; r++) memcpy(c->out + r * c->ldo + n, &sum[r], sizeof sum[r]);
     }
     for (; n < end; n++)
         for (int r = 0; r < rows; r++) {
@@ -143,7 +138,8 @@ TARGET static inline __attribute__((always_inline)) void NAME(axpy)(const struct
         }
 }
 
-TARGET static inline __attribute__((always_inline)) void NAME(axpy_all)(const struct skinny_call *c, dtype type, int rows)
+TARGET static inline __attribute__((always_inline)) void NAME(axpy_all)(const struct skinny_call *c, dtype type,
+                                                                        int rows)
 {
     enum { COLUMNS = 2048 }; /* of the output, that stay in the first cache */
     for (int64_t begin = c->begin; begin < c->end; begin += COLUMNS) {
@@ -167,12 +163,12 @@ TARGET static inline __attribute__((always_inline)) void NAME(axpy_all)(const st
         else                                                                                                           \
             NAME(axpy_all)(c, DT_##type, rows);                                                                        \
     }
-SKINNY(F32, 1) SKINNY(F32, 2) SKINNY(F32, 3) SKINNY(F32, 4)
-SKINNY(F16, 1) SKINNY(F16, 2) SKINNY(F16, 3) SKINNY(F16, 4)
-SKINNY(BF16, 1) SKINNY(BF16, 2) SKINNY(BF16, 3) SKINNY(BF16, 4)
+SKINNY(F32, 1)
+SKINNY(F32, 2) SKINNY(F32, 3) SKINNY(F32, 4) SKINNY(F16, 1) SKINNY(F16, 2) SKINNY(F16, 3) SKINNY(F16, 4) SKINNY(BF16, 1)
+    SKINNY(BF16, 2) SKINNY(BF16, 3) SKINNY(BF16, 4)
 #undef SKINNY
 
-static void NAME(skinny_tile)(const struct skinny_call *c)
+        static void NAME(skinny_tile)(const struct skinny_call *c)
 {
     static void (*const table[3][SKINNY_TILE])(const struct skinny_call *) = {
         {NAME(skinny_F32_1), NAME(skinny_F32_2), NAME(skinny_F32_3), NAME(skinny_F32_4)},

@@ -12,13 +12,13 @@ struct writer {
     const struct graph *graph;
     struct arena *arena;
     struct diag *diag;
-    role *role;         /* per input */
-    bool *keep;         /* per input: taken from the last run */
+    role *role; /* per input */
+    bool *keep; /* per input: taken from the last run */
     struct tensor *input;
-    int64_t *of;        /* symbols that the tokens' shape gives; -1 unknown */
+    int64_t *of; /* symbols that the tokens' shape gives; -1 unknown */
     uint32_t tokens, logits;
     bool states;
-    int64_t *all;       /* prompt and what was written */
+    int64_t *all; /* prompt and what was written */
     int64_t length, past;
 };
 
@@ -44,7 +44,8 @@ static bool is_state(const struct writer *w, uint32_t i)
 
 static status refuse(const struct writer *w, uint32_t i, const char *why)
 {
-    return diag_error(w->diag, TPC_UNSUPPORTED, NULL, "cannot generate with this model: input '%s' %s", w->graph->inputs.at[i].name, why);
+    return diag_error(w->diag, TPC_UNSUPPORTED, NULL, "cannot generate with this model: input '%s' %s",
+                      w->graph->inputs.at[i].name, why);
 }
 
 static status find_tokens(struct writer *w)
@@ -63,9 +64,10 @@ static status find_tokens(struct writer *w)
     }
     w->tokens = by_name != UINT32_MAX ? by_name : by_shape;
     if (by_name == UINT32_MAX && candidates != 1)
-        return diag_error(w->diag, TPC_UNSUPPORTED, NULL,
-                          "cannot generate with this model: %u of its inputs could be the tokens (integers [batch, sequence])",
-                          (unsigned)candidates);
+        return diag_error(
+            w->diag, TPC_UNSUPPORTED, NULL,
+            "cannot generate with this model: %u of its inputs could be the tokens (integers [batch, sequence])",
+            (unsigned)candidates);
     return TPC_OK;
 }
 
@@ -107,9 +109,11 @@ static status find_logits(struct writer *w)
             break;
     }
     w->logits = found;
-    return found != UINT32_MAX ? TPC_OK
-                               : diag_error(w->diag, TPC_UNSUPPORTED, NULL,
-                                            "cannot generate with this model: no output is logits (floats [batch, sequence, vocabulary])");
+    return found != UINT32_MAX
+               ? TPC_OK
+               : diag_error(
+                     w->diag, TPC_UNSUPPORTED, NULL,
+                     "cannot generate with this model: no output is logits (floats [batch, sequence, vocabulary])");
 }
 
 /* ---- shapes ----------------------------------------------------------------------------------------------------------- */
@@ -163,7 +167,8 @@ static status shape_input(struct writer *w, uint32_t i, int64_t now)
     for (uint32_t a = 0; a < n->rank; a++) {
         bool last = a + 1 == n->rank;
         int64_t otherwise = !last ? 1 : w->role[i] == ROLE_POSITIONS ? now : w->past + now;
-        bool good = w->role[i] == ROLE_STATE ? state_extent(w, i, a, &shape[a]) : extent_of(w, n->shape[a], otherwise, &shape[a]);
+        bool good = w->role[i] == ROLE_STATE ? state_extent(w, i, a, &shape[a])
+                                             : extent_of(w, n->shape[a], otherwise, &shape[a]);
         if (!good)
             return refuse(w, i, "has an extent that overflows");
     }
@@ -193,10 +198,12 @@ static status check_tokens(const struct writer *w, int64_t now)
 {
     const struct tensor *t = &w->input[w->tokens];
     if (t->shape[1] != now)
-        return diag_error(w->diag, TPC_UNSUPPORTED, NULL, "cannot generate with this model: it takes %lld tokens at a time, not %lld",
+        return diag_error(w->diag, TPC_UNSUPPORTED, NULL,
+                          "cannot generate with this model: it takes %lld tokens at a time, not %lld",
                           (long long)t->shape[1], (long long)now);
     if (t->shape[0] != 1)
-        return diag_error(w->diag, TPC_UNSUPPORTED, NULL, "cannot generate with this model: its batch is fixed to %lld", (long long)t->shape[0]);
+        return diag_error(w->diag, TPC_UNSUPPORTED, NULL, "cannot generate with this model: its batch is fixed to %lld",
+                          (long long)t->shape[0]);
     return TPC_OK;
 }
 
@@ -228,12 +235,14 @@ static status step(struct writer *w, int64_t *token)
     size_t first = (size_t)((logits.shape[1] - 1) * logits.shape[2]);
     *token = 0;
     for (int64_t k = 1; k < logits.shape[2]; k++) /* the first of equals */
-        if (dtype_load_f64(logits.dtype, logits.data, first + (size_t)k) > dtype_load_f64(logits.dtype, logits.data, first + (size_t)*token))
+        if (dtype_load_f64(logits.dtype, logits.data, first + (size_t)k) >
+            dtype_load_f64(logits.dtype, logits.data, first + (size_t)*token))
             *token = k;
     return TPC_OK;
 }
 
-status generate(struct engine *engine, const struct plan *plan, const struct generate_options *o, struct arena *arena, struct diag *diag)
+status generate(struct engine *engine, const struct plan *plan, const struct generate_options *o, struct arena *arena,
+                struct diag *diag)
 {
     const struct graph *g = plan->program->graph;
     size_t room = 0;

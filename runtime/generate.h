@@ -25,7 +25,7 @@ struct generate_options {
 };
 
 /* The engine was opened on the plan's program. TPC_UNSUPPORTED: a model that cannot be used so. */
-status generate(struct engine *engine, const struct plan *plan, const struct generate_options *options, struct arena *arena,
-                struct diag *diag);
+status generate(struct engine *engine, const struct plan *plan, const struct generate_options *options,
+                struct arena *arena, struct diag *diag);
 
 #endif

@@ -61,7 +61,8 @@ static bool walk_segment(struct walk *w, const struct span *span, uint32_t count
     return true;
 }
 
-static bool segment_of(const struct graph *g, const struct segment *s, uint32_t r, const int64_t *of, struct span *span, int64_t *extent)
+static bool segment_of(const struct graph *g, const struct segment *s, uint32_t r, const int64_t *of, struct span *span,
+                       int64_t *extent)
 {
     *extent = 1;
     for (uint32_t f = 0; f < s->count; f++)
@@ -86,7 +87,8 @@ static uint32_t merge_spans(struct span *span, uint32_t count)
     return made;
 }
 
-bool layout_of(const struct graph *g, const struct placement *p, uint32_t r, const int64_t *of, struct arena *arena, struct layout *out)
+bool layout_of(const struct graph *g, const struct placement *p, uint32_t r, const int64_t *of, struct arena *arena,
+               struct layout *out)
 {
     *out = (struct layout){.rank = p->rank};
     for (uint32_t a = 0; a < p->rank; a++) {
@@ -132,7 +134,7 @@ struct transfer {
     const char *from;
     char *to;
     bool cut;
-    uint32_t last; /* innermost axis that is walked; behind it all is held */
+    uint32_t last;           /* innermost axis that is walked; behind it all is held */
     size_t stride[MAX_RANK]; /* bytes of one step along an axis of the whole */
 };
 

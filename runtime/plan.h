@@ -23,14 +23,15 @@ struct plan {
     struct links links;
     const char *decisions; /* the JSON document of `tpc dump --json`; terminated */
     size_t decisions_length;
-    const char *folder;    /* that paths of weight files start from: the model's, as found from where the plan is now */
+    const char *folder; /* that paths of weight files start from: the model's, as found from where the plan is now */
 };
 
 struct plan_contents {
     const struct program *program;
-    struct links links;        /* arrays may be NULL: all whole */
+    struct links links; /* arrays may be NULL: all whole */
     const char *decisions;
-    const char *weight_folder; /* that graph->files' paths start from: the model's; "" or NULL is the working directory */
+    const char
+        *weight_folder; /* that graph->files' paths start from: the model's; "" or NULL is the working directory */
     bool embed_weights;
 };
 
@@ -39,13 +40,19 @@ status plan_write(struct arena *arena, const char *path, const struct plan_conte
 /* The file stays mapped until `arena` is freed. TPC_NOINPUT, TPC_IO, TPC_DATA with one line. */
 status plan_read(struct arena *arena, const char *path, struct diag *diag, struct plan **out);
 /* The same from memory, which must stay until `arena` is freed. `folder`: the plan's; NULL: look for no files. */
-status plan_parse(struct arena *arena, const char *name, const char *folder, const void *bytes, size_t length, struct diag *diag,
-                  struct plan **out);
+status plan_parse(struct arena *arena, const char *name, const char *folder, const void *bytes, size_t length,
+                  struct diag *diag, struct plan **out);
 
 /* ---- between the files of the plan -------------------------------------------------------------------------------- */
 
 enum plan_section { SECTION_PROGRAM, SECTION_LINKS, SECTION_DECISIONS, SECTION_DATA, SECTIONS };
-enum { PLAN_HEADER = 64, PLAN_ENTRY = 32, PLAN_TABLE = PLAN_HEADER + SECTIONS * PLAN_ENTRY, PLAN_ALIGNMENT = 64, PLAN_HASH_AT = 24 };
+enum {
+    PLAN_HEADER = 64,
+    PLAN_ENTRY = 32,
+    PLAN_TABLE = PLAN_HEADER + SECTIONS * PLAN_ENTRY,
+    PLAN_ALIGNMENT = 64,
+    PLAN_HASH_AT = 24
+};
 extern const unsigned char plan_magic[8];
 extern const char *const plan_section_names[SECTIONS];
 /* Of the header and the table, all but the hash itself. */
@@ -69,7 +76,7 @@ struct plan_place {
     const char *relative, *absolute;
 };
 void links_print(const struct program *p, const struct links *links, const struct plan_place *place, struct text *out);
-status links_parse(struct arena *arena, const char *name, const char *text, size_t length, const struct program *p, struct diag *diag,
-                   struct links *links, struct plan_place *place);
+status links_parse(struct arena *arena, const char *name, const char *text, size_t length, const struct program *p,
+                   struct diag *diag, struct links *links, struct plan_place *place);
 
 #endif

@@ -9,8 +9,8 @@
 #include "ir/text_form.h"
 #include "runtime/plan.h"
 
-static void print_placement(const struct program *p, const char *what, uint32_t index, const struct placement *placement,
-                            struct text *out)
+static void print_placement(const struct program *p, const char *what, uint32_t index,
+                            const struct placement *placement, struct text *out)
 {
     if (!placement || placement_is_whole(placement))
         return;
@@ -55,7 +55,8 @@ static bool read_factor(struct lexer *l, const struct program *p, factors *to)
     struct factor f = {0};
     if (!lex_dim(l, p->graph->dims, &f.extent))
         return false;
-    if (lex_accept(l, "@") && (!lex_u32(l, &f.partition) || f.partition == 0 || f.partition >= p->graph->partitions.count))
+    if (lex_accept(l, "@") &&
+        (!lex_u32(l, &f.partition) || f.partition == 0 || f.partition >= p->graph->partitions.count))
         return lex_fail(l, "no such partition");
     if (f.partition && p->graph->partitions.at[f.partition].extent != f.extent)
         return lex_fail(l, "partition %u is of another extent", (unsigned)f.partition);
@@ -114,8 +115,8 @@ static bool read_link(struct lexer *l, const struct program *p, struct links *li
     return lex_fail(l, "expected weights, input or output");
 }
 
-status links_parse(struct arena *arena, const char *name, const char *text, size_t length, const struct program *p, struct diag *diag,
-                   struct links *links, struct plan_place *place)
+status links_parse(struct arena *arena, const char *name, const char *text, size_t length, const struct program *p,
+                   struct diag *diag, struct links *links, struct plan_place *place)
 {
     struct lexer l = lexer_over(arena, name, text, length, diag);
     uint32_t symbols = dims_symbol_count(p->graph->dims);
@@ -128,6 +129,7 @@ status links_parse(struct arena *arena, const char *name, const char *text, size
     if (l.failed)
         return TPC_DATA;
     if (dims_symbol_count(p->graph->dims) != symbols)
-        return diag_error(diag, TPC_DATA, name, "an input or output has an extent in a symbol that the program does not know");
+        return diag_error(diag, TPC_DATA, name,
+                          "an input or output has an extent in a symbol that the program does not know");
     return TPC_OK;
 }

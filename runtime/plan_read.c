@@ -46,7 +46,8 @@ static status read_header(const struct reader *r)
     if (get_little(b + 12, 4) != SECTIONS)
         return DAMAGED(r, "it should have %d sections", SECTIONS);
     if (get_little(b + 16, 8) != r->length)
-        return DAMAGED(r, "it has %zu bytes and should have %llu", r->length, (unsigned long long)get_little(b + 16, 8));
+        return DAMAGED(r, "it has %zu bytes and should have %llu", r->length,
+                       (unsigned long long)get_little(b + 16, 8));
     return TPC_OK;
 }
 
@@ -110,7 +111,8 @@ static bool has_files(struct arena *arena, const struct graph *g, const char *fo
 }
 
 /* The model's folder where it is as seen from the plan, so that both can be moved together; else where it was when the plan was made. */
-static const char *find_folder(struct arena *arena, const struct graph *g, const char *plan_folder, const struct plan_place *place)
+static const char *find_folder(struct arena *arena, const struct graph *g, const char *plan_folder,
+                               const struct plan_place *place)
 {
     if (!plan_folder || !place->relative)
         return plan_folder ? plan_folder : ".";
@@ -118,8 +120,8 @@ static const char *find_folder(struct arena *arena, const struct graph *g, const
     return !has_files(arena, g, near) && has_files(arena, g, place->absolute) ? place->absolute : near;
 }
 
-status plan_parse(struct arena *arena, const char *name, const char *folder, const void *bytes, size_t length, struct diag *diag,
-                  struct plan **out)
+status plan_parse(struct arena *arena, const char *name, const char *folder, const void *bytes, size_t length,
+                  struct diag *diag, struct plan **out)
 {
     struct reader r = {.arena = arena, .name = name, .diag = diag, .bytes = bytes, .length = length};
     status s = read_header(&r);
@@ -127,12 +129,13 @@ status plan_parse(struct arena *arena, const char *name, const char *folder, con
         return s;
     struct plan *plan = NEW(arena, struct plan);
     const char *inside = arena_printf(arena, "%s(program)", name);
-    s = program_parse(arena, inside, r.section[SECTION_PROGRAM].at, r.section[SECTION_PROGRAM].length, diag, &plan->program);
+    s = program_parse(arena, inside, r.section[SECTION_PROGRAM].at, r.section[SECTION_PROGRAM].length, diag,
+                      &plan->program);
     if (s != TPC_OK || (s = program_verify(plan->program, diag)) != TPC_OK)
         return s == TPC_INTERNAL ? TPC_DATA : s;
     struct plan_place place;
-    s = links_parse(arena, arena_printf(arena, "%s(links)", name), r.section[SECTION_LINKS].at, r.section[SECTION_LINKS].length,
-                    plan->program, diag, &plan->links, &place);
+    s = links_parse(arena, arena_printf(arena, "%s(links)", name), r.section[SECTION_LINKS].at,
+                    r.section[SECTION_LINKS].length, plan->program, diag, &plan->links, &place);
     if (s != TPC_OK || (s = take_data(&r, plan->program->graph)) != TPC_OK)
         return s;
     plan->decisions_length = r.section[SECTION_DECISIONS].length;
@@ -161,8 +164,8 @@ status plan_read(struct arena *arena, const char *path, struct diag *diag, struc
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
     if (fd < 0)
-        return diag_error(diag, errno == ENOENT || errno == ENOTDIR ? TPC_NOINPUT : TPC_IO, path, "cannot open the plan: %s",
-                          strerror(errno));
+        return diag_error(diag, errno == ENOENT || errno == ENOTDIR ? TPC_NOINPUT : TPC_IO, path,
+                          "cannot open the plan: %s", strerror(errno));
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         close(fd);
         return diag_error(diag, TPC_DATA, path, "not a regular file");

@@ -4,8 +4,8 @@
  * folder, brought to the disk, and renamed. What the file's own DATA section holds (params without a file, embedded weights) is
  * referred to as file "" by the program's text.
  */
-#include "runtime/plan.h"
 #include "ir/weights.h"
+#include "runtime/plan.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -139,7 +139,8 @@ static status open_writer(struct arena *arena, struct writer *w)
 {
     struct stat st;
     if (stat(w->path, &st) == 0 && !S_ISREG(st.st_mode))
-        return diag_error(w->diag, TPC_IO, w->path, "is there and is not a regular file; a plan is not written over it");
+        return diag_error(w->diag, TPC_IO, w->path,
+                          "is there and is not a regular file; a plan is not written over it");
     char *name = arena_printf(arena, "%s/.%s.XXXXXX", folder_of(arena, w->path), name_of(w->path));
     arena_defer(arena, drop_writer, w);
     w->hash = XXH3_createState();
@@ -259,8 +260,8 @@ static status find_place(struct arena *arena, struct layout *l, const struct pla
     return TPC_OK;
 }
 
-static void put_section(struct writer *w, unsigned char *table, enum plan_section kind, const void *bytes, size_t length,
-                        const struct layout *data)
+static void put_section(struct writer *w, unsigned char *table, enum plan_section kind, const void *bytes,
+                        size_t length, const struct layout *data)
 {
     put_raw(w, zeros, padding(w->at));
     uint64_t start = w->at;

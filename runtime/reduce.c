@@ -80,8 +80,8 @@ static void combine(enum reduction reduction, dtype type, void *sum, const void 
     }
 }
 
-static void reduce_halves(enum reduction reduction, dtype type, const void *const *from, uint32_t sources, int64_t first,
-                          int64_t count, void *to)
+static void reduce_halves(enum reduction reduction, dtype type, const void *const *from, uint32_t sources,
+                          int64_t first, int64_t count, void *to)
 {
     const struct gemm_kernels *k = gemm_kernels();
     float sum[BLOCK], x[BLOCK];
@@ -96,8 +96,8 @@ static void reduce_halves(enum reduction reduction, dtype type, const void *cons
     }
 }
 
-void reduce_sources(enum reduction reduction, dtype type, const void *const *from, uint32_t sources, int64_t first, int64_t count,
-                    void *to)
+void reduce_sources(enum reduction reduction, dtype type, const void *const *from, uint32_t sources, int64_t first,
+                    int64_t count, void *to)
 {
     if (type == DT_F16 || type == DT_BF16) {
         reduce_halves(reduction, type, from, sources, first, count, to);

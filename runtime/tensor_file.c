@@ -158,7 +158,8 @@ static void from_fortran(const struct tensor *t, const char *from)
     }
 }
 
-status npy_parse(struct arena *arena, const char *name, const void *bytes, size_t length, struct diag *diag, struct tensor *out)
+status npy_parse(struct arena *arena, const char *name, const void *bytes, size_t length, struct diag *diag,
+                 struct tensor *out)
 {
     const unsigned char *b = bytes;
     if (length < 12 || memcmp(b, "\x93NUMPY", 6) != 0)
@@ -166,7 +167,8 @@ status npy_parse(struct arena *arena, const char *name, const void *bytes, size_
     if (b[6] < 1 || b[6] > 3)
         return diag_error(diag, TPC_DATA, name, ".npy version %u.%u is not known (1 to 3 are)", b[6], b[7]);
     size_t head = b[6] == 1 ? 10 : 12;
-    size_t text = b[6] == 1 ? (size_t)(b[8] | b[9] << 8) : (size_t)b[8] | (size_t)b[9] << 8 | (size_t)b[10] << 16 | (size_t)b[11] << 24;
+    size_t text = b[6] == 1 ? (size_t)(b[8] | b[9] << 8)
+                            : (size_t)b[8] | (size_t)b[9] << 8 | (size_t)b[10] << 16 | (size_t)b[11] << 24;
     if (text > length - head)
         return diag_error(diag, TPC_DATA, name, "the file ends within its header");
     struct scan s = {(const char *)b + head, (const char *)b + head + text};
@@ -202,7 +204,8 @@ status npy_read(struct arena *arena, const char *path, struct diag *diag, struct
 {
     FILE *file = fopen(path, "rb");
     if (!file)
-        return diag_error(diag, errno == ENOENT || errno == ENOTDIR ? TPC_NOINPUT : TPC_IO, path, "cannot open: %s", strerror(errno));
+        return diag_error(diag, errno == ENOENT || errno == ENOTDIR ? TPC_NOINPUT : TPC_IO, path, "cannot open: %s",
+                          strerror(errno));
     struct arena *scratch = arena_new_in(arena);
     arena_defer(scratch, close_file, file);
     struct stat st;
@@ -213,7 +216,8 @@ status npy_read(struct arena *arena, const char *path, struct diag *diag, struct
         size_t length = (size_t)st.st_size;
         char *bytes = arena_alloc(scratch, length);
         if (fread(bytes, 1, length, file) != length)
-            result = diag_error(diag, TPC_IO, path, "cannot read: %s", ferror(file) ? strerror(errno) : "the file became shorter");
+            result = diag_error(diag, TPC_IO, path, "cannot read: %s",
+                                ferror(file) ? strerror(errno) : "the file became shorter");
         else
             result = npy_parse(arena, path, bytes, length, diag, out);
     }
@@ -235,15 +239,19 @@ status npy_write(struct arena *arena, const char *path, const struct tensor *t, 
         text_printf(&shape, "%lld,%s", (long long)t->shape[a], a + 1 < t->rank ? " " : "");
     text_put(&shape, ")");
     struct text head = {.arena = arena};
-    text_printf(&head, "{'descr': '%c%c%c', 'fortran_order': False, 'shape': %s, }", size == '1' ? '|' : '<', kind, size, shape.at);
+    text_printf(&head, "{'descr': '%c%c%c', 'fortran_order': False, 'shape': %s, }", size == '1' ? '|' : '<', kind,
+                size, shape.at);
     while ((10 + head.length + 1) % 64 != 0)
         text_put(&head, " ");
     text_put(&head, "\n");
-    unsigned char start[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(head.length & 255), (unsigned char)(head.length >> 8)};
+    unsigned char start[10] = {
+        0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(head.length & 255), (unsigned char)(head.length >> 8)};
     FILE *file = fopen(path, "wb");
     if (!file)
-        return diag_error(diag, errno == ENOENT || errno == ENOTDIR ? TPC_NOINPUT : TPC_IO, path, "cannot write: %s", strerror(errno));
-    bool good = fwrite(start, 1, sizeof start, file) == sizeof start && fwrite(head.at, 1, head.length, file) == head.length;
+        return diag_error(diag, errno == ENOENT || errno == ENOTDIR ? TPC_NOINPUT : TPC_IO, path, "cannot write: %s",
+                          strerror(errno));
+    bool good =
+        fwrite(start, 1, sizeof start, file) == sizeof start && fwrite(head.at, 1, head.length, file) == head.length;
     good = good && fwrite(t->data, 1, tensor_bytes(t), file) == tensor_bytes(t);
     int error = errno;
     if (fclose(file) != 0 && good) {
@@ -320,14 +328,16 @@ status tensor_parse(struct arena *arena, const char *text, struct diag *diag, st
     if (*at == 0)
         given = 0;
     if (given != t.count && !(given == 1 && t.count > 1))
-        return diag_error(diag, TPC_DATA, NULL, "tensor '%.80s': its shape has %zu elements and %zu values are given", text, t.count, given);
+        return diag_error(diag, TPC_DATA, NULL, "tensor '%.80s': its shape has %zu elements and %zu values are given",
+                          text, t.count, given);
     if (!tensor_new(arena, &t, type, rank, shape))
         return bad_text(diag, text, "too many elements");
     for (size_t i = 0; i < given; i++) {
         if (i > 0 && *at++ != ',')
             return bad_text(diag, text, "expected a comma");
         if (!parse_element(&t, i, &at))
-            return diag_error(diag, TPC_DATA, NULL, "tensor '%.80s': value %zu is no %s", text, i + 1, dtype_name(type));
+            return diag_error(diag, TPC_DATA, NULL, "tensor '%.80s': value %zu is no %s", text, i + 1,
+                              dtype_name(type));
     }
     if (*at)
         return bad_text(diag, text, "something stands behind the last value");

@@ -12,7 +12,8 @@
 
 /* Into the arena, as native row-major. TPC_NOINPUT, TPC_IO, TPC_DATA. */
 status npy_read(struct arena *arena, const char *path, struct diag *diag, struct tensor *out);
-status npy_parse(struct arena *arena, const char *name, const void *bytes, size_t length, struct diag *diag, struct tensor *out);
+status npy_parse(struct arena *arena, const char *name, const void *bytes, size_t length, struct diag *diag,
+                 struct tensor *out);
 status npy_write(struct arena *arena, const char *path, const struct tensor *t, struct diag *diag);
 
 /* "2x3xi64=1,2,3,4,5,6", "f32=0.5" (a scalar), "1x0xi64=" (empty), "4x4xf32=0" (one value for all). */

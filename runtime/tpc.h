@@ -33,8 +33,8 @@ typedef struct tpc_model tpc_model;
 
 enum {
     TPC_RESULT_OK = 0,
-    TPC_RESULT_USAGE = 64,       /* a call that makes no sense: no such input, an output before any run */
-    TPC_RESULT_DATA = 65,        /* a damaged plan, changed weights, a tensor that does not fit */
+    TPC_RESULT_USAGE = 64, /* a call that makes no sense: no such input, an output before any run */
+    TPC_RESULT_DATA = 65,  /* a damaged plan, changed weights, a tensor that does not fit */
     TPC_RESULT_NO_FILE = 66,
     TPC_RESULT_UNSUPPORTED = 69,
     TPC_RESULT_INTERNAL = 70,
@@ -43,8 +43,19 @@ enum {
 };
 
 typedef enum tpc_type {
-    TPC_TYPE_BOOL = 1, TPC_TYPE_I8, TPC_TYPE_I16, TPC_TYPE_I32, TPC_TYPE_I64, TPC_TYPE_U8, TPC_TYPE_U16, TPC_TYPE_U32, TPC_TYPE_U64,
-    TPC_TYPE_F16, TPC_TYPE_BF16, TPC_TYPE_F32, TPC_TYPE_F64
+    TPC_TYPE_BOOL = 1,
+    TPC_TYPE_I8,
+    TPC_TYPE_I16,
+    TPC_TYPE_I32,
+    TPC_TYPE_I64,
+    TPC_TYPE_U8,
+    TPC_TYPE_U16,
+    TPC_TYPE_U32,
+    TPC_TYPE_U64,
+    TPC_TYPE_F16,
+    TPC_TYPE_BF16,
+    TPC_TYPE_F32,
+    TPC_TYPE_F64
 } tpc_type;
 
 enum { TPC_MAX_RANK = 16 };
@@ -67,7 +78,7 @@ TPC_API uint32_t tpc_ranks(const tpc_model *model);
 
 TPC_API size_t tpc_input_count(const tpc_model *model);
 TPC_API size_t tpc_output_count(const tpc_model *model);
-TPC_API const char *tpc_input_name(const tpc_model *model, size_t input);    /* NULL: no such input */
+TPC_API const char *tpc_input_name(const tpc_model *model, size_t input); /* NULL: no such input */
 TPC_API const char *tpc_output_name(const tpc_model *model, size_t output);
 /* Type and shape as the plan has them; data is NULL. */
 TPC_API int tpc_input_type(const tpc_model *model, size_t input, tpc_tensor *out);

@@ -19,8 +19,8 @@ struct helper {
 };
 
 struct workers {
-    uint32_t count; /* owner included */
-    struct helper *helper; /* count - 1 */
+    uint32_t count;          /* owner included */
+    struct helper *helper;   /* count - 1 */
     struct scratch *scratch; /* count */
     void (*work)(void *context, uint32_t part, uint32_t parts);
     void *context;

@@ -163,7 +163,8 @@ static void find_joints(struct solver *s)
     for (value v = s->node_count; v-- > 1;) {
         value w = s->region_of[v] ? only_use(s, v) : 0;
         for (uint32_t i = 0; w && i < graph_node(s->g, w)->operand_count; i++)
-            if (graph_node(s->g, w)->operand[i] == v && is_internal(s, w, i) && op_passes_sum(s->g, graph_node(s->g, w), i))
+            if (graph_node(s->g, w)->operand[i] == v && is_internal(s, w, i) &&
+                op_passes_sum(s->g, graph_node(s->g, w), i))
                 s->joint_parent[v] = w;
         s->joint_root[v] = s->joint_parent[v] ? s->joint_root[s->joint_parent[v]] : v;
     }

@@ -177,7 +177,8 @@ struct cost reduce_cost(struct solver *s, const double elements[2], dtype type, 
 }
 
 /* The axis that a reduction over `mask` can be scattered to; -1 when none. */
-static int scatter_axis(const struct graph *parts, const struct placement *from, const struct placement *to, uint32_t mask)
+static int scatter_axis(const struct graph *parts, const struct placement *from, const struct placement *to,
+                        uint32_t mask)
 {
     int found = -1;
     for (uint32_t i = 0; i < to->rank; i++) {
@@ -200,7 +201,8 @@ static int scatter_axis(const struct graph *parts, const struct placement *from,
     return found;
 }
 
-struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype type, const struct placement *from, const struct placement *to)
+struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype type, const struct placement *from,
+                            const struct placement *to)
 {
     struct cost c = cost_zero();
     double elements[2], size = (double)dtype_size(type), bytes[2];
@@ -238,8 +240,8 @@ struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype t
 
 /* All conversions of one value. A step that makes the same of the same is made once: what must be finished by an all_reduce anyway is where the
  * others start; an axis that was gathered for one target is gathered for all. */
-struct cost conversions_cost(struct solver *s, const struct graph *parts, value v, const struct placement *result, uint32_t count,
-                             const struct placement *const *targets)
+struct cost conversions_cost(struct solver *s, const struct graph *parts, value v, const struct placement *result,
+                             uint32_t count, const struct placement *const *targets)
 {
     const struct node *n = graph_node(s->g, v);
     const struct placement *from = result;
@@ -265,7 +267,8 @@ struct cost conversions_cost(struct solver *s, const struct graph *parts, value 
         if (to->partial && from != result)
             continue; /* still there */
         struct placement *gathered = (struct placement *)arena_copy(s->temporary, from, sizeof *from);
-        struct axis_layout *axis = (struct axis_layout *)arena_copy(s->temporary, from->axis, from->rank * sizeof *axis);
+        struct axis_layout *axis =
+            (struct axis_layout *)arena_copy(s->temporary, from->axis, from->rank * sizeof *axis);
         const struct placement *whole = placement_whole(s->temporary, n->rank, n->shape);
         for (uint32_t k = 0; k < from->rank; k++)
             if (!axis_equal(&from->axis[k], &to->axis[k]) && !axis_is_whole(&from->axis[k]))
@@ -291,7 +294,8 @@ static int64_t work(double flops, double bytes)
     return picoseconds(compute > memory ? compute : memory);
 }
 
-struct cost op_cost(struct solver *s, const struct graph *parts, value v, const struct placement *const *operand, const struct placement *result)
+struct cost op_cost(struct solver *s, const struct graph *parts, value v, const struct placement *const *operand,
+                    const struct placement *result)
 {
     const struct node *n = graph_node(s->g, v);
     struct cost c = cost_zero();
@@ -299,12 +303,14 @@ struct cost op_cost(struct solver *s, const struct graph *parts, value v, const 
     if (class == CLASS_LAYOUT || class == CLASS_LEAF || class == CLASS_POINTWISE)
         return c; /* index maps, or fused into what makes or takes the value */
     for (int phase = 0; phase < 2; phase++) {
-        double out = placement_elements(s, parts, result, phase), bytes = out * (double)dtype_size(n->dtype), flops = out;
+        double out = placement_elements(s, parts, result, phase), bytes = out * (double)dtype_size(n->dtype),
+               flops = out;
         if (class == CLASS_GATHER)
             bytes *= 2;
         else
             for (uint32_t i = 0; i < n->operand_count; i++)
-                bytes += placement_elements(s, parts, operand[i], phase) * (double)dtype_size(graph_node(s->g, n->operand[i])->dtype);
+                bytes += placement_elements(s, parts, operand[i], phase) *
+                         (double)dtype_size(graph_node(s->g, n->operand[i])->dtype);
         if (class == CLASS_DOT) {
             flops = 2 * out;
             for (int32_t i = 0; i < n->attribute.ncontract; i++)

@@ -11,7 +11,7 @@ struct decisions {
     struct solver *s;
     const struct region *region;
     const uint32_t *orbit;
-    uint32_t *set;   /* classes that may take one sub-axis together */
+    uint32_t *set; /* classes that may take one sub-axis together */
     uint32_t set_count;
     mask_list out;
 };

@@ -42,7 +42,8 @@ static void put_placement(struct bytes *b, const struct placement *p)
         for (uint32_t k = 0; k < p->axis[i].count; k++) {
             put(b, p->axis[i].segment[k].count);
             for (uint32_t f = 0; f < p->axis[i].segment[k].count; f++)
-                put(b, (uint64_t)p->axis[i].segment[k].factor[f].extent << 32 | p->axis[i].segment[k].factor[f].partition);
+                put(b,
+                    (uint64_t)p->axis[i].segment[k].factor[f].extent << 32 | p->axis[i].segment[k].factor[f].partition);
         }
     }
 }
@@ -118,7 +119,8 @@ void find_signatures(struct solver *s)
 }
 
 /* One end of a unit: a region of the component, or what is decided there. */
-static void put_end(struct bytes *b, struct solver *s, const struct component *c, uint32_t region, value v, const struct placement *p)
+static void put_end(struct bytes *b, struct solver *s, const struct component *c, uint32_t region, value v,
+                    const struct placement *p)
 {
     if (!region) {
         put(b, 0);
@@ -155,10 +157,13 @@ struct bytes describe(struct solver *s, const struct component *c, const uint32_
             put(&b, s->cone[n->operand[1 - u->slot]]);
         }
         put_node(&b, graph_node(s->g, u->source));
-        put(&b, (uint64_t)s->gathered[u->node] << 4 | (uint64_t)s->handed_out[u->node] << 3 | (uint64_t)unit_may_cut_alone(s, u) << 2 | (uint64_t)s->gathered[u->source] << 1 | s->handed_out[u->source]);
+        put(&b, (uint64_t)s->gathered[u->node] << 4 | (uint64_t)s->handed_out[u->node] << 3 |
+                    (uint64_t)unit_may_cut_alone(s, u) << 2 | (uint64_t)s->gathered[u->source] << 1 |
+                    s->handed_out[u->source]);
         put_end(&b, s, c, u->from, u->source, u->from ? value_placement(s, u->source, s->temporary) : NULL);
         put_end(&b, s, c, u->to, u->node,
-                u->kind == UNIT_EDGE ? slot_placement(s, u->node, u->slot, s->temporary) : value_placement(s, u->node, s->temporary));
+                u->kind == UNIT_EDGE ? slot_placement(s, u->node, u->slot, s->temporary)
+                                     : value_placement(s, u->node, s->temporary));
     }
     return b;
 }

@@ -89,7 +89,8 @@ double solution_bytes(struct solver *s, const struct solution *out)
     return t.weights + t.states;
 }
 
-struct solve_cost solution_cost(struct graph *g, const struct solution *out, const struct solve_options *options, struct arena *arena)
+struct solve_cost solution_cost(struct graph *g, const struct solution *out, const struct solve_options *options,
+                                struct arena *arena)
 {
     struct solver s;
     struct cost c = cost_zero();
@@ -100,7 +101,8 @@ struct solve_cost solution_cost(struct graph *g, const struct solution *out, con
     for (uint32_t i = 0; i < s.units.count; i++) { /* the objective weighs every use of a weight on its own */
         const struct unit *u = &s.units.at[i];
         if (u->kind != UNIT_EDGE)
-            c.bytes += stored_bytes(&s, graph_node(g, u->node)->operand[1 - u->slot], out->operand[u->node][1 - u->slot]);
+            c.bytes +=
+                stored_bytes(&s, graph_node(g, u->node)->operand[1 - u->slot], out->operand[u->node][1 - u->slot]);
     }
     for (value v = 1; v < s.node_count; v++) {
         const struct node *n = graph_node(g, v);

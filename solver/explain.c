@@ -71,14 +71,22 @@ static void put_cuts(const struct graph *g, const struct placement *p, struct te
 static const char *block_text(enum block why)
 {
     switch (why) {
-    case BLOCK_NONE: return "is free";
-    case BLOCK_CONTRACTED: return "is contracted by a product of two activations";
-    case BLOCK_REDUCED: return "is reduced by an op that needs all of it";
-    case BLOCK_WHOLE_AXIS: return "is an axis that an op needs whole";
-    case BLOCK_OPAQUE: return "is mixed with other axes by a reshape";
-    case BLOCK_SLICED: return "is sliced where no factor ends";
-    case BLOCK_TWICE: return "is on two axes of one value";
-    case BLOCK_PACKED: return "is packed inside another factor";
+    case BLOCK_NONE:
+        return "is free";
+    case BLOCK_CONTRACTED:
+        return "is contracted by a product of two activations";
+    case BLOCK_REDUCED:
+        return "is reduced by an op that needs all of it";
+    case BLOCK_WHOLE_AXIS:
+        return "is an axis that an op needs whole";
+    case BLOCK_OPAQUE:
+        return "is mixed with other axes by a reshape";
+    case BLOCK_SLICED:
+        return "is sliced where no factor ends";
+    case BLOCK_TWICE:
+        return "is on two axes of one value";
+    case BLOCK_PACKED:
+        return "is packed inside another factor";
     }
     return "?";
 }
@@ -92,7 +100,8 @@ static void put_obstacle(struct solver *s, const tree *axes, uint32_t first, uin
         for (uint32_t k = 0; k < leaves.count; k++) {
             const struct tree_node *n = &s->trees.at[leaves.at[k]];
             int64_t extent = 0;
-            bool few = dim_is_const(s->g->dims, n->extent, &extent) && extent < (int64_t)s->mesh->size[s->mesh->count ? s->mesh->count - 1 : 0];
+            bool few = dim_is_const(s->g->dims, n->extent, &extent) &&
+                       extent < (int64_t)s->mesh->size[s->mesh->count ? s->mesh->count - 1 : 0];
             if (!n->candidate || extent == 1 || (!n->block && !few))
                 continue;
             text_put(t, "a factor of ");
@@ -108,7 +117,8 @@ static void put_obstacle(struct solver *s, const tree *axes, uint32_t first, uin
     text_put(t, "cutting it does not pay");
 }
 
-static void describe_unit(struct solver *s, const struct unit *u, const struct solution *out, struct layer *l, struct text *t)
+static void describe_unit(struct solver *s, const struct unit *u, const struct solution *out, struct layer *l,
+                          struct text *t)
 {
     const struct node *n = graph_node(s->g, u->node);
     const struct unit_option *o = &s->chosen[u - s->units.at];
@@ -116,12 +126,15 @@ static void describe_unit(struct solver *s, const struct unit *u, const struct s
     bool out_cut = !placement_is_whole(r) && placement_subaxes(s->g, r) != 0;
     if (r->partial) {
         l->style = u->kind == UNIT_EMBEDDING ? STYLE_VOCABULARY : STYLE_ROW;
-        text_put(t, u->kind == UNIT_EMBEDDING ? "the vocabulary is cut: " : o->in == TAKE_OWN ? "its input is cut here: " : "its input arrives cut: ");
+        text_put(t, u->kind == UNIT_EMBEDDING ? "the vocabulary is cut: "
+                    : o->in == TAKE_OWN       ? "its input is cut here: "
+                                              : "its input arrives cut: ");
         put_cuts(s->g, w, t);
         text_put(t, "; the partial sums are added up behind it");
     } else if (out_cut && placement_subaxes(s->g, w)) {
         l->style = u->kind == UNIT_EMBEDDING ? STYLE_FEATURE : STYLE_COLUMN;
-        text_put(t, o->out == TAKE_OWN ? "its output is cut, and gathered behind it: " : "its output stays cut up to the next switch point: ");
+        text_put(t, o->out == TAKE_OWN ? "its output is cut, and gathered behind it: "
+                                       : "its output stays cut up to the next switch point: ");
         put_cuts(s->g, w, t);
     } else {
         l->style = STYLE_REPLICATED;
@@ -130,7 +143,8 @@ static void describe_unit(struct solver *s, const struct unit *u, const struct s
     }
 }
 
-static void add_layer(struct solver *s, struct arena *arena, const struct solution *out, const struct unit *u, layer_list *layers)
+static void add_layer(struct solver *s, struct arena *arena, const struct solution *out, const struct unit *u,
+                      layer_list *layers)
 {
     struct layer *l = PUSH(arena, layers);
     struct text t = {.arena = arena};

@@ -334,7 +334,8 @@ static bool cut(struct solver *s, tree t, int64_t position, unsigned depth)
     if (position <= 0 || position >= extent)
         return true;
     if (at(s, t)->kind == TREE_LEAF) {
-        tree a = tree_leaf(s, dim_const(s->g->dims, position)), b = tree_leaf(s, dim_const(s->g->dims, extent - position));
+        tree a = tree_leaf(s, dim_const(s->g->dims, position)),
+             b = tree_leaf(s, dim_const(s->g->dims, extent - position));
         refine(s, t, TREE_SUM, a, b);
         return true;
     }
@@ -497,8 +498,8 @@ void tree_unify(struct solver *s, tree a, tree b, value node)
         }
         tree_align(s, &fx, &gy, node);
         f = find(s, f), g = find(s, g);
-        if (f != g && at(s, f)->kind == TREE_PROD && at(s, g)->kind == TREE_PROD && !at(s, f)->block && !at(s, g)->block &&
-            !contains(s, g, f, 0) && !contains(s, f, g, 0))
+        if (f != g && at(s, f)->kind == TREE_PROD && at(s, g)->kind == TREE_PROD && !at(s, f)->block &&
+            !at(s, g)->block && !contains(s, g, f, 0) && !contains(s, f, g, 0))
             set_to(s, f, g, node);
     }
 }

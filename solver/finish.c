@@ -90,11 +90,13 @@ static void place_op(struct finish *f, value v)
     bool all = op_info(n->op)->linear == LINEAR_ALL;
     for (uint32_t i = 0; i < n->operand_count; i++) {
         value u = n->operand[i];
-        const struct placement *p = layout_placement(s, s->g, s->slot[v][i], graph_node(s->g, u)->rank, graph_node(s->g, u)->shape, f->arena);
+        const struct placement *p =
+            layout_placement(s, s->g, s->slot[v][i], graph_node(s->g, u)->rank, graph_node(s->g, u)->shape, f->arena);
         bool carries = s->joint_parent[u] == v && f->flows[u] && !f->reduced[u];
         f->out->operand[v][i] = with_sum(p, all || carries ? f->flows[v] : 0, f->arena);
     }
-    f->out->result[v] = with_sum(layout_placement(s, s->g, s->axes[v], n->rank, n->shape, f->arena), f->flows[v], f->arena);
+    f->out->result[v] =
+        with_sum(layout_placement(s, s->g, s->axes[v], n->rank, n->shape, f->arena), f->flows[v], f->arena);
 }
 
 /* ---- prelude ---- */
@@ -234,7 +236,8 @@ static void write_classes(struct finish *f)
 
 void finish(struct solver *s, struct arena *arena, struct solution *out)
 {
-    struct finish f = {s, out, NEW_ARRAY(s->temporary, uint32_t, s->node_count), NEW_ARRAY(s->temporary, uint32_t, s->node_count), arena};
+    struct finish f = {s, out, NEW_ARRAY(s->temporary, uint32_t, s->node_count),
+                       NEW_ARRAY(s->temporary, uint32_t, s->node_count), arena};
     place_sums(&f);
     finish_with(s, arena, out, f.flows, f.reduced);
 }

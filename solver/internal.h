@@ -16,24 +16,24 @@ typedef uint32_t tree; /* index into solver->trees; 0 is none */
 
 enum tree_kind { TREE_LEAF, TREE_PROD, TREE_SUM };
 enum block { /* why a class cannot be cut */
-    BLOCK_NONE,
-    BLOCK_CONTRACTED, /* contracted by a product of two activations */
-    BLOCK_REDUCED,    /* reduced by an op that is no switch point */
-    BLOCK_WHOLE_AXIS, /* an op needs the axis whole: gathered, scanned, sorted, padded, windowed */
-    BLOCK_OPAQUE,     /* a reshape mixes it with others */
-    BLOCK_SLICED,     /* cut at places that depend on run-time extents, or not at factor boundaries */
-    BLOCK_TWICE,      /* two axes of one value hold it */
-    BLOCK_PACKED      /* segments inside another factor */
+             BLOCK_NONE,
+             BLOCK_CONTRACTED, /* contracted by a product of two activations */
+             BLOCK_REDUCED,    /* reduced by an op that is no switch point */
+             BLOCK_WHOLE_AXIS, /* an op needs the axis whole: gathered, scanned, sorted, padded, windowed */
+             BLOCK_OPAQUE,     /* a reshape mixes it with others */
+             BLOCK_SLICED,     /* cut at places that depend on run-time extents, or not at factor boundaries */
+             BLOCK_TWICE,      /* two axes of one value hold it */
+             BLOCK_PACKED      /* segments inside another factor */
 };
 
 struct tree_node {
     uint8_t kind, block;
-    bool candidate;     /* lies on a weight of a linear or an embedding */
+    bool candidate; /* lies on a weight of a linear or an embedding */
     dim extent;
-    tree link;          /* this node stands for that one */
+    tree link; /* this node stands for that one */
     uint32_t count;
-    tree *child;        /* PROD: outermost first; SUM: in order */
-    value why;          /* node that blocked it */
+    tree *child;              /* PROD: outermost first; SUM: in order */
+    value why;                /* node that blocked it */
     uint32_t region, ordinal; /* classes: 1 + index among the region's classes */
     uint32_t mask, partition; /* the current decision */
 };
@@ -58,31 +58,32 @@ enum unit_kind { UNIT_LINEAR, UNIT_EMBEDDING, UNIT_EDGE };
 struct unit {
     enum unit_kind kind;
     value node;
-    uint32_t slot;        /* operand position of the activation (the indices of an embedding; the edge's) */
-    value source;         /* the activation */
-    uint32_t from, to;    /* regions; 0: prelude */
-    value joint;          /* root of the partial-sum tree that the result belongs to; 0 for edges */
+    uint32_t slot;     /* operand position of the activation (the indices of an embedding; the edge's) */
+    value source;      /* the activation */
+    uint32_t from, to; /* regions; 0: prelude */
+    value joint;       /* root of the partial-sum tree that the result belongs to; 0 for edges */
 };
 
 enum take { TAKE_FOLLOW, TAKE_WHOLE, TAKE_OWN };
-struct unit_option { /* `in`: the contracted axes, or the vocabulary; `out`: the weight's other axes */
+struct unit_option {       /* `in`: the contracted axes, or the vocabulary; `out`: the weight's other axes */
     uint8_t in, out, rows; /* rows: TAKE_FOLLOW the result's region, TAKE_WHOLE the source's */
     uint32_t in_mask, out_mask;
 };
 
 struct region {
     uint32_t value_count;
-    value *values;      /* ascending */
+    value *values; /* ascending */
     uint32_t class_count;
     tree *classes;      /* candidates that may be cut, in order of first appearance */
     uint32_t *conflict; /* per class: mask of classes that share a value with it */
     uint32_t unit_count;
     uint32_t *units;
-    uint32_t signature; /* equal for isomorphic regions */
+    uint32_t signature;    /* equal for isomorphic regions */
     uint32_t shared_count; /* values that several units take: gathered once when the decision says so */
     value *shared;
     uint32_t *shared_holds; /* per shared value: the classes that it holds */
-    const uint32_t *decision; /* mask per class, then the shared values that are gathered, as a mask; NULL: not decided */
+    const uint32_t
+        *decision; /* mask per class, then the shared values that are gathered, as a mask; NULL: not decided */
 };
 
 struct solver {
@@ -96,27 +97,27 @@ struct solver {
     uint32_t node_count;
     bool *live;
     uint8_t *role, *depends;
-    uint32_t *region_of;  /* per value; 0: prelude */
-    tree **axes;          /* per value of a region: a tree per axis */
-    tree ***slot;         /* per op of a region and operand position */
-    value *joint_parent;  /* the only use that passes a partial sum on; 0 */
+    uint32_t *region_of; /* per value; 0: prelude */
+    tree **axes;         /* per value of a region: a tree per axis */
+    tree ***slot;        /* per op of a region and operand position */
+    value *joint_parent; /* the only use that passes a partial sum on; 0 */
     value *joint_root;
     uint32_t *joint_seen, joint_stamp;
-    uint32_t *cone;       /* per prelude value: equal for equal computations (params by shape) */
-    bool *is_output;      /* per value: a graph output, states' too */
-    bool *handed_out;     /* per value: an ordinary graph output, whole in the end */
-    bool *gathered;       /* per value: made whole once, for all units that take it so */
+    uint32_t *cone;   /* per prelude value: equal for equal computations (params by shape) */
+    bool *is_output;  /* per value: a graph output, states' too */
+    bool *handed_out; /* per value: an ordinary graph output, whole in the end */
+    bool *gathered;   /* per value: made whole once, for all units that take it so */
     LIST(struct tree_node) trees;
     LIST(struct tie) ties;
     LIST(struct region) regions; /* [0] is reserved */
     LIST(struct unit) units;
-    struct unit_option *chosen;  /* per unit */
-    LIST(int64_t) nominal[2];    /* per dim: value at prefill, decode; -1 not yet known */
+    struct unit_option *chosen; /* per unit */
+    LIST(int64_t) nominal[2];   /* per dim: value at prefill, decode; -1 not yet known */
     int64_t *symbol[2];
-    int64_t param_bytes;         /* of all params */
-    struct map seen;             /* components already solved: their number among those in `solved` */
-    LIST(void *) solved;         /* struct profile */
-    uint32_t *tree_owner;        /* per value, while grouping */
+    int64_t param_bytes;  /* of all params */
+    struct map seen;      /* components already solved: their number among those in `solved` */
+    LIST(void *) solved;  /* struct profile */
+    uint32_t *tree_owner; /* per value, while grouping */
 };
 
 tree tree_find(const struct solver *s, tree t);
@@ -142,7 +143,8 @@ void classify(struct solver *s);
 bool is_internal(const struct solver *s, value v, uint32_t operand);
 
 /* ---- layout.c: trees under a decision -> placements ---- */
-const struct placement *layout_placement(struct solver *s, struct graph *into, const tree *axes, uint32_t rank, const dim *shape, struct arena *arena);
+const struct placement *layout_placement(struct solver *s, struct graph *into, const tree *axes, uint32_t rank,
+                                         const dim *shape, struct arena *arena);
 void region_decide(struct solver *s, uint32_t region, const uint32_t *masks); /* NULL: undecide */
 void region_classes(struct solver *s);
 void region_shared(struct solver *s);
@@ -166,14 +168,19 @@ struct cost cost_zero(void);
 struct cost cost_add(struct cost a, struct cost b);
 struct cost cost_never(void);
 bool cost_less(struct cost a, struct cost b);
-static inline bool cost_possible(struct cost a) { return a.bytes != INT64_MAX; }
+static inline bool cost_possible(struct cost a)
+{
+    return a.bytes != INT64_MAX;
+}
 /* docs/placements.md, Conversions. */
-struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype type, const struct placement *from, const struct placement *to);
-struct cost conversions_cost(struct solver *s, const struct graph *parts, value v, const struct placement *result, uint32_t count,
-                             const struct placement *const *targets);
+struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype type, const struct placement *from,
+                            const struct placement *to);
+struct cost conversions_cost(struct solver *s, const struct graph *parts, value v, const struct placement *result,
+                             uint32_t count, const struct placement *const *targets);
 struct cost reduce_cost(struct solver *s, const double elements[2], dtype type, uint32_t mask);
 struct cost region_cost(struct solver *s, uint32_t region);
-struct cost op_cost(struct solver *s, const struct graph *parts, value v, const struct placement *const *operand, const struct placement *result);
+struct cost op_cost(struct solver *s, const struct graph *parts, value v, const struct placement *const *operand,
+                    const struct placement *result);
 /* Weight bytes behind a wanted placement of a prelude value: what a rank reads from the files. */
 int64_t stored_bytes(struct solver *s, value v, const struct placement *wanted);
 
@@ -182,11 +189,13 @@ struct unit_result {
     const struct placement *operand[2], *result;
     struct cost here;    /* bytes and time of the op, and the conversion of its operand */
     struct cost settled; /* converting the result to its region's placement, sums reduced */
-    uint32_t partial;    /* mask, when the result may enter the region as a partial sum; then `loose` is that conversion's cost */
+    uint32_t
+        partial; /* mask, when the result may enter the region as a partial sum; then `loose` is that conversion's cost */
     struct cost loose;
 };
 /* false: not legal. */
-bool unit_evaluate(struct solver *s, uint32_t unit, const struct unit_option *o, struct unit_result *out, struct graph *into, struct arena *arena);
+bool unit_evaluate(struct solver *s, uint32_t unit, const struct unit_option *o, struct unit_result *out,
+                   struct graph *into, struct arena *arena);
 bool unit_may_cut_alone(const struct solver *s, const struct unit *u);
 typedef LIST(struct unit_option) unit_options;
 void unit_enumerate(struct solver *s, uint32_t unit, const uint32_t *orbit, struct arena *arena, unit_options *out);
@@ -203,7 +212,8 @@ struct birth { /* one way for a unit's result to enter its tree */
 /* The cheapest way to reduce everything that is born in the tree of `root`. `births` is sorted by value, several rows per value; chosen[] gets the index of
  * the row taken per birth value (in order); reduced, when not NULL, gets per value of the graph the mask that is reduced right behind it, and
  * flows the mask with which it arrives. */
-struct cost joint_solve(struct solver *s, value root, const struct birth *births, uint32_t count, uint32_t *chosen, uint32_t *reduced, uint32_t *flows);
+struct cost joint_solve(struct solver *s, value root, const struct birth *births, uint32_t count, uint32_t *chosen,
+                        uint32_t *reduced, uint32_t *flows);
 
 /* ---- finish.c ---- */
 void finish(struct solver *s, struct arena *arena, struct solution *out);

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 
 struct row {
-    uint32_t mask;           /* as it leaves */
-    uint32_t produced;       /* as the op gives it: reduced behind the op when mask is 0 and this is not */
+    uint32_t mask;     /* as it leaves */
+    uint32_t produced; /* as the op gives it: reduced behind the op when mask is 0 and this is not */
     struct cost cost;
     const uint32_t *operand; /* per operand on the way: its row */
     uint32_t birth;          /* index into births; UINT32_MAX for ops */
@@ -108,7 +108,8 @@ static void combine(struct solver *s, const joint_list *list, struct joint *j, r
     bool each = op_info(graph_node(s->g, j->at)->op)->linear != LINEAR_ALL;
     uint32_t taken = taken_at(s, j->at);
     row_list done = {0};
-    *PUSH(s->temporary, &done) = (struct row){.birth = UINT32_MAX, .operand = NEW_ARRAY(s->temporary, uint32_t, j->operand_count + 1)};
+    *PUSH(s->temporary, &done) =
+        (struct row){.birth = UINT32_MAX, .operand = NEW_ARRAY(s->temporary, uint32_t, j->operand_count + 1)};
     for (uint32_t k = 0; k < j->operand_count; k++) {
         const row_list *in = &list->at[j->operand[k]].rows;
         row_list next = {0};
@@ -120,7 +121,8 @@ static void combine(struct solver *s, const joint_list *list, struct joint *j, r
                 r.mask |= in->at[b].mask;
                 r.produced = r.mask;
                 r.cost = cost_add(r.cost, in->at[b].cost);
-                uint32_t *pick = (uint32_t *)arena_copy(s->temporary, r.operand, (j->operand_count + 1) * sizeof(uint32_t));
+                uint32_t *pick =
+                    (uint32_t *)arena_copy(s->temporary, r.operand, (j->operand_count + 1) * sizeof(uint32_t));
                 pick[k] = b;
                 r.operand = pick;
                 keep(s->temporary, &next, r);
@@ -156,7 +158,8 @@ static void reduce_here(struct solver *s, struct joint *j, bool only)
 }
 
 /* Writes down the way that ends in row 0 of the root. */
-static void follow(struct solver *s, const joint_list *list, const struct birth *births, uint32_t count, uint32_t *chosen, uint32_t *reduced, uint32_t *flows)
+static void follow(struct solver *s, const joint_list *list, const struct birth *births, uint32_t count,
+                   uint32_t *chosen, uint32_t *reduced, uint32_t *flows)
 {
     uint32_t *row = NEW_ARRAY(s->temporary, uint32_t, list->count);
     for (uint32_t i = list->count; i-- > 0;) {
@@ -177,7 +180,8 @@ static void follow(struct solver *s, const joint_list *list, const struct birth 
     }
 }
 
-struct cost joint_solve(struct solver *s, value root, const struct birth *births, uint32_t count, uint32_t *chosen, uint32_t *reduced, uint32_t *flows)
+struct cost joint_solve(struct solver *s, value root, const struct birth *births, uint32_t count, uint32_t *chosen,
+                        uint32_t *reduced, uint32_t *flows)
 {
     (void)root;
     uint32_t next = 0;
@@ -189,7 +193,10 @@ struct cost joint_solve(struct solver *s, value root, const struct birth *births
         } else {
             for (; next < count && births[next].at == j->at; next++)
                 keep(s->temporary, &j->rows,
-                     (struct row){.mask = births[next].partial, .produced = births[next].partial, .cost = births[next].cost, .birth = next});
+                     (struct row){.mask = births[next].partial,
+                                  .produced = births[next].partial,
+                                  .cost = births[next].cost,
+                                  .birth = next});
         }
         reduce_here(s, j, !j->parent);
         if (!j->rows.count)

@@ -11,10 +11,12 @@ enum { DEEPEST = 60, MOST_CLASSES = 32, MOST_SHARED = 6 };
 
 typedef LIST(struct segment) segment_list;
 
-static void segments_below(struct solver *s, struct graph *into, tree t, struct arena *arena, segment_list *out, unsigned depth);
+static void segments_below(struct solver *s, struct graph *into, tree t, struct arena *arena, segment_list *out,
+                           unsigned depth);
 
 /* The factors of a tree that must be one segment. */
-static void factors_below(struct solver *s, struct graph *into, tree t, struct arena *arena, struct factor *at, uint32_t *count)
+static void factors_below(struct solver *s, struct graph *into, tree t, struct arena *arena, struct factor *at,
+                          uint32_t *count)
 {
     segment_list inner = {0};
     segments_below(s, into, t, arena, &inner, 1);
@@ -26,7 +28,8 @@ static void factors_below(struct solver *s, struct graph *into, tree t, struct a
     }
 }
 
-static void push_product(struct solver *s, struct graph *into, const struct tree_node *n, struct arena *arena, segment_list *out, unsigned depth)
+static void push_product(struct solver *s, struct graph *into, const struct tree_node *n, struct arena *arena,
+                         segment_list *out, unsigned depth)
 {
     segment_list head = {0};
     segments_below(s, into, n->child[0], arena, &head, depth + 1);
@@ -46,7 +49,8 @@ static void push_product(struct solver *s, struct graph *into, const struct tree
     }
 }
 
-static void segments_below(struct solver *s, struct graph *into, tree t, struct arena *arena, segment_list *out, unsigned depth)
+static void segments_below(struct solver *s, struct graph *into, tree t, struct arena *arena, segment_list *out,
+                           unsigned depth)
 {
     const struct tree_node *n = &s->trees.at[tree_find(s, t)];
     if (n->kind == TREE_LEAF || depth > DEEPEST) {
@@ -91,7 +95,8 @@ uint32_t class_partition(struct solver *s, struct graph *into, dim extent, uint3
     return into == s->scratch ? scratch_partition(into, &p) : graph_partition(into, extent, unit, mask, p.offset);
 }
 
-const struct placement *layout_placement(struct solver *s, struct graph *into, const tree *axes, uint32_t rank, const dim *shape, struct arena *arena)
+const struct placement *layout_placement(struct solver *s, struct graph *into, const tree *axes, uint32_t rank,
+                                         const dim *shape, struct arena *arena)
 {
     struct placement *p = NEW(arena, struct placement);
     struct axis_layout *axis = NEW_ARRAY(arena, struct axis_layout, rank);
@@ -174,7 +179,8 @@ struct stamps {
     uint32_t segments;
 };
 
-static void visit_segments(struct solver *s, struct stamps *k, tree t, uint32_t stamp, uint32_t axis, bool head, value who, unsigned depth);
+static void visit_segments(struct solver *s, struct stamps *k, tree t, uint32_t stamp, uint32_t axis, bool head,
+                           value who, unsigned depth);
 
 static void visit_leaf(struct solver *s, struct stamps *k, tree t, uint32_t stamp, uint32_t axis, value who)
 {
@@ -185,7 +191,8 @@ static void visit_leaf(struct solver *s, struct stamps *k, tree t, uint32_t stam
     k->segment[t] = k->segments;
 }
 
-static void visit_segments(struct solver *s, struct stamps *k, tree t, uint32_t stamp, uint32_t axis, bool head, value who, unsigned depth)
+static void visit_segments(struct solver *s, struct stamps *k, tree t, uint32_t stamp, uint32_t axis, bool head,
+                           value who, unsigned depth)
 {
     t = tree_find(s, t);
     if (s->trees.at[t].kind == TREE_LEAF || depth > DEEPEST) {
@@ -289,7 +296,8 @@ void region_classes(struct solver *s)
             note_conflicts(region->conflict, collect(s, r, &list, s->axes[v], n->rank));
             for (uint32_t k = 0; s->slot[v] && k < n->operand_count; k++)
                 if (!is_internal(s, v, k))
-                    note_conflicts(region->conflict, collect(s, r, &list, s->slot[v][k], graph_node(s->g, n->operand[k])->rank));
+                    note_conflicts(region->conflict,
+                                   collect(s, r, &list, s->slot[v][k], graph_node(s->g, n->operand[k])->rank));
             arena_rewind(s->temporary, mark);
         }
         region->class_count = list.count;
@@ -325,7 +333,8 @@ void region_shared(struct solver *s)
         struct region *region = &s->regions.at[r];
         region->shared = NEW_ARRAY(s->arena, value, MOST_SHARED);
         region->shared_holds = NEW_ARRAY(s->arena, uint32_t, MOST_SHARED);
-        for (uint32_t i = 0; i < region->value_count && region->shared_count < MOST_SHARED && region->class_count; i++) {
+        for (uint32_t i = 0; i < region->value_count && region->shared_count < MOST_SHARED && region->class_count;
+             i++) {
             value v = region->values[i];
             uint32_t holds = takers[v] > 1 && !s->handed_out[v] ? held_classes(s, v) : 0;
             if (!holds)

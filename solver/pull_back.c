@@ -21,7 +21,8 @@ static struct axis_layout whole_axis(dim extent, struct arena *arena)
 /* ---- reshape ---- */
 
 /* Regroups a flat list of factors into axes of the given extents; every cut factor must fall into one axis. */
-static bool regroup(struct graph *g, const factor_list *flat, uint32_t count, const dim *extent, struct axis_layout *out, struct arena *arena)
+static bool regroup(struct graph *g, const factor_list *flat, uint32_t count, const dim *extent,
+                    struct axis_layout *out, struct arena *arena)
 {
     uint32_t left = flat->count;
     struct factor rest = {0}; /* what is left of a whole factor */
@@ -61,8 +62,9 @@ static bool regroup(struct graph *g, const factor_list *flat, uint32_t count, co
 }
 
 /* Result axes [b0, b1) with layouts -> operand axes [a0, a1). */
-static bool group_back(struct graph *g, const struct node *from, uint32_t a0, uint32_t a1, const struct node *to, uint32_t b0, uint32_t b1,
-                       const struct placement *p, struct axis_layout *out, struct arena *arena)
+static bool group_back(struct graph *g, const struct node *from, uint32_t a0, uint32_t a1, const struct node *to,
+                       uint32_t b0, uint32_t b1, const struct placement *p, struct axis_layout *out,
+                       struct arena *arena)
 {
     if (a1 - a0 == 1 && b1 - b0 == 1) {
         out[a0] = p->axis[b0];
@@ -103,7 +105,8 @@ static bool group_back(struct graph *g, const struct node *from, uint32_t a0, ui
     return true;
 }
 
-static bool reshape_back(struct graph *g, const struct node *to, const struct placement *p, struct axis_layout *out, struct arena *arena)
+static bool reshape_back(struct graph *g, const struct node *to, const struct placement *p, struct axis_layout *out,
+                         struct arena *arena)
 {
     const struct node *from = graph_node(g, to->operand[0]);
     uint32_t a0 = 0, b0 = 0, a = 0, b = 0;
@@ -128,7 +131,8 @@ static bool reshape_back(struct graph *g, const struct node *to, const struct pl
 /* ---- pieces ---- */
 
 /* Layout of an operand's axis of which the result takes [start, start + size): whole before and behind. */
-static bool slice_back(struct graph *g, dim extent, dim start, dim size, const struct axis_layout *p, struct axis_layout *out, struct arena *arena)
+static bool slice_back(struct graph *g, dim extent, dim start, dim size, const struct axis_layout *p,
+                       struct axis_layout *out, struct arena *arena)
 {
     if (axis_is_whole(p)) {
         *out = whole_axis(extent, arena);
@@ -147,8 +151,8 @@ static bool slice_back(struct graph *g, dim extent, dim start, dim size, const s
 }
 
 /* The first `take` of a segment's leading factor, for pieces of merged segments (a x R). */
-static bool concat_back(struct graph *g, const struct node *n, uint32_t operand, const struct axis_layout *p, struct axis_layout *out,
-                        struct arena *arena)
+static bool concat_back(struct graph *g, const struct node *n, uint32_t operand, const struct axis_layout *p,
+                        struct axis_layout *out, struct arena *arena)
 {
     uint32_t axis = (uint32_t)n->attribute.axis;
     int64_t lo = 0, hi, size, before = 0, extent;
@@ -192,7 +196,8 @@ static bool listed(const struct node *n, uint32_t axis)
     return false;
 }
 
-static bool dot_back(const struct graph *g, const struct node *n, uint32_t operand, const struct placement *p, struct axis_layout *out, struct arena *arena)
+static bool dot_back(const struct graph *g, const struct node *n, uint32_t operand, const struct placement *p,
+                     struct axis_layout *out, struct arena *arena)
 {
     uint32_t nb = (uint32_t)n->attribute.nbatch, nk = (uint32_t)n->attribute.ncontract;
     const struct node *u = graph_node(g, n->operand[operand]);
@@ -208,8 +213,8 @@ static bool dot_back(const struct graph *g, const struct node *n, uint32_t opera
     return true;
 }
 
-static bool gather_back(const struct graph *g, const struct node *n, uint32_t operand, const struct placement *p, struct axis_layout *out,
-                        struct arena *arena)
+static bool gather_back(const struct graph *g, const struct node *n, uint32_t operand, const struct placement *p,
+                        struct axis_layout *out, struct arena *arena)
 {
     uint32_t axis = (uint32_t)n->attribute.axis, nb = (uint32_t)n->attribute.nbatch;
     const struct node *u = graph_node(g, n->operand[operand]);
@@ -225,7 +230,8 @@ static bool gather_back(const struct graph *g, const struct node *n, uint32_t op
     return true;
 }
 
-static bool axes_back(struct graph *g, const struct node *n, uint32_t operand, const struct placement *p, struct axis_layout *out, struct arena *arena)
+static bool axes_back(struct graph *g, const struct node *n, uint32_t operand, const struct placement *p,
+                      struct axis_layout *out, struct arena *arena)
 {
     const struct node *u = graph_node(g, n->operand[operand]);
     uint32_t at = 0;
@@ -242,7 +248,8 @@ static bool axes_back(struct graph *g, const struct node *n, uint32_t operand, c
         return true;
     case OP_BROADCAST:
         for (uint32_t i = 0; i < u->rank; i++)
-            out[i] = u->shape[i] == n->shape[n->attribute.list[i]] ? p->axis[n->attribute.list[i]] : whole_axis(u->shape[i], arena);
+            out[i] = u->shape[i] == n->shape[n->attribute.list[i]] ? p->axis[n->attribute.list[i]]
+                                                                   : whole_axis(u->shape[i], arena);
         return true;
     case OP_SLICE:
         for (uint32_t i = 0; i < n->rank; i++) {

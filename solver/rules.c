@@ -8,8 +8,9 @@
 
 typedef void rule(struct solver *s, value v, const struct node *n, tree *const *in, tree *out);
 
-static rule rule_leaf, rule_iota, rule_pointwise, rule_reduce, rule_dot, rule_gather, rule_scatter, rule_reshape, rule_transpose, rule_broadcast,
-    rule_slice, rule_concat, rule_pad, rule_reverse, rule_window, rule_cumsum, rule_topk, rule_cross_entropy, rule_collective;
+static rule rule_leaf, rule_iota, rule_pointwise, rule_reduce, rule_dot, rule_gather, rule_scatter, rule_reshape,
+    rule_transpose, rule_broadcast, rule_slice, rule_concat, rule_pad, rule_reverse, rule_window, rule_cumsum,
+    rule_topk, rule_cross_entropy, rule_collective;
 
 static rule *const rules[OP_COUNT] = {
 #define OP(id, text, arity, attributes, shape, type, name, linear, class) [OP_##id] = rule_##name,
@@ -31,10 +32,13 @@ bool op_passes_sum(const struct graph *g, const struct node *n, uint32_t operand
         return false;
     switch (op_info(n->op)->linear) {
     case LINEAR_EACH:
-    case LINEAR_ALL: return true;
-    case LINEAR_FIRST: return operand == 0;
+    case LINEAR_ALL:
+        return true;
+    case LINEAR_FIRST:
+        return operand == 0;
     case LINEAR_NONE:
-    case LINEAR_MONOTONE: return false;
+    case LINEAR_MONOTONE:
+        return false;
     }
     return false;
 }
@@ -107,8 +111,8 @@ static void rule_dot(struct solver *s, value v, const struct node *n, tree *cons
 }
 
 /* operand [batch.., outer.., n, inner..], indices [batch.., i..]; the result is result [batch.., outer.., i.., inner..] */
-static void tie_gathered(struct solver *s, value v, const struct node *n, const tree *operand, uint32_t operand_rank, const tree *indices,
-                         uint32_t indices_rank, const tree *result)
+static void tie_gathered(struct solver *s, value v, const struct node *n, const tree *operand, uint32_t operand_rank,
+                         const tree *indices, uint32_t indices_rank, const tree *result)
 {
     uint32_t axis = (uint32_t)n->attribute.axis, nb = (uint32_t)n->attribute.nbatch, at = 0;
     for (uint32_t i = 0; i < axis; i++, at++) {
@@ -139,7 +143,8 @@ static void rule_scatter(struct solver *s, value v, const struct node *n, tree *
 }
 
 /* Ties [a0, a1) of the operand's axes with [b0, b1) of the result's, whose products are equal. */
-static void tie_group(struct solver *s, value v, const tree *in, uint32_t a0, uint32_t a1, const tree *out, uint32_t b0, uint32_t b1)
+static void tie_group(struct solver *s, value v, const tree *in, uint32_t a0, uint32_t a1, const tree *out, uint32_t b0,
+                      uint32_t b1)
 {
     if (a1 - a0 == 1 && b1 - b0 == 1) {
         tree_unify(s, in[a0], out[b0], v);
@@ -229,11 +234,13 @@ static void rule_concat(struct solver *s, value v, const struct node *n, tree *c
     tree *part = NEW_ARRAY(s->temporary, tree, n->operand_count);
     for (uint32_t k = 0; k < n->operand_count; k++)
         part[k] = in[k][axis];
-    tree_unify(s, out[axis], n->operand_count == 1 ? part[0] : tree_concat(s, n->operand_count, part, n->shape[axis]), v);
+    tree_unify(s, out[axis], n->operand_count == 1 ? part[0] : tree_concat(s, n->operand_count, part, n->shape[axis]),
+               v);
 }
 
 /* All axes tied; those that `whole` says are blocked. */
-static void tie_but(struct solver *s, value v, const struct node *n, const tree *in, const tree *out, bool (*whole)(const struct node *, uint32_t))
+static void tie_but(struct solver *s, value v, const struct node *n, const tree *in, const tree *out,
+                    bool (*whole)(const struct node *, uint32_t))
 {
     for (uint32_t i = 0; i < n->rank; i++) {
         if (!whole(n, i)) {

@@ -33,7 +33,7 @@ struct profile_row {
 
 struct profile {
     uint32_t open_count;
-    uint32_t *open;          /* positions among the component's units, ascending */
+    uint32_t *open; /* positions among the component's units, ascending */
     LIST(struct profile_row) rows;
 };
 
@@ -117,7 +117,8 @@ static uint32_t root_of(uint32_t *parent, uint32_t x)
 static component_list cut_apart(struct solver *s, const struct component *c, uint32_t without)
 {
     uint32_t total = c->region_count + c->unit_count;
-    uint32_t *parent = NEW_ARRAY(s->temporary, uint32_t, total + 1), *part = NEW_ARRAY(s->temporary, uint32_t, total + 1);
+    uint32_t *parent = NEW_ARRAY(s->temporary, uint32_t, total + 1),
+             *part = NEW_ARRAY(s->temporary, uint32_t, total + 1);
     component_list out = {0};
     for (uint32_t i = 0; i < total; i++)
         parent[i] = i;
@@ -203,21 +204,21 @@ static struct profile *solve_unit(struct solver *s, const struct component *c, c
 struct hub {
     struct solver *s;
     const struct component *whole;
-    uint32_t region;              /* number of the hub */
+    uint32_t region; /* number of the hub */
     component_list parts;
-    struct profile **profile;     /* per part */
+    struct profile **profile; /* per part */
     struct profile *out;
 };
 
 /* Parts whose sums meet in trees of the hub. */
 struct group {
-    uint32_t count, *member;      /* parts, ascending */
-    uint32_t *row;                /* per member: its row, while counting through those that are not simple */
-    uint32_t open_count, *open;   /* units that stay open: positions in the whole */
+    uint32_t count, *member;    /* parts, ascending */
+    uint32_t *row;              /* per member: its row, while counting through those that are not simple */
+    uint32_t open_count, *open; /* units that stay open: positions in the whole */
     LIST(struct group_row) rows;
 };
 struct group_row {
-    const uint32_t *partial;      /* per open unit */
+    const uint32_t *partial; /* per open unit */
     struct cost cost;
     const struct choice **choice; /* per member */
 };
@@ -347,7 +348,8 @@ static void find_groups(struct hub *h, group_list *out)
 {
     struct solver *s = h->s;
     uint32_t count = h->parts.count;
-    uint32_t *parent = NEW_ARRAY(s->temporary, uint32_t, count + 1), *group_of = NEW_ARRAY(s->temporary, uint32_t, count + 1);
+    uint32_t *parent = NEW_ARRAY(s->temporary, uint32_t, count + 1),
+             *group_of = NEW_ARRAY(s->temporary, uint32_t, count + 1);
     for (uint32_t i = 0; i < count; i++)
         parent[i] = i;
     for (int pass = 0; pass < 2; pass++) /* join, then clean up */
@@ -394,7 +396,8 @@ static void find_groups(struct hub *h, group_list *out)
     }
 }
 
-static const struct choice *assemble(struct hub *h, const group_list *groups, const uint32_t *row, const uint32_t *masks)
+static const struct choice *assemble(struct hub *h, const group_list *groups, const uint32_t *row,
+                                     const uint32_t *masks)
 {
     struct choice *choice = NEW(h->s->arena, struct choice);
     const struct choice **part = NEW_ARRAY(h->s->arena, const struct choice *, h->parts.count + 1);
@@ -458,7 +461,11 @@ static void find_open(struct solver *s, const struct component *c, struct profil
 static struct profile *solve_hub(struct solver *s, const struct component *c, const uint32_t *orbit)
 {
     uint32_t at = choose_hub(s, c);
-    struct hub h = {.s = s, .whole = c, .region = c->region[at], .parts = cut_apart(s, c, at), .out = NEW(s->arena, struct profile)};
+    struct hub h = {.s = s,
+                    .whole = c,
+                    .region = c->region[at],
+                    .parts = cut_apart(s, c, at),
+                    .out = NEW(s->arena, struct profile)};
     h.profile = NEW_ARRAY(s->temporary, struct profile *, h.parts.count + 1);
     find_open(s, c, h.out);
     mask_list decisions = region_decisions(s, h.region, orbit);

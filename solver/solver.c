@@ -34,7 +34,8 @@ static void find_outputs(struct solver *s)
 
 void solver_start(struct solver *s, struct graph *g, const struct solve_options *options, struct arena *arena)
 {
-    *s = (struct solver){.g = g, .options = options, .arena = arena, .temporary = arena_new_in(arena), .node_count = g->nodes.count};
+    *s = (struct solver){
+        .g = g, .options = options, .arena = arena, .temporary = arena_new_in(arena), .node_count = g->nodes.count};
     s->mesh = NEW(arena, struct mesh);
     mesh_init(s->mesh, "tp", options->ranks);
     g->mesh = *s->mesh;
@@ -76,12 +77,14 @@ static bool anything_cut(const struct solver *s, const struct solution *out)
     return false;
 }
 
-status solve(struct graph *g, const struct solve_options *options, struct arena *arena, struct diag *diag, struct solution **out)
+status solve(struct graph *g, const struct solve_options *options, struct arena *arena, struct diag *diag,
+             struct solution **out)
 {
     struct solver s;
     struct arena *work = arena_new_in(arena);
     if (options->ranks < 1 || options->ranks > MAX_RANKS)
-        return diag_error(diag, TPC_USAGE, g->model_path, "%u ranks: must be between 1 and %d", options->ranks, MAX_RANKS);
+        return diag_error(diag, TPC_USAGE, g->model_path, "%u ranks: must be between 1 and %d", options->ranks,
+                          MAX_RANKS);
     solver_start(&s, g, options, work);
     s.diag = diag;
     rules_apply(&s);

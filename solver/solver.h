@@ -18,13 +18,15 @@ struct nominal {
 
 struct solve_options {
     uint32_t ranks;
-    uint32_t nominal_count; /* extents assumed for the model's symbols in cost; others are 512 at prefill and 1 at decode */
+    uint32_t
+        nominal_count; /* extents assumed for the model's symbols in cost; others are 512 at prefill and 1 at decode */
     const struct nominal *nominal;
-    uint32_t class_unit;    /* cuts fall on multiples of this within a class; 0 is 1 */
+    uint32_t class_unit; /* cuts fall on multiples of this within a class; 0 is 1 */
 };
 
 /* TPC_OK with a solution (that leaves all whole, with a note, where nothing can be cut); TPC_USAGE when the number of ranks is out of range. */
-status solve(struct graph *g, const struct solve_options *options, struct arena *arena, struct diag *diag, struct solution **out);
+status solve(struct graph *g, const struct solve_options *options, struct arena *arena, struct diag *diag,
+             struct solution **out);
 
 /* What a solution costs, computed from its placements alone (not as the search does): for tests, reports, comparisons. */
 struct solve_cost {
@@ -32,6 +34,7 @@ struct solve_cost {
     int64_t time;     /* picoseconds at nominal dims: prefill + decode */
     int64_t switches; /* collectives */
 };
-struct solve_cost solution_cost(struct graph *g, const struct solution *s, const struct solve_options *options, struct arena *arena);
+struct solve_cost solution_cost(struct graph *g, const struct solution *s, const struct solve_options *options,
+                                struct arena *arena);
 
 #endif

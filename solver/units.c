@@ -9,8 +9,8 @@
 #include "solver/internal.h"
 
 /* Cuts the longest of axes [first, end) over `mask` as one factor; false when it has fewer units than parts. */
-static bool own_cut(struct solver *s, struct graph *into, struct axis_layout *axis, const dim *shape, uint32_t first, uint32_t end, uint32_t mask,
-                    struct arena *arena)
+static bool own_cut(struct solver *s, struct graph *into, struct axis_layout *axis, const dim *shape, uint32_t first,
+                    uint32_t end, uint32_t mask, struct arena *arena)
 {
     uint32_t best = end;
     int64_t most = 0, extent;
@@ -60,13 +60,14 @@ static bool evenly_cut(const struct graph *into, const struct axis_layout *a)
 /* Everything that the three placements of a unit are made of. */
 struct frame {
     const struct node *node, *x, *w;
-    uint32_t weight;                    /* operand position of the weight */
+    uint32_t weight;                         /* operand position of the weight */
     const struct placement *source, *target; /* region-side placements of the activation and of the result */
-    struct axis_layout *xa, *wa, *ra;   /* axes of activation, weight, result, being made */
+    struct axis_layout *xa, *wa, *ra;        /* axes of activation, weight, result, being made */
     struct placement *xp, *wp, *rp;
 };
 
-static void frame_start(struct solver *s, const struct unit *u, struct frame *f, struct graph *into, struct arena *arena)
+static void frame_start(struct solver *s, const struct unit *u, struct frame *f, struct graph *into,
+                        struct arena *arena)
 {
     f->node = graph_node(s->g, u->node);
     f->weight = 1 - u->slot;
@@ -87,7 +88,8 @@ static void copy_axes(struct axis_layout *to, uint32_t at, const struct axis_lay
         to[at + i - first] = from[i];
 }
 
-static bool place_linear(struct solver *s, const struct unit *u, const struct unit_option *o, struct frame *f, struct graph *into, struct arena *arena)
+static bool place_linear(struct solver *s, const struct unit *u, const struct unit_option *o, struct frame *f,
+                         struct graph *into, struct arena *arena)
 {
     uint32_t nb = (uint32_t)f->node->attribute.nbatch, nk = (uint32_t)f->node->attribute.ncontract;
     uint32_t xr = f->x->rank, wr = f->w->rank, rows = xr - nb - nk, columns = wr - nb - nk;
@@ -103,13 +105,15 @@ static bool place_linear(struct solver *s, const struct unit *u, const struct un
     copy_axes(f->ra, row_at, f->xa, nb, nb + rows);
     if (o->out == TAKE_FOLLOW)
         copy_axes(f->ra, column_at, f->target->axis, column_at, column_at + columns);
-    else if (o->out == TAKE_OWN && !(all_whole(f->target->axis, column_at, column_at + columns) &&
-                                     own_cut(s, into, f->ra, f->node->shape, column_at, column_at + columns, o->out_mask, arena)))
+    else if (o->out == TAKE_OWN &&
+             !(all_whole(f->target->axis, column_at, column_at + columns) &&
+               own_cut(s, into, f->ra, f->node->shape, column_at, column_at + columns, o->out_mask, arena)))
         return false;
     copy_axes(f->wa, nb, f->ra, column_at, column_at + columns);
     if (o->in == TAKE_FOLLOW)
         copy_axes(f->xa, xr - nk, f->source->axis, xr - nk, xr);
-    else if (o->in == TAKE_OWN && !(all_whole(f->source->axis, xr - nk, xr) && own_cut(s, into, f->xa, f->x->shape, xr - nk, xr, o->in_mask, arena)))
+    else if (o->in == TAKE_OWN && !(all_whole(f->source->axis, xr - nk, xr) &&
+                                    own_cut(s, into, f->xa, f->x->shape, xr - nk, xr, o->in_mask, arena)))
         return false;
     copy_axes(f->wa, wr - nk, f->xa, xr - nk, xr);
     for (uint32_t i = xr - nk; i < xr; i++) {
@@ -120,7 +124,8 @@ static bool place_linear(struct solver *s, const struct unit *u, const struct un
     return true;
 }
 
-static bool place_embedding(struct solver *s, const struct unit_option *o, struct frame *f, struct graph *into, struct arena *arena)
+static bool place_embedding(struct solver *s, const struct unit_option *o, struct frame *f, struct graph *into,
+                            struct arena *arena)
 {
     uint32_t axis = (uint32_t)f->node->attribute.axis, ir = f->x->rank;
     copy_axes(f->xa, 0, o->rows == TAKE_FOLLOW ? f->target->axis + axis : f->source->axis, 0, ir);
@@ -140,11 +145,13 @@ static bool place_embedding(struct solver *s, const struct unit_option *o, struc
 }
 
 /* How the result gets into its region: reduced and converted, or loose as a partial sum. */
-static void settle(struct solver *s, const struct unit *u, const struct frame *f, struct unit_result *out, struct graph *into, struct arena *arena)
+static void settle(struct solver *s, const struct unit *u, const struct frame *f, struct unit_result *out,
+                   struct graph *into, struct arena *arena)
 {
     out->settled = conversion_cost(s, into, f->node->dtype, f->rp, f->target);
     out->partial = 0;
-    if (s->handed_out[u->node] || s->gathered[u->node]) { /* made whole too, which the region pays: both at once may be less */
+    if (s->handed_out[u->node] ||
+        s->gathered[u->node]) { /* made whole too, which the region pays: both at once may be less */
         const struct placement *targets[2] = {f->target, placement_whole(arena, f->node->rank, f->node->shape)};
         struct cost both = conversions_cost(s, into, u->node, f->rp, 2, targets);
         struct cost paid = conversion_cost(s, into, f->node->dtype, f->target, targets[1]);
@@ -160,14 +167,16 @@ static void settle(struct solver *s, const struct unit *u, const struct frame *f
 }
 
 /* What it costs to take the source so; a gather that its region pays for is free. */
-static struct cost taking(struct solver *s, const struct unit *u, struct graph *into, const struct placement *from, const struct placement *to)
+static struct cost taking(struct solver *s, const struct unit *u, struct graph *into, const struct placement *from,
+                          const struct placement *to)
 {
     if ((s->gathered[u->source] || s->handed_out[u->source]) && placement_is_whole(to))
         return cost_zero();
     return conversion_cost(s, into, graph_node(s->g, u->source)->dtype, from, to);
 }
 
-static bool evaluate_edge(struct solver *s, const struct unit *u, struct unit_result *out, struct graph *into, struct arena *arena)
+static bool evaluate_edge(struct solver *s, const struct unit *u, struct unit_result *out, struct graph *into,
+                          struct arena *arena)
 {
     const struct node *x = graph_node(s->g, u->source);
     const struct placement *from = layout_placement(s, into, s->axes[u->source], x->rank, x->shape, arena);
@@ -177,7 +186,8 @@ static bool evaluate_edge(struct solver *s, const struct unit *u, struct unit_re
     return true;
 }
 
-bool unit_evaluate(struct solver *s, uint32_t unit, const struct unit_option *o, struct unit_result *out, struct graph *into, struct arena *arena)
+bool unit_evaluate(struct solver *s, uint32_t unit, const struct unit_option *o, struct unit_result *out,
+                   struct graph *into, struct arena *arena)
 {
     const struct unit *u = &s->units.at[unit];
     struct frame f;
@@ -219,10 +229,12 @@ static bool is_prefix(const struct solver *s, const uint32_t *orbit, uint32_t ma
  * cut by vocabulary. */
 bool unit_may_cut_alone(const struct solver *s, const struct unit *u)
 {
-    return u->kind == UNIT_LINEAR && !s->regions.at[u->to].class_count && (!u->from || !s->regions.at[u->from].class_count);
+    return u->kind == UNIT_LINEAR && !s->regions.at[u->to].class_count &&
+           (!u->from || !s->regions.at[u->from].class_count);
 }
 
-static void enumerate_out(struct solver *s, const struct unit *u, struct unit_option o, const uint32_t *orbit, struct arena *arena, unit_options *out)
+static void enumerate_out(struct solver *s, const struct unit *u, struct unit_option o, const uint32_t *orbit,
+                          struct arena *arena, unit_options *out)
 {
     uint32_t all = (uint32_t)((1u << s->mesh->count) - 1);
     o.out = TAKE_FOLLOW;
@@ -258,7 +270,8 @@ void unit_enumerate(struct solver *s, uint32_t unit, const uint32_t *orbit, stru
             enumerate_out(s, u, o, orbit, arena, out);
         }
         o.in = TAKE_OWN;
-        for (o.in_mask = u->kind == UNIT_EMBEDDING || unit_may_cut_alone(s, u) ? all : 0; o.in_mask; o.in_mask = (o.in_mask - 1) & all)
+        for (o.in_mask = u->kind == UNIT_EMBEDDING || unit_may_cut_alone(s, u) ? all : 0; o.in_mask;
+             o.in_mask = (o.in_mask - 1) & all)
             if (is_prefix(s, orbit, o.in_mask))
                 enumerate_out(s, u, o, orbit, arena, out);
     }

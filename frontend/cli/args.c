@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static const struct option_info *find_option(const struct command *c, const char *name, size_t length) {
+static const struct option_info *find_option(const struct command *c, const char *name, size_t length)
+{
     for (const struct option_info *o = c->options; o->name != NULL; o++) {
         if (strlen(o->name) == length && memcmp(o->name, name, length) == 0) {
             return o;
@@ -13,7 +14,8 @@ static const struct option_info *find_option(const struct command *c, const char
     return NULL;
 }
 
-static const char *known_options(struct arena *arena, const struct command *c) {
+static const char *known_options(struct arena *arena, const struct command *c)
+{
     struct text t = {.arena = arena};
     for (const struct option_info *o = c->options; o->name != NULL; o++) {
         text_printf(&t, "%s%s", t.length == 0 ? "" : ", ", o->name);
@@ -22,12 +24,15 @@ static const char *known_options(struct arena *arena, const struct command *c) {
 }
 
 /* One option at argv[*i]; moves *i over its value. */
-static status parse_option(struct arena *arena, const struct command *c, int argc, char **argv, int *i, struct diag *diag, struct args *out) {
+static status parse_option(struct arena *arena, const struct command *c, int argc, char **argv, int *i,
+                           struct diag *diag, struct args *out)
+{
     const char *word = argv[*i], *equals = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
     size_t length = equals == NULL ? strlen(word) : (size_t)(equals - word);
     const struct option_info *o = find_option(c, word, length);
     if (o == NULL) {
-        return diag_error(diag, TPC_USAGE, NULL, "%s: unknown option %.*s (known: %s)", c->name, (int)length, word, known_options(arena, c));
+        return diag_error(diag, TPC_USAGE, NULL, "%s: unknown option %.*s (known: %s)", c->name, (int)length, word,
+                          known_options(arena, c));
     }
     const char *v = NULL;
     if (o->value == NULL && equals != NULL) {
@@ -43,7 +48,9 @@ static status parse_option(struct arena *arena, const struct command *c, int arg
     return TPC_OK;
 }
 
-status args_parse(struct arena *arena, const struct command *c, int argc, char **argv, struct diag *diag, struct args *out) {
+status args_parse(struct arena *arena, const struct command *c, int argc, char **argv, struct diag *diag,
+                  struct args *out)
+{
     *out = (struct args){.command = c};
     bool only_positional = false;
     for (int i = 0; i < argc; i++) {
@@ -64,7 +71,8 @@ status args_parse(struct arena *arena, const struct command *c, int argc, char *
     return TPC_OK;
 }
 
-void args_help(const struct command *c, FILE *to) {
+void args_help(const struct command *c, FILE *to)
+{
     fprintf(to, "tpc %s %s\n\n%s\n", c->name, c->usage, c->summary);
     if (c->options->name != NULL) {
         fprintf(to, "\nOptions:\n");
@@ -77,7 +85,8 @@ void args_help(const struct command *c, FILE *to) {
     fprintf(to, "\nExamples:\n%s", c->examples);
 }
 
-const char *args_value(const struct args *a, const char *name, const char *otherwise) {
+const char *args_value(const struct args *a, const char *name, const char *otherwise)
+{
     for (uint32_t i = a->given.count; i-- > 0;) {
         if (strcmp(a->given.at[i].name, name) == 0) {
             return a->given.at[i].value;
@@ -86,7 +95,8 @@ const char *args_value(const struct args *a, const char *name, const char *other
     return otherwise;
 }
 
-bool args_flag(const struct args *a, const char *name) {
+bool args_flag(const struct args *a, const char *name)
+{
     for (uint32_t i = 0; i < a->given.count; i++) {
         if (strcmp(a->given.at[i].name, name) == 0) {
             return true;
@@ -95,7 +105,8 @@ bool args_flag(const struct args *a, const char *name) {
     return false;
 }
 
-status args_number(const struct args *a, const char *name, int64_t least, int64_t most, int64_t *out, struct diag *diag) {
+status args_number(const struct args *a, const char *name, int64_t least, int64_t most, int64_t *out, struct diag *diag)
+{
     const char *v = args_value(a, name, NULL);
     if (v == NULL) {
         return TPC_OK;
@@ -104,13 +115,15 @@ status args_number(const struct args *a, const char *name, int64_t least, int64_
     errno = 0;
     long long n = strtoll(v, &end, 10);
     if (errno != 0 || end == v || *end != 0 || n < least || n > most) {
-        return diag_error(diag, TPC_USAGE, NULL, "%s: %s is '%s' but must be a whole number from %lld to %lld", a->command->name, name, v, (long long)least, (long long)most);
+        return diag_error(diag, TPC_USAGE, NULL, "%s: %s is '%s' but must be a whole number from %lld to %lld",
+                          a->command->name, name, v, (long long)least, (long long)most);
     }
     *out = n;
     return TPC_OK;
 }
 
-status args_real(const struct args *a, const char *name, double *out, struct diag *diag) {
+status args_real(const struct args *a, const char *name, double *out, struct diag *diag)
+{
     const char *v = args_value(a, name, NULL);
     if (v == NULL) {
         return TPC_OK;

@@ -39,12 +39,14 @@ struct args {
 extern const struct command command_compile, command_run, command_dump, command_verify, command_doctor;
 
 /* Parses argv (after the subcommand). TPC_USAGE with one line that says what is wrong and what is known. */
-status args_parse(struct arena *arena, const struct command *command, int argc, char **argv, struct diag *diag, struct args *out);
+status args_parse(struct arena *arena, const struct command *command, int argc, char **argv, struct diag *diag,
+                  struct args *out);
 void args_help(const struct command *command, FILE *to);
 const char *args_value(const struct args *a, const char *name, const char *otherwise); /* the last given */
 bool args_flag(const struct args *a, const char *name);
 /* Whole number in [least, most], else TPC_USAGE. *out is left alone when the option was not given. */
-status args_number(const struct args *a, const char *name, int64_t least, int64_t most, int64_t *out, struct diag *diag);
+status args_number(const struct args *a, const char *name, int64_t least, int64_t most, int64_t *out,
+                   struct diag *diag);
 status args_real(const struct args *a, const char *name, double *out, struct diag *diag);
 
 /* ---- compile.c ---- */
@@ -57,13 +59,17 @@ struct links cli_links(struct arena *arena, const struct compiled *c);
 
 /* ---- tensors.c ---- */
 /* DIR/input_K.pb or DIR/output_K.pb for K < count; TPC_NOINPUT where one is missing. */
-status cli_read_folder(struct arena *arena, const char *folder, const char *stem, uint32_t count, struct tensor *out, struct diag *diag);
+status cli_read_folder(struct arena *arena, const char *folder, const char *stem, uint32_t count, struct tensor *out,
+                       struct diag *diag);
 /* @x.npy, @x.pb, or a literal (runtime/tensor_file.h). */
 status cli_read_tensor(struct arena *arena, const char *spec, dtype wanted, struct tensor *out, struct diag *diag);
-status cli_write_tensor(struct arena *arena, const char *path, const char *name, const struct tensor *t, struct diag *diag);
+status cli_write_tensor(struct arena *arena, const char *path, const char *name, const struct tensor *t,
+                        struct diag *diag);
 /* Makes input i up: integers that index something stay in range, other integers and bools are 1, floats lie in [-1, 1). extent[s]: value of symbol s. */
-status cli_random_input(struct arena *arena, const struct graph *g, const struct links *links, uint32_t i, uint64_t seed, const int64_t *extent, struct tensor *out, struct diag *diag);
+status cli_random_input(struct arena *arena, const struct graph *g, const struct links *links, uint32_t i,
+                        uint64_t seed, const int64_t *extent, struct tensor *out, struct diag *diag);
 /* Default extents for made-up inputs: DEFAULT_EXTENT for every symbol, but `--size SYM=N`s. */
-status cli_extents(struct arena *arena, const struct args *args, const struct graph *g, int64_t **extent, struct diag *diag);
+status cli_extents(struct arena *arena, const struct args *args, const struct graph *g, int64_t **extent,
+                   struct diag *diag);
 
 #endif

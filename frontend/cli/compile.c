@@ -1,6 +1,6 @@
 /* frontend/cli/compile.c - tpc compile: a model file to a plan file. Nothing is written unless everything was proven. */
-#include "frontend/cli/cli.h"
 #include "codegen/codegen.h"
+#include "frontend/cli/cli.h"
 
 #include <stdlib.h>
 
@@ -9,14 +9,17 @@ static const struct option_info options[] = {
     {"-o", "PLAN", "where to write the plan (default: MODEL's name with .plan.bin, in this folder)"},
     {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
     {"--bind", "INPUT=VALUE", "make a scalar input a constant (true, false or a number); may be repeated"},
-    {"--dump-after", "PASS", "print the Graph or Program behind import, simplify, solve, parallelize, fuse or schedule"},
+    {"--dump-after", "PASS",
+     "print the Graph or Program behind import, simplify, solve, parallelize, fuse or schedule"},
     {"--emit", "DIR", "write the generated kernels' sources to DIR"},
     {"--embed-weights", NULL, "put the weights into the plan, so that it can be moved alone"},
     {0},
 };
 
 /* "NAME=VALUE" in two; the last '=' divides, since names may hold one. */
-static status divide(struct arena *arena, const char *option, const char *text, const char **name, const char **v, struct diag *diag) {
+static status divide(struct arena *arena, const char *option, const char *text, const char **name, const char **v,
+                     struct diag *diag)
+{
     const char *equals = strrchr(text, '=');
     if (equals == NULL || equals == text || equals[1] == 0) {
         return diag_error(diag, TPC_USAGE, NULL, "compile: %s is '%s' but must be NAME=VALUE", option, text);
@@ -26,7 +29,8 @@ static status divide(struct arena *arena, const char *option, const char *text, 
     return TPC_OK;
 }
 
-status cli_import_options(struct arena *arena, const struct args *args, struct diag *diag, struct import_options *out) {
+status cli_import_options(struct arena *arena, const struct args *args, struct diag *diag, struct import_options *out)
+{
     struct import_symbol *symbol = NEW_ARRAY(arena, struct import_symbol, args->given.count + 1);
     struct import_binding *binding = NEW_ARRAY(arena, struct import_binding, args->given.count + 1);
     *out = (struct import_options){.symbol = symbol, .binding = binding};
@@ -48,33 +52,40 @@ status cli_import_options(struct arena *arena, const struct args *args, struct d
         char *end = NULL;
         long long n = strtoll(v, &end, 10);
         if (*end != 0 || n < 0 || n > INT32_MAX) {
-            return diag_error(diag, TPC_USAGE, NULL, "compile: --set %s: '%s' must be a whole number from 0 to %d", name, v, INT32_MAX);
+            return diag_error(diag, TPC_USAGE, NULL, "compile: --set %s: '%s' must be a whole number from 0 to %d",
+                              name, v, INT32_MAX);
         }
         symbol[out->symbol_count++] = (struct import_symbol){name, n};
     }
     return TPC_OK;
 }
 
-const char *cli_folder_of(struct arena *arena, const char *path) {
+const char *cli_folder_of(struct arena *arena, const char *path)
+{
     const char *slash = strrchr(path, '/');
     return slash == NULL ? "" : slash == path ? "/" : arena_strndup(arena, path, (size_t)(slash - path));
 }
 
-static const char *default_plan(struct arena *arena, const char *model) {
+static const char *default_plan(struct arena *arena, const char *model)
+{
     const char *slash = strrchr(model, '/'), *base = slash == NULL ? model : slash + 1, *dot = strrchr(base, '.');
     return arena_printf(arena, "%.*s.plan.bin", dot == NULL ? (int)strlen(base) : (int)(dot - base), base);
 }
 
-static status known_pass(const char *pass, struct diag *diag) {
+static status known_pass(const char *pass, struct diag *diag)
+{
     for (const char *const *p = compile_passes; *p != NULL; p++) {
         if (strcmp(*p, pass) == 0) {
             return TPC_OK;
         }
     }
-    return diag_error(diag, TPC_USAGE, NULL, "compile: --dump-after knows no pass '%s' (import, simplify, solve, parallelize, fuse, schedule)", pass);
+    return diag_error(diag, TPC_USAGE, NULL,
+                      "compile: --dump-after knows no pass '%s' (import, simplify, solve, parallelize, fuse, schedule)",
+                      pass);
 }
 
-struct links cli_links(struct arena *arena, const struct compiled *c) {
+struct links cli_links(struct arena *arena, const struct compiled *c)
+{
     const struct graph *g = c->graph;
     struct links l = {NEW_ARRAY(arena, const struct placement *, g->inputs.count + 1), c->solution->output};
     for (uint32_t i = 0; i < g->inputs.count; i++) {
@@ -83,7 +94,8 @@ struct links cli_links(struct arena *arena, const struct compiled *c) {
     return l;
 }
 
-static status compile(struct arena *arena, const struct args *args, struct diag *diag) {
+static status compile(struct arena *arena, const struct args *args, struct diag *diag)
+{
     const char *model = args->positional.at[0];
     int64_t ranks = 0;
     struct compile_options o = {.dump_after = args_value(args, "--dump-after", NULL), .dump_to = stdout};

@@ -1,13 +1,14 @@
 /* frontend/cli/doctor.c - tpc doctor: what this machine offers, what tpc will use of it; and the table of operators. */
-#include "frontend/cli/cli.h"
 #include "runtime/doctor.h"
+#include "frontend/cli/cli.h"
 
 static const struct option_info options[] = {
     {"--operators", NULL, "print the supported ONNX operators as a Markdown table, nothing else"},
     {0},
 };
 
-static status doctor(struct arena *arena, const struct args *args, struct diag *diag) {
+static status doctor(struct arena *arena, const struct args *args, struct diag *diag)
+{
     (void)diag;
     struct text t = {.arena = arena};
     if (args_flag(args, "--operators")) {

@@ -10,29 +10,39 @@ static const struct option_info options[] = {
     {0},
 };
 
-static const char *text_of(const cJSON *o, const char *name) {
+static const char *text_of(const cJSON *o, const char *name)
+{
     const cJSON *x = cJSON_GetObjectItemCaseSensitive(o, name);
     return cJSON_IsString(x) ? x->valuestring : "-";
 }
 
-static double number_of(const cJSON *o, const char *name) {
+static double number_of(const cJSON *o, const char *name)
+{
     const cJSON *x = cJSON_GetObjectItemCaseSensitive(o, name);
     return cJSON_IsNumber(x) ? x->valuedouble : -1;
 }
 
-static const cJSON *list_of(const cJSON *o, const char *name) { return cJSON_GetObjectItemCaseSensitive(o, name); }
+static const cJSON *list_of(const cJSON *o, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(o, name);
+}
 
-static void print_sizes(const cJSON *root) {
+static void print_sizes(const cJSON *root)
+{
     const cJSON *m = NULL;
-    cJSON_ArrayForEach(m, list_of(root, "memory")) {
-        printf("  rank %-3.0f weights %12.0f bytes   activations %12.0f bytes\n", number_of(m, "rank"), number_of(m, "weights"), number_of(m, "activations"));
+    cJSON_ArrayForEach(m, list_of(root, "memory"))
+    {
+        printf("  rank %-3.0f weights %12.0f bytes   activations %12.0f bytes\n", number_of(m, "rank"),
+               number_of(m, "weights"), number_of(m, "activations"));
     }
 }
 
-static void print_layers(const cJSON *root) {
+static void print_layers(const cJSON *root)
+{
     const cJSON *l = NULL;
     printf("layers:\n");
-    cJSON_ArrayForEach(l, list_of(root, "layers")) {
+    cJSON_ArrayForEach(l, list_of(root, "layers"))
+    {
         double axis = number_of(l, "axis");
         printf("  %-13s %-40s %s", text_of(l, "style"), text_of(l, "node"), text_of(l, "weight"));
         if (axis >= 0) {
@@ -42,27 +52,36 @@ static void print_layers(const cJSON *root) {
     }
 }
 
-static void print_collectives(const cJSON *root) {
+static void print_collectives(const cJSON *root)
+{
     const cJSON *c = NULL;
     printf("collectives:\n");
-    cJSON_ArrayForEach(c, list_of(root, "collectives")) {
-        printf("  %-14s of %-50s %12.0f bytes at the nominal extents\n", text_of(c, "kind"), text_of(c, "value"), number_of(c, "bytes"));
+    cJSON_ArrayForEach(c, list_of(root, "collectives"))
+    {
+        printf("  %-14s of %-50s %12.0f bytes at the nominal extents\n", text_of(c, "kind"), text_of(c, "value"),
+               number_of(c, "bytes"));
     }
     if (cJSON_GetArraySize(list_of(root, "collectives")) == 0) {
         printf("  none\n");
     }
 }
 
-static void print_guards(const cJSON *root) {
+static void print_guards(const cJSON *root)
+{
     const cJSON *g = NULL;
-    cJSON_ArrayForEach(g, list_of(root, "guards")) {
+    cJSON_ArrayForEach(g, list_of(root, "guards"))
+    {
         printf("guard: %s (%s)\n", text_of(g, "equal"), text_of(g, "why"));
     }
 }
 
-static void free_json(void *object) { cJSON_Delete(object); }
+static void free_json(void *object)
+{
+    cJSON_Delete(object);
+}
 
-static status dump(struct arena *arena, const struct args *args, struct diag *diag) {
+static status dump(struct arena *arena, const struct args *args, struct diag *diag)
+{
     struct plan *p = NULL;
     status s = plan_read(arena, args->positional.at[0], diag, &p);
     if (s != TPC_OK) {
@@ -83,7 +102,8 @@ static status dump(struct arena *arena, const struct args *args, struct diag *di
         return diag_error(diag, TPC_DATA, args->positional.at[0], "the plan's decisions are no JSON document");
     }
     arena_defer(arena, free_json, root);
-    printf("model %s over %.0f ranks\n", text_of(list_of(root, "model"), "path"), number_of(list_of(root, "mesh"), "tp"));
+    printf("model %s over %.0f ranks\n", text_of(list_of(root, "model"), "path"),
+           number_of(list_of(root, "mesh"), "tp"));
     if (cJSON_IsString(list_of(root, "note"))) {
         printf("note: %s\n", text_of(root, "note"));
     }
@@ -98,7 +118,8 @@ const struct command command_dump = {
     .name = "dump",
     .usage = "PLAN [--json] [--program]",
     .summary = "what the solver decided, layer by layer, and why",
-    .examples = "  tpc dump plan.bin\n  tpc dump plan.bin --json | jq '.layers[] | [.node, .style]'\n  tpc dump plan.bin --program | less\n",
+    .examples = "  tpc dump plan.bin\n  tpc dump plan.bin --json | jq '.layers[] | [.node, .style]'\n  tpc dump "
+                "plan.bin --program | less\n",
     .options = options,
     .least = 1,
     .most = 1,

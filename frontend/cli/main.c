@@ -2,11 +2,16 @@
 #include "frontend/cli/cli.h"
 #include "runtime/tpc.h"
 
-static const struct command *const commands[] = {&command_compile, &command_run, &command_dump, &command_verify, &command_doctor};
+static const struct command *const commands[] = {&command_compile, &command_run, &command_dump, &command_verify,
+                                                 &command_doctor};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
-static void usage(FILE *to) {
-    fprintf(to, "tpc %s - takes a Transformer as an ONNX file, splits it over N ranks, proves the split, and runs it\n\nUsage:\n", TPC_VERSION);
+static void usage(FILE *to)
+{
+    fprintf(to,
+            "tpc %s - takes a Transformer as an ONNX file, splits it over N ranks, proves the split, and runs "
+            "it\n\nUsage:\n",
+            TPC_VERSION);
     for (size_t i = 0; i < COMMANDS; i++) {
         fprintf(to, "  tpc %-8s %s\n", commands[i]->name, commands[i]->summary);
     }
@@ -23,7 +28,8 @@ struct invocation {
     struct diag diag;
 };
 
-static status invoke(void *context) {
+static status invoke(void *context)
+{
     struct invocation *v = context;
     for (int i = 0; i < v->argc; i++) {
         if (strcmp(v->argv[i], "--help") == 0 || strcmp(v->argv[i], "-h") == 0) {
@@ -36,7 +42,8 @@ static status invoke(void *context) {
     return s != TPC_OK ? s : v->command->run(v->arena, &args, &v->diag);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc < 2) {
         usage(stderr);
         return TPC_USAGE;
@@ -56,7 +63,8 @@ int main(int argc, char **argv) {
         }
     }
     if (v.command == NULL) {
-        return (int)diag_error(NULL, TPC_USAGE, NULL, "unknown command '%s' (compile, run, dump, verify, doctor; see tpc --help)", argv[1]);
+        return (int)diag_error(NULL, TPC_USAGE, NULL,
+                               "unknown command '%s' (compile, run, dump, verify, doctor; see tpc --help)", argv[1]);
     }
     v.arena = arena_new();
     if (v.arena == NULL) {

@@ -34,10 +34,14 @@ struct job {
     struct engine *engine;
 };
 
-static void close_engine(void *object) { engine_close(object); }
+static void close_engine(void *object)
+{
+    engine_close(object);
+}
 
 /* What is wrong, then what the model wants. */
-static status wanted_inputs(const struct job *j, const char *wrong) {
+static status wanted_inputs(const struct job *j, const char *wrong)
+{
     struct graph *g = j->plan->program->graph;
     const struct links *links = &j->plan->links;
     status s = diag_error(j->diag, TPC_DATA, j->args->positional.at[0], "%s", wrong);
@@ -47,7 +51,8 @@ static status wanted_inputs(const struct job *j, const char *wrong) {
         struct text t = {.arena = j->arena};
         for (uint32_t a = 0; a < n->rank; a++) {
             text_put(&t, a > 0 ? ", " : "");
-            bool placed = links->input != NULL && links->input[i] != NULL; /* a state's shape here is a rank's: the whole is wanted */
+            bool placed = links->input != NULL &&
+                          links->input[i] != NULL; /* a state's shape here is a rank's: the whole is wanted */
             dim_print(g->dims, placed ? axis_extent(g, &links->input[i]->axis[a]) : n->shape[a], &t);
         }
         fprintf(stderr, "  %s %s [%s]\n", g->inputs.at[i].name, dtype_name(n->dtype), t.at == NULL ? "" : t.at);
@@ -55,7 +60,8 @@ static status wanted_inputs(const struct job *j, const char *wrong) {
     return s;
 }
 
-static uint32_t find_input(const struct graph *g, const char *name, size_t length) {
+static uint32_t find_input(const struct graph *g, const char *name, size_t length)
+{
     for (uint32_t i = 0; i < g->inputs.count; i++) {
         if (strlen(g->inputs.at[i].name) == length && memcmp(g->inputs.at[i].name, name, length) == 0) {
             return i;
@@ -65,7 +71,8 @@ static uint32_t find_input(const struct graph *g, const char *name, size_t lengt
 }
 
 /* The '=' behind the name in NAME=SPEC: the first one such that NAME is known (names may hold '='). */
-static const char *name_end(const struct graph *g, const char *text, bool output) {
+static const char *name_end(const struct graph *g, const char *text, bool output)
+{
     for (const char *e = strchr(text, '='); e != NULL; e = strchr(e + 1, '=')) {
         size_t n = (size_t)(e - text);
         if (!output && find_input(g, text, n) != UINT32_MAX) {
@@ -80,9 +87,13 @@ static const char *name_end(const struct graph *g, const char *text, bool output
     return NULL;
 }
 
-static dtype input_type(const struct graph *g, uint32_t i) { return graph_node(g, g->inputs.at[i].value)->dtype; }
+static dtype input_type(const struct graph *g, uint32_t i)
+{
+    return graph_node(g, g->inputs.at[i].value)->dtype;
+}
 
-static status read_inputs(struct job *j) {
+static status read_inputs(struct job *j)
+{
     const struct graph *g = j->graph;
     const char *folder = args_value(j->args, "--inputs", NULL), *seed = args_value(j->args, "--random-inputs", NULL);
     status s = TPC_OK;
@@ -98,8 +109,10 @@ static status read_inputs(struct job *j) {
         const char *e = name_end(g, o->value, false);
         if (e == NULL) {
             const char *first = strchr(o->value, '=');
-            return first == NULL ? diag_error(j->diag, TPC_USAGE, NULL, "run: --input is '%s' but must be NAME=SPEC", o->value)
-                                 : wanted_inputs(j, arena_printf(j->arena, "the model has no input '%.*s'", (int)(first - o->value), o->value));
+            return first == NULL
+                       ? diag_error(j->diag, TPC_USAGE, NULL, "run: --input is '%s' but must be NAME=SPEC", o->value)
+                       : wanted_inputs(j, arena_printf(j->arena, "the model has no input '%.*s'",
+                                                       (int)(first - o->value), o->value));
         }
         uint32_t k = find_input(g, o->value, (size_t)(e - o->value));
         s = cli_read_tensor(j->arena, e + 1, input_type(g, k), &j->inputs[k], j->diag);
@@ -114,13 +127,15 @@ static status read_inputs(struct job *j) {
         if (j->given[i]) {
             continue;
         }
-        s = seed == NULL ? wanted_inputs(j, arena_printf(j->arena, "input '%s' is missing", g->inputs.at[i].name))
-                         : cli_random_input(j->arena, g, &j->plan->links, i, (uint64_t)number, extent, &j->inputs[i], j->diag);
+        s = seed == NULL
+                ? wanted_inputs(j, arena_printf(j->arena, "input '%s' is missing", g->inputs.at[i].name))
+                : cli_random_input(j->arena, g, &j->plan->links, i, (uint64_t)number, extent, &j->inputs[i], j->diag);
     }
     return s;
 }
 
-static void print_output(const struct job *j, const char *name, const struct tensor *t) {
+static void print_output(const struct job *j, const char *name, const struct tensor *t)
+{
     enum { SHOWN = 8 };
     printf("%s %s [", name, tensor_type_text(t, j->arena));
     for (size_t i = 0; i < t->count && i < SHOWN; i++) {
@@ -133,7 +148,8 @@ static void print_output(const struct job *j, const char *name, const struct ten
     printf("%s]\n", t->count > SHOWN ? ", ..." : "");
 }
 
-static status write_outputs(struct job *j) {
+static status write_outputs(struct job *j)
+{
     const struct graph *g = j->graph;
     const char *folder = args_value(j->args, "--outputs", NULL);
     bool written = folder != NULL || args_value(j->args, "--output", NULL) != NULL;
@@ -167,7 +183,8 @@ static status write_outputs(struct job *j) {
     return TPC_OK;
 }
 
-static status check_output_names(struct job *j) {
+static status check_output_names(struct job *j)
+{
     for (uint32_t k = 0; k < j->args->given.count; k++) {
         const struct given *o = &j->args->given.at[k];
         if (strcmp(o->name, "--output") == 0 && name_end(j->graph, o->value, true) == NULL) {
@@ -175,19 +192,23 @@ static status check_output_names(struct job *j) {
             for (uint32_t i = 0; i < j->graph->outputs.count; i++) {
                 text_printf(&t, "%s%s", i == 0 ? "" : ", ", j->graph->outputs.at[i].name);
             }
-            return diag_error(j->diag, TPC_USAGE, NULL, "run: --output is '%s' but must be NAME=@FILE (the model's outputs: %s)", o->value, t.at == NULL ? "none" : t.at);
+            return diag_error(j->diag, TPC_USAGE, NULL,
+                              "run: --output is '%s' but must be NAME=@FILE (the model's outputs: %s)", o->value,
+                              t.at == NULL ? "none" : t.at);
         }
     }
     return TPC_OK;
 }
 
-static double seconds(void) {
+static double seconds(void)
+{
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static status run_inputs(struct job *j) {
+static status run_inputs(struct job *j)
+{
     int64_t repeat = 1;
     status s = args_number(j->args, "--repeat", 1, 1000000, &repeat, j->diag);
     s = s == TPC_OK ? check_output_names(j) : s;
@@ -203,13 +224,15 @@ static status run_inputs(struct job *j) {
 }
 
 /* "1,2,3" */
-static status parse_ids(struct job *j, const char *text, int64_t **ids, size_t *count) {
+static status parse_ids(struct job *j, const char *text, int64_t **ids, size_t *count)
+{
     *ids = NEW_ARRAY(j->arena, int64_t, strlen(text) / 2 + 1);
     for (const char *at = text; *at != 0;) {
         char *end = NULL;
         long long id = strtoll(at, &end, 10);
         if (end == at || id < 0 || (*end != ',' && *end != 0)) {
-            return diag_error(j->diag, TPC_USAGE, NULL, "run: --prompt-ids is '%s' but must be token ids such as 1,2,3", text);
+            return diag_error(j->diag, TPC_USAGE, NULL, "run: --prompt-ids is '%s' but must be token ids such as 1,2,3",
+                              text);
         }
         (*ids)[(*count)++] = id;
         at = *end == ',' ? end + 1 : end;
@@ -218,7 +241,8 @@ static status parse_ids(struct job *j, const char *text, int64_t **ids, size_t *
 }
 
 /* Bytes as bytes, ids as a list. */
-static void print_token(void *user, int64_t token) {
+static void print_token(void *user, int64_t token)
+{
     const bool *as_text = user;
     if (*as_text) {
         putchar((int)(token & 255));
@@ -228,7 +252,8 @@ static void print_token(void *user, int64_t token) {
     fflush(stdout);
 }
 
-static status generate_tokens(struct job *j, int64_t count) {
+static status generate_tokens(struct job *j, int64_t count)
+{
     const char *prompt = args_value(j->args, "--prompt", NULL), *list = args_value(j->args, "--prompt-ids", NULL);
     int64_t *ids = NULL;
     size_t n = 0;
@@ -252,7 +277,8 @@ static status generate_tokens(struct job *j, int64_t count) {
     if (n == 0) {
         return diag_error(j->diag, TPC_USAGE, NULL, "run: the prompt is empty");
     }
-    struct generate_options o = {.prompt = ids, .prompt_count = n, .count = (size_t)count, .token = print_token, .user = &as_text};
+    struct generate_options o = {
+        .prompt = ids, .prompt_count = n, .count = (size_t)count, .token = print_token, .user = &as_text};
     double begin = seconds();
     status s = generate(j->engine, j->plan, &o, j->arena, j->diag);
     if (as_text) {
@@ -265,12 +291,14 @@ static status generate_tokens(struct job *j, int64_t count) {
     return s;
 }
 
-static status run(struct arena *arena, const struct args *args, struct diag *diag) {
+static status run(struct arena *arena, const struct args *args, struct diag *diag)
+{
     struct job j = {.arena = arena, .args = args, .diag = diag};
     int64_t count = -1, threads = 0;
     status s = args_number(args, "--generate", 0, 1000000, &count, diag);
     s = s == TPC_OK ? args_number(args, "--threads", 1, 1024, &threads, diag) : s;
-    if (s == TPC_OK && count < 0 && (args_value(args, "--prompt", NULL) != NULL || args_value(args, "--prompt-ids", NULL) != NULL)) {
+    if (s == TPC_OK && count < 0 &&
+        (args_value(args, "--prompt", NULL) != NULL || args_value(args, "--prompt-ids", NULL) != NULL)) {
         s = diag_error(diag, TPC_USAGE, NULL, "run: --prompt needs --generate N: how many tokens to write");
     }
     if (s != TPC_OK || (s = plan_read(arena, args->positional.at[0], diag, &j.plan)) != TPC_OK) {
@@ -295,7 +323,8 @@ static status run(struct arena *arena, const struct args *args, struct diag *dia
 
 const struct command command_run = {
     .name = "run",
-    .usage = "PLAN [--input NAME=SPEC]... [--inputs DIR] [--output NAME=@FILE]... [--outputs DIR] [--random-inputs SEED] [--repeat N]",
+    .usage = "PLAN [--input NAME=SPEC]... [--inputs DIR] [--output NAME=@FILE]... [--outputs DIR] [--random-inputs "
+             "SEED] [--repeat N]",
     .summary = "run a plan on its ranks",
     .examples = "  tpc run plan.bin --input ids=1x3xi64=5,6,7 --output logits=@logits.npy\n"
                 "  tpc run plan.bin --inputs test_data_set_0 --outputs out\n"

@@ -7,7 +7,8 @@
 
 enum { DEFAULT_EXTENT = 8 };
 
-static status from_pb(struct arena *arena, const char *path, struct tensor *out, struct diag *diag) {
+static status from_pb(struct arena *arena, const char *path, struct tensor *out, struct diag *diag)
+{
     struct onnx_tensor t;
     status s = onnx_read_tensor_pb(arena, path, diag, &t);
     if (s != TPC_OK) {
@@ -20,20 +21,26 @@ static status from_pb(struct arena *arena, const char *path, struct tensor *out,
     return TPC_OK;
 }
 
-static bool ends_with(const char *s, const char *tail) {
+static bool ends_with(const char *s, const char *tail)
+{
     size_t n = strlen(s), m = strlen(tail);
     return n >= m && strcmp(s + n - m, tail) == 0;
 }
 
-status cli_read_tensor(struct arena *arena, const char *spec, dtype wanted, struct tensor *out, struct diag *diag) {
-    status s = spec[0] != '@' ? tensor_parse(arena, spec, diag, out) : ends_with(spec, ".pb") ? from_pb(arena, spec + 1, out, diag) : npy_read(arena, spec + 1, diag, out);
+status cli_read_tensor(struct arena *arena, const char *spec, dtype wanted, struct tensor *out, struct diag *diag)
+{
+    status s = spec[0] != '@'           ? tensor_parse(arena, spec, diag, out)
+               : ends_with(spec, ".pb") ? from_pb(arena, spec + 1, out, diag)
+                                        : npy_read(arena, spec + 1, diag, out);
     if (s == TPC_OK) {
         tensor_as(out, wanted);
     }
     return s;
 }
 
-status cli_read_folder(struct arena *arena, const char *folder, const char *stem, uint32_t count, struct tensor *out, struct diag *diag) {
+status cli_read_folder(struct arena *arena, const char *folder, const char *stem, uint32_t count, struct tensor *out,
+                       struct diag *diag)
+{
     for (uint32_t i = 0; i < count; i++) {
         status s = from_pb(arena, arena_printf(arena, "%s/%s_%u.pb", folder, stem, i), &out[i], diag);
         if (s != TPC_OK) {
@@ -43,7 +50,9 @@ status cli_read_folder(struct arena *arena, const char *folder, const char *stem
     return TPC_OK;
 }
 
-status cli_write_tensor(struct arena *arena, const char *path, const char *name, const struct tensor *t, struct diag *diag) {
+status cli_write_tensor(struct arena *arena, const char *path, const char *name, const struct tensor *t,
+                        struct diag *diag)
+{
     if (!ends_with(path, ".pb")) {
         return npy_write(arena, path, t, diag);
     }
@@ -51,7 +60,9 @@ status cli_write_tensor(struct arena *arena, const char *path, const char *name,
     return onnx_write_tensor_pb(path, &x, diag);
 }
 
-status cli_extents(struct arena *arena, const struct args *args, const struct graph *g, int64_t **extent, struct diag *diag) {
+status cli_extents(struct arena *arena, const struct args *args, const struct graph *g, int64_t **extent,
+                   struct diag *diag)
+{
     uint32_t n = dims_symbol_count(g->dims);
     *extent = NEW_ARRAY(arena, int64_t, n + 1);
     for (uint32_t s = 0; s < n; s++) {
@@ -68,13 +79,15 @@ status cli_extents(struct arena *arena, const struct args *args, const struct gr
         long long k = equals == NULL ? -1 : strtoll(equals + 1, &end, 10);
         for (uint32_t s = 0; s < n && equals != NULL; s++) {
             const struct symbol *y = dims_symbol(g->dims, s);
-            if (y->kind == SYMBOL_INPUT && strlen(y->name) == (size_t)(equals - v) && memcmp(y->name, v, (size_t)(equals - v)) == 0) {
+            if (y->kind == SYMBOL_INPUT && strlen(y->name) == (size_t)(equals - v) &&
+                memcmp(y->name, v, (size_t)(equals - v)) == 0) {
                 (*extent)[s] = k;
                 found = true;
             }
         }
         if (!found || k < 0 || *end != 0) {
-            return diag_error(diag, TPC_USAGE, NULL, "--size is '%s' but must be SYMBOL=N for one of the model's dynamic extents", v);
+            return diag_error(diag, TPC_USAGE, NULL,
+                              "--size is '%s' but must be SYMBOL=N for one of the model's dynamic extents", v);
         }
     }
     for (uint32_t s = 0; s < n; s++) { /* what a guard has made of a symbol */
@@ -86,7 +99,9 @@ status cli_extents(struct arena *arena, const struct args *args, const struct gr
     return TPC_OK;
 }
 
-status cli_random_input(struct arena *arena, const struct graph *g, const struct links *links, uint32_t i, uint64_t seed, const int64_t *extent, struct tensor *out, struct diag *diag) {
+status cli_random_input(struct arena *arena, const struct graph *g, const struct links *links, uint32_t i,
+                        uint64_t seed, const int64_t *extent, struct tensor *out, struct diag *diag)
+{
     const struct node *n = graph_node(g, g->inputs.at[i].value);
     int64_t shape[MAX_RANK], limit = 1;
     bool ok = true;

@@ -24,19 +24,20 @@ struct verification {
     struct arena *arena;
     const struct args *args;
     struct diag *diag;
-    const char *model, *folder;    /* file; folder of its weights */
-    const char *tests;             /* the test folder, NULL */
+    const char *model, *folder; /* file; folder of its weights */
+    const char *tests;          /* the test folder, NULL */
     uint32_t ranks;
-    double rtol, atol;             /* atol < 0: by magnitude */
+    double rtol, atol; /* atol < 0: by magnitude */
     struct graph *imported;
-    bool bind_small;               /* the model wants small inputs as constants: those that decide shapes */
+    bool bind_small; /* the model wants small inputs as constants: those that decide shapes */
     struct import_binding *binding;
     uint32_t binding_count;
     struct interpret_options reference;
     bool different;
 };
 
-static status import(struct verification *v, struct diag *diag, struct graph **out) {
+static status import(struct verification *v, struct diag *diag, struct graph **out)
+{
     struct import_options o;
     status s = cli_import_options(v->arena, v->args, v->diag, &o);
     if (s == TPC_OK && v->binding_count > 0) {
@@ -51,14 +52,16 @@ static status import(struct verification *v, struct diag *diag, struct graph **o
     return s != TPC_OK ? s : onnx_import(v->arena, v->model, &o, diag, out);
 }
 
-static status compile_for(struct verification *v, uint32_t ranks, bool every_value, struct compiled *c) {
+static status compile_for(struct verification *v, uint32_t ranks, bool every_value, struct compiled *c)
+{
     struct graph *g = NULL; /* its own: solving adds to it */
     struct compile_options o = {.ranks = ranks, .every_value = every_value};
     status s = import(v, v->diag, &g);
     return s != TPC_OK ? s : compile_graph(v->arena, g, &o, v->diag, c);
 }
 
-static status run(struct verification *v, const struct compiled *c, const struct tensor *inputs, struct tensor *outputs) {
+static status run(struct verification *v, const struct compiled *c, const struct tensor *inputs, struct tensor *outputs)
+{
     struct engine *e = NULL;
     struct links links = cli_links(v->arena, c);
     status s = engine_open(c->program, &links, v->folder, NULL, v->diag, &e);
@@ -75,7 +78,9 @@ static status run(struct verification *v, const struct compiled *c, const struct
     return s;
 }
 
-static bool agree(const struct verification *v, const struct tensor *got, const struct tensor *wanted, struct difference *d) {
+static bool agree(const struct verification *v, const struct tensor *got, const struct tensor *wanted,
+                  struct difference *d)
+{
     bool is_float = dtype_is_float(wanted->dtype);
     double atol = v->atol;
     if (atol < 0) {
@@ -85,18 +90,25 @@ static bool agree(const struct verification *v, const struct tensor *got, const 
     return tensor_compare(got, wanted, is_float ? v->rtol : 0, is_float ? atol : 0, d);
 }
 
-static void say_difference(struct verification *v, const char *what, const char *name, const struct tensor *got, const struct tensor *wanted, const struct difference *d) {
+static void say_difference(struct verification *v, const char *what, const char *name, const struct tensor *got,
+                           const struct tensor *wanted, const struct difference *d)
+{
     v->different = true;
     if (d->count == SIZE_MAX) {
-        diag_error(v->diag, TPC_DIFFERENT, NULL, "output '%s': %s: %s where %s is wanted", name, what, tensor_type_text(got, v->arena), tensor_type_text(wanted, v->arena));
+        diag_error(v->diag, TPC_DIFFERENT, NULL, "output '%s': %s: %s where %s is wanted", name, what,
+                   tensor_type_text(got, v->arena), tensor_type_text(wanted, v->arena));
         return;
     }
-    diag_error(v->diag, TPC_DIFFERENT, NULL, "output '%s': %s: %zu of %zu elements differ; the worst is element %zu: %.9g where %.9g is wanted (largest magnitude %.9g)", name, what,
-               d->count, wanted->count, d->at, d->got, d->wanted, d->largest);
+    diag_error(v->diag, TPC_DIFFERENT, NULL,
+               "output '%s': %s: %zu of %zu elements differ; the worst is element %zu: %.9g where %.9g is wanted "
+               "(largest magnitude %.9g)",
+               name, what, d->count, wanted->count, d->at, d->got, d->wanted, d->largest);
 }
 
 /* Compares output lists; says each that differs. */
-static double compare_all(struct verification *v, const char *what, const struct graph *g, const struct tensor *got, const struct tensor *wanted) {
+static double compare_all(struct verification *v, const char *what, const struct graph *g, const struct tensor *got,
+                          const struct tensor *wanted)
+{
     double worst = 0;
     for (uint32_t i = 0; i < v->imported->outputs.count; i++) {
         struct difference d;
@@ -110,7 +122,8 @@ static double compare_all(struct verification *v, const char *what, const struct
 }
 
 /* The first node, in order, whose value differs between N ranks and the interpreter. */
-static status name_first(struct verification *v, const struct tensor *inputs) {
+static status name_first(struct verification *v, const struct tensor *inputs)
+{
     struct compiled c;
     status s = compile_for(v, v->ranks, true, &c);
     if (s != TPC_OK) {
@@ -119,7 +132,8 @@ static status name_first(struct verification *v, const struct tensor *inputs) {
     struct tensor *got = NEW_ARRAY(v->arena, struct tensor, c.graph->outputs.count);
     struct interpretation wanted;
     struct interpret_options every = {.weights = weights_new(v->arena, c.graph, v->folder)};
-    if ((s = run(v, &c, inputs, got)) != TPC_OK || (s = interpret(c.graph, &every, inputs, v->arena, v->diag, &wanted)) != TPC_OK) {
+    if ((s = run(v, &c, inputs, got)) != TPC_OK ||
+        (s = interpret(c.graph, &every, inputs, v->arena, v->diag, &wanted)) != TPC_OK) {
         return s;
     }
     value first = 0;
@@ -131,21 +145,27 @@ static status name_first(struct verification *v, const struct tensor *inputs) {
         }
     }
     if (first == 0) {
-        diag_note(v->diag, v->model, "no single node differs when every value is kept: the difference comes from fusing or from rounding");
+        diag_note(v->diag, v->model,
+                  "no single node differs when every value is kept: the difference comes from fusing or from rounding");
     } else {
-        diag_note(v->diag, graph_where(c.graph, first, v->arena), "is the first node whose value differs on %u ranks", v->ranks);
+        diag_note(v->diag, graph_where(c.graph, first, v->arena), "is the first node whose value differs on %u ranks",
+                  v->ranks);
     }
     return TPC_OK;
 }
 
-static status verify_set(struct verification *v, const char *label, const struct tensor *inputs, const struct tensor *expected) {
+static status verify_set(struct verification *v, const char *label, const struct tensor *inputs,
+                         const struct tensor *expected)
+{
     struct compiled one, many;
     uint32_t n = v->imported->outputs.count;
-    struct tensor *on_one = NEW_ARRAY(v->arena, struct tensor, n + 1), *on_many = NEW_ARRAY(v->arena, struct tensor, n + 1);
+    struct tensor *on_one = NEW_ARRAY(v->arena, struct tensor, n + 1),
+                  *on_many = NEW_ARRAY(v->arena, struct tensor, n + 1);
     struct interpretation truth;
     status s = interpret(v->imported, &v->reference, inputs, v->arena, v->diag, &truth);
-    if (s != TPC_OK || (s = compile_for(v, 1, false, &one)) != TPC_OK || (s = compile_for(v, v->ranks, false, &many)) != TPC_OK ||
-        (s = run(v, &one, inputs, on_one)) != TPC_OK || (s = run(v, &many, inputs, on_many)) != TPC_OK) {
+    if (s != TPC_OK || (s = compile_for(v, 1, false, &one)) != TPC_OK ||
+        (s = compile_for(v, v->ranks, false, &many)) != TPC_OK || (s = run(v, &one, inputs, on_one)) != TPC_OK ||
+        (s = run(v, &many, inputs, on_many)) != TPC_OK) {
         return s;
     }
     double a = compare_all(v, "one rank against the reference interpreter", one.graph, on_one, truth.output);
@@ -154,7 +174,9 @@ static status verify_set(struct verification *v, const char *label, const struct
     if (v->different) {
         return name_first(v, inputs);
     }
-    printf("%s: %u outputs agree; largest error: %.2g of the largest magnitude one rank to interpreter, %.2g to %u ranks", label, n, a, b, v->ranks);
+    printf(
+        "%s: %u outputs agree; largest error: %.2g of the largest magnitude one rank to interpreter, %.2g to %u ranks",
+        label, n, a, b, v->ranks);
     if (expected != NULL) {
         printf(", %.2g to the expected", e);
     }
@@ -170,7 +192,8 @@ struct set { /* input_K.pb, K = 0, 1, ... */
     struct onnx_tensor at[MOST_FILES];
 };
 
-static status read_inputs(struct verification *v, const char *set, struct set *out) {
+static status read_inputs(struct verification *v, const char *set, struct set *out)
+{
     struct stat st;
     for (out->count = 0; out->count < MOST_FILES; out->count++) {
         const char *path = arena_printf(v->arena, "%s/input_%u.pb", set, out->count);
@@ -186,7 +209,8 @@ static status read_inputs(struct verification *v, const char *set, struct set *o
 }
 
 /* Scalars and short lists may decide shapes: as constants they are known when the model is compiled. */
-static void bind_small_inputs(struct verification *v, const struct set *inputs) {
+static void bind_small_inputs(struct verification *v, const struct set *inputs)
+{
     v->binding = NEW_ARRAY(v->arena, struct import_binding, inputs->count + 1);
     v->binding_count = 0;
     for (uint32_t i = 0; i < inputs->count && v->bind_small; i++) {
@@ -198,7 +222,8 @@ static void bind_small_inputs(struct verification *v, const struct set *inputs) 
 }
 
 /* The set's tensors in the order of the model's inputs: by name, or by position where there is one for each. */
-static status pick_inputs(struct verification *v, const struct set *inputs, struct tensor *out) {
+static status pick_inputs(struct verification *v, const struct set *inputs, struct tensor *out)
+{
     const struct graph *g = v->imported;
     for (uint32_t i = 0; i < g->inputs.count; i++) {
         const struct onnx_tensor *t = g->inputs.count == inputs->count ? &inputs->at[i] : NULL;
@@ -206,14 +231,16 @@ static status pick_inputs(struct verification *v, const struct set *inputs, stru
             t = strcmp(inputs->at[k].name, g->inputs.at[i].name) == 0 ? &inputs->at[k] : t;
         }
         if (t == NULL || !tensor_shape(&out[i], t->dtype, t->rank, t->shape) || tensor_bytes(&out[i]) != t->size) {
-            return diag_error(v->diag, t == NULL ? TPC_NOINPUT : TPC_DATA, v->tests, "the data set has no good tensor for input '%s'", g->inputs.at[i].name);
+            return diag_error(v->diag, t == NULL ? TPC_NOINPUT : TPC_DATA, v->tests,
+                              "the data set has no good tensor for input '%s'", g->inputs.at[i].name);
         }
         out[i].data = arena_copy(v->arena, t->bytes, t->size);
     }
     return TPC_OK;
 }
 
-static void ignore_line(void *user, severity level, const char *line) {
+static void ignore_line(void *user, severity level, const char *line)
+{
     (void)user;
     (void)level;
     (void)line;
@@ -221,7 +248,8 @@ static void ignore_line(void *user, severity level, const char *line) {
 
 /* Reads the set and imports the model for it, with the small inputs bound where it cannot be compiled without. A model that is refused either way is
  * refused by name, whatever its files hold. */
-static status import_for_set(struct verification *v, const char *set, struct set *inputs) {
+static status import_for_set(struct verification *v, const char *set, struct set *inputs)
+{
     struct diag quiet = {.sink = ignore_line}, *loud = v->diag;
     v->binding_count = 0;
     bool refused = import(v, &quiet, &v->imported) == TPC_UNSUPPORTED;
@@ -239,7 +267,8 @@ static status import_for_set(struct verification *v, const char *set, struct set
     return s;
 }
 
-static status verify_folder(struct verification *v) {
+static status verify_folder(struct verification *v)
+{
     uint32_t sets = 0;
     for (;; sets++) {
         struct stat st;
@@ -252,7 +281,8 @@ static status verify_folder(struct verification *v) {
         if (s != TPC_OK) {
             return s;
         }
-        struct tensor *in = NEW_ARRAY(v->arena, struct tensor, v->imported->inputs.count + 1), *expected = NEW_ARRAY(v->arena, struct tensor, v->imported->outputs.count + 1);
+        struct tensor *in = NEW_ARRAY(v->arena, struct tensor, v->imported->inputs.count + 1),
+                      *expected = NEW_ARRAY(v->arena, struct tensor, v->imported->outputs.count + 1);
         s = pick_inputs(v, inputs, in);
         s = s != TPC_OK ? s : cli_read_folder(v->arena, set, "output", v->imported->outputs.count, expected, v->diag);
         s = s != TPC_OK ? s : verify_set(v, set, in, expected);
@@ -263,7 +293,8 @@ static status verify_folder(struct verification *v) {
     return sets > 0 ? TPC_OK : diag_error(v->diag, TPC_NOINPUT, v->tests, "no test_data_set_0 in the folder");
 }
 
-static status verify_random(struct verification *v) {
+static status verify_random(struct verification *v)
+{
     status imported = import(v, v->diag, &v->imported);
     if (imported != TPC_OK) {
         return imported;
@@ -284,13 +315,15 @@ static status verify_random(struct verification *v) {
     return TPC_OK;
 }
 
-static status verify(struct arena *arena, const struct args *args, struct diag *diag) {
+static status verify(struct arena *arena, const struct args *args, struct diag *diag)
+{
     int64_t ranks = 2;
     struct stat st;
     const char *path = args->positional.at[0];
     struct verification v = {.arena = arena, .args = args, .diag = diag, .model = path, .rtol = 1e-3, .atol = -1};
     status s = args_number(args, "--tp", 1, 64, &ranks, diag);
-    if (s != TPC_OK || (s = args_real(args, "--rtol", &v.rtol, diag)) != TPC_OK || (s = args_real(args, "--atol", &v.atol, diag)) != TPC_OK) {
+    if (s != TPC_OK || (s = args_real(args, "--rtol", &v.rtol, diag)) != TPC_OK ||
+        (s = args_real(args, "--atol", &v.atol, diag)) != TPC_OK) {
         return s;
     }
     v.ranks = (uint32_t)ranks;

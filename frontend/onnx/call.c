@@ -192,7 +192,8 @@ void call_set_alias(struct call *c, uint32_t i, uint32_t input)
         c->out[i] = c->in[input];
 }
 
-void call_set_content(struct call *c, uint32_t i, dtype type, uint32_t rank, const dim *shape, const struct content *content)
+void call_set_content(struct call *c, uint32_t i, dtype type, uint32_t rank, const dim *shape,
+                      const struct content *content)
 {
     if (!call_wants(c, i))
         return;
@@ -218,7 +219,8 @@ static const struct formula *moved_element(void *context, const dim *index)
     return content_at(&m->c->im->s, m->from->content, m->from->rank, m->from->shape, source);
 }
 
-bool call_set_moved(struct call *c, uint32_t i, uint32_t from, uint32_t rank, const dim *shape, index_map map, void *context)
+bool call_set_moved(struct call *c, uint32_t i, uint32_t from, uint32_t rank, const dim *shape, index_map map,
+                    void *context)
 {
     const struct datum *d = call_in(c, from);
     struct moved_context m = {c, d, map, context};
@@ -446,8 +448,8 @@ static status find_inputs(struct call *c, bool *poison)
             continue;
         uint32_t index = scope_find(c->frame->scope, name);
         if (!index)
-            return diag_error(im->diag, TPC_DATA, c->where, "input '%s' is not defined by any node, input or initializer",
-                              name);
+            return diag_error(im->diag, TPC_DATA, c->where,
+                              "input '%s' is not defined by any node, input or initializer", name);
         if (index == ABSENT)
             continue;
         struct datum *d = im->data.at[index];
@@ -542,8 +544,9 @@ status call_run(struct importer *im, const struct frame *frame, const Onnx__Node
     const char *domain = plain_domain(proto->domain);
     bool poison = false;
     if (!proto->op_type || ++im->calls > CALL_LIMIT)
-        return diag_error(im->diag, TPC_DATA, im->path, proto->op_type ? "too many nodes once functions are inlined (limit is %d)"
-                                                                       : "a node has no op_type (limit is %d names)",
+        return diag_error(im->diag, TPC_DATA, im->path,
+                          proto->op_type ? "too many nodes once functions are inlined (limit is %d)"
+                                         : "a node has no op_type (limit is %d names)",
                           CALL_LIMIT);
     *c = (struct call){.im = im, .g = im->g, .t = im->t, .frame = frame, .proto = proto, .index = index};
     describe(c, domain);

@@ -49,7 +49,8 @@ int64_t compose_extent(struct call *c, dim extent, const char *what)
 {
     int64_t n = 0;
     if (!dim_is_const(c->t, extent, &n))
-        call_unsupported(c, "a symbolic %s (%s; --set SYMBOL=N fixes it)", what, dim_text(c->t, extent, c->im->scratch));
+        call_unsupported(c, "a symbolic %s (%s; --set SYMBOL=N fixes it)", what,
+                         dim_text(c->t, extent, c->im->scratch));
     return n;
 }
 

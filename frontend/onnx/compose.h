@@ -21,7 +21,7 @@ int64_t compose_extent(struct call *c, dim extent, const char *what);
 /* The same for what is unrolled: at most COMPOSE_STEPS. */
 uint32_t compose_steps(struct call *c, dim extent, const char *what);
 
-value compose_dim(struct call *c, dtype type, dim d);               /* a dim as a scalar of `type` */
+value compose_dim(struct call *c, dtype type, dim d);                /* a dim as a scalar of `type` */
 value compose_at(struct call *c, value x, uint32_t axis, int64_t i); /* one place of an axis; the axis leaves */
 value compose_part(struct call *c, value x, uint32_t axis, int64_t start, int64_t size);
 value compose_stack(struct call *c, uint32_t count, const value *part, uint32_t axis); /* along a new axis */

@@ -172,18 +172,20 @@ static status resolve(struct importer *im, const char *where, const char *locati
     struct arena *a = im->scratch;
     if (!safe_location(location))
         return diag_error(im->diag, TPC_DATA, where,
-                          "external data '%s': the path must be relative to the model's folder, without '..'", location);
+                          "external data '%s': the path must be relative to the model's folder, without '..'",
+                          location);
     const char *folder = folder_of(a, im->path);
     const char *path = arena_printf(a, "%s/%s", folder, location);
     const char *real = real_path(a, path);
     if (!real)
-        return diag_error(im->diag, TPC_NOINPUT, where, "external data '%s' cannot be opened: %s", path, strerror(errno));
+        return diag_error(im->diag, TPC_NOINPUT, where, "external data '%s' cannot be opened: %s", path,
+                          strerror(errno));
     const char *real_folder = real_path(a, folder), *real_model = real_path(a, im->path);
     bool beside = real_folder && lies_under(real, real_folder);
     bool beside_real = real_model && lies_under(real, folder_of(a, real_model));
     if (!beside && !beside_real)
-        return diag_error(im->diag, TPC_DATA, where, "external data '%s' leads to '%s', outside the model's folder", location,
-                          real);
+        return diag_error(im->diag, TPC_DATA, where, "external data '%s' leads to '%s', outside the model's folder",
+                          location, real);
     *out = real;
     return TPC_OK;
 }
@@ -210,9 +212,9 @@ status external_file(struct importer *im, const char *where, const char *locatio
     *out = *known;
     uint64_t size = im->g->files.at[*known].size;
     if (offset > size || length > size - offset)
-        return diag_error(im->diag, TPC_DATA, where, "external data '%s' has %llu bytes, a tensor needs bytes %llu to %llu",
-                          location, (unsigned long long)size, (unsigned long long)offset,
-                          (unsigned long long)(offset + length));
+        return diag_error(im->diag, TPC_DATA, where,
+                          "external data '%s' has %llu bytes, a tensor needs bytes %llu to %llu", location,
+                          (unsigned long long)size, (unsigned long long)offset, (unsigned long long)(offset + length));
     return TPC_OK;
 }
 

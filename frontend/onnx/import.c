@@ -41,7 +41,8 @@ static bool plain_identifier(const char *text)
 /* Every name in an expression that no axis of an input has as its own would stay unknown at run time. */
 static bool all_names_bound(const struct map *bound, const char *text)
 {
-    static const char *const functions[] = {"max", "min", "mod", "Max", "Min", "Mod", "floor", "ceiling", "ceildiv", "ceil"};
+    static const char *const functions[] = {"max", "min",   "mod",     "Max",     "Min",
+                                            "Mod", "floor", "ceiling", "ceildiv", "ceil"};
     while (*text) {
         size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
         bool name = n > 0 && !(*text >= '0' && *text <= '9'), known = !name || map_find(bound, text, n) != NULL;
@@ -132,7 +133,8 @@ static status check_bindings(struct importer *im, const Onnx__GraphProto *graph)
         for (size_t k = 0; k < graph->n_input; k++)
             found = found || (graph->input[k]->name && strcmp(graph->input[k]->name, o->binding[i].name) == 0);
         if (!found)
-            return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s: the model has no such input", o->binding[i].name);
+            return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s: the model has no such input",
+                              o->binding[i].name);
     }
     return TPC_OK;
 }
@@ -147,8 +149,8 @@ static status bind_input(struct importer *im, struct datum *d, const struct impo
         d->content = f ? content_uniform(&im->s, d->rank, d->shape, f) : NULL;
         if (d->content)
             return TPC_OK;
-        return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s=%s: not a number, true, false or dimension", d->name,
-                          binding->value ? binding->value : "");
+        return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s=%s: not a number, true, false or dimension",
+                          d->name, binding->value ? binding->value : "");
     }
     bool fits = t->dtype == d->dtype && t->rank == d->rank;
     for (uint32_t k = 0; fits && k < t->rank; k++)
@@ -159,7 +161,8 @@ static status bind_input(struct importer *im, struct datum *d, const struct impo
     return TPC_OK;
 }
 
-static status define_input(struct importer *im, struct scope *scope, const struct map *bound, const Onnx__ValueInfoProto *input)
+static status define_input(struct importer *im, struct scope *scope, const struct map *bound,
+                           const Onnx__ValueInfoProto *input)
 {
     const Onnx__TypeProto__Tensor *type =
         input->type && input->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE ? input->type->tensor_type : NULL;
@@ -170,8 +173,8 @@ static status define_input(struct importer *im, struct scope *scope, const struc
         return diag_error(im->diag, TPC_UNSUPPORTED, im->path, "input '%s' is not a tensor", input->name);
     dtype t = dtype_from_onnx(type->elem_type);
     if (t == DT_NONE)
-        return diag_error(im->diag, TPC_UNSUPPORTED, im->path, "input '%s' has element type %d, which tpc does not have",
-                          input->name, type->elem_type);
+        return diag_error(im->diag, TPC_UNSUPPORTED, im->path,
+                          "input '%s' has element type %d, which tpc does not have", input->name, type->elem_type);
     if (!type->shape)
         return diag_error(im->diag, TPC_UNSUPPORTED, im->path, "input '%s' has no shape", input->name);
     if (type->shape->n_dim > MAX_RANK)
@@ -243,7 +246,8 @@ static status define_outputs(struct importer *im, const struct scope *scope, con
         }
         datum_sync(im, d);
         if (!d->node && !d->stored && !d->content)
-            return diag_error(im->diag, TPC_UNSUPPORTED, im->path, "the elements of output '%s' can no longer be told", name);
+            return diag_error(im->diag, TPC_UNSUPPORTED, im->path, "the elements of output '%s' can no longer be told",
+                              name);
         if (!d->origin)
             d->origin = graph_add_origin(im->g, im->g->model_path, -1, arena_strdup(im->arena, name), "output");
         graph_set_origin(im->g, d->origin);
@@ -322,7 +326,8 @@ static status note_model(struct importer *im, const struct wire_bytes *walked)
     for (size_t i = 0; i < m->n_functions; i++) {
         const Onnx__FunctionProto *f = m->functions[i];
         const char *domain = f->domain && strcmp(f->domain, "ai.onnx") != 0 ? f->domain : "";
-        const char *key = arena_printf(im->scratch, "%s/%s/%s", domain, f->name ? f->name : "", f->overload ? f->overload : "");
+        const char *key =
+            arena_printf(im->scratch, "%s/%s/%s", domain, f->name ? f->name : "", f->overload ? f->overload : "");
         *map_put(&im->functions, key, strlen(key), NULL) = (uint32_t)i + 1;
     }
     return TPC_OK;

@@ -27,7 +27,7 @@ struct stored { /* a TensorProto's elements: where they lie, and the bytes when 
     uint32_t rank;
     int64_t shape[MAX_RANK];
     int64_t count;
-    uint32_t file;       /* graph->files, NO_FILE: only in `bytes` */
+    uint32_t file; /* graph->files, NO_FILE: only in `bytes` */
     uint64_t offset;
     uint64_t length;
     const uint8_t *bytes; /* little endian, unaligned; NULL for external data */
@@ -39,33 +39,34 @@ struct datum {
     dtype dtype;
     uint32_t rank;
     const dim *shape;
-    value node;                    /* 0: not built (yet) */
-    const struct content *content; /* NULL: unknown */
-    const struct stored *stored;   /* NULL: not an initializer or constant */
+    value node;                       /* 0: not built (yet) */
+    const struct content *content;    /* NULL: unknown */
+    const struct stored *stored;      /* NULL: not an initializer or constant */
     const Onnx__TensorProto *pending; /* an initializer that nothing has used yet */
-    bool weight;                   /* stored, and an initializer: built as a param */
-    bool poison;                   /* comes from an unsupported node: nothing else is reported of it */
-    bool bound;                    /* a constant that the user gave for an input */
+    bool weight;                      /* stored, and an initializer: built as a param */
+    bool poison;                      /* comes from an unsupported node: nothing else is reported of it */
+    bool bound;                       /* a constant that the user gave for an input */
     const char *name;
     uint32_t origin;
-    uint32_t epoch;                /* the importer's when last resolved */
+    uint32_t epoch; /* the importer's when last resolved */
 };
 
-struct scope { /* the names of one graph or function body */
+struct scope {        /* the names of one graph or function body */
     struct map names; /* ONNX name -> importer->data index + 1 */
     struct scope *outer;
 };
 
-struct frame { /* where a node is: its scope, the versions that bind it, the attributes of the function call around it */
+struct
+    frame { /* where a node is: its scope, the versions that bind it, the attributes of the function call around it */
     struct scope *scope;
     const char *prefix; /* "" or "outer node/" for names */
     size_t opset_count;
     Onnx__OperatorSetIdProto *const *opset;
     size_t attribute_count;
-    Onnx__AttributeProto *const *attribute;  /* of the call, references already followed */
+    Onnx__AttributeProto *const *attribute; /* of the call, references already followed */
     size_t default_count;
-    Onnx__AttributeProto *const *defaults;   /* of the function */
-    int64_t index;      /* -1, or the index of the main graph's node that all of this comes from */
+    Onnx__AttributeProto *const *defaults; /* of the function */
+    int64_t index;                         /* -1, or the index of the main graph's node that all of this comes from */
     uint32_t depth;
 };
 
@@ -95,20 +96,20 @@ struct importer {
     struct dims *t;
     struct symbolic s;
     struct diag *diag;
-    const char *path;      /* as the user named it */
+    const char *path; /* as the user named it */
     const struct import_options *options;
-    const uint8_t *bytes;  /* the model file */
+    const uint8_t *bytes; /* the model file */
     size_t length;
-    bool from_file;        /* the bytes are those of the file at `path` */
-    uint32_t model_file;   /* graph->files, NO_FILE: not yet listed */
-    struct map external;   /* location -> graph->files */
+    bool from_file;      /* the bytes are those of the file at `path` */
+    uint32_t model_file; /* graph->files, NO_FILE: not yet listed */
+    struct map external; /* location -> graph->files */
     const Onnx__ModelProto *model;
-    struct map functions;  /* "domain/name/overload" -> index in model->functions + 1 */
-    uint64_t calls;        /* nodes lowered so far, those of inlined functions included */
+    struct map functions;      /* "domain/name/overload" -> index in model->functions + 1 */
+    uint64_t calls;            /* nodes lowered so far, those of inlined functions included */
     LIST(struct datum *) data; /* [0] is reserved, [ABSENT] stands for a function's input that the call leaves out */
     LIST(struct missing) missing;
     uint32_t epoch;
-    struct call *current;  /* the innermost one that runs */
+    struct call *current; /* the innermost one that runs */
 };
 
 /* ---- calls: call.c ---- */
@@ -131,9 +132,10 @@ struct call {
 
 /* Runs one node: finds its lowering, function or refusal. */
 status call_run(struct importer *im, const struct frame *frame, const Onnx__NodeProto *proto, int64_t index);
-void call_refuse(void *importer, const char *why); /* graph->refuse */
-TPC_NORETURN void call_fail(struct call *c, const char *format, ...) TPC_PRINTF(2, 3);        /* TPC_DATA */
-TPC_NORETURN void call_unsupported(struct call *c, const char *format, ...) TPC_PRINTF(2, 3); /* noted, reported at the end */
+void call_refuse(void *importer, const char *why);                                     /* graph->refuse */
+TPC_NORETURN void call_fail(struct call *c, const char *format, ...) TPC_PRINTF(2, 3); /* TPC_DATA */
+TPC_NORETURN void call_unsupported(struct call *c, const char *format, ...)
+    TPC_PRINTF(2, 3);                                         /* noted, reported at the end */
 TPC_NORETURN void call_leave(struct call *c, status failure); /* the diagnostic is out already */
 
 /* inputs */
@@ -154,10 +156,12 @@ bool call_real(struct call *c, uint32_t i, double *out); /* one element */
 bool call_wants(const struct call *c, uint32_t i);
 void call_set(struct call *c, uint32_t i, value v);
 void call_set_alias(struct call *c, uint32_t i, uint32_t input); /* the same value, content and all */
-void call_set_content(struct call *c, uint32_t i, dtype type, uint32_t rank, const dim *shape, const struct content *content);
+void call_set_content(struct call *c, uint32_t i, dtype type, uint32_t rank, const dim *shape,
+                      const struct content *content);
 /* Content of output i by a function of input `from`'s formulas: out[index] = in[map(index)]. false when not known. */
 typedef bool (*index_map)(void *context, const dim *index, dim *source);
-bool call_set_moved(struct call *c, uint32_t i, uint32_t from, uint32_t rank, const dim *shape, index_map map, void *context);
+bool call_set_moved(struct call *c, uint32_t i, uint32_t from, uint32_t rank, const dim *shape, index_map map,
+                    void *context);
 
 /* attributes: attribute.c */
 const Onnx__AttributeProto *attribute(struct call *c, const char *name); /* NULL when absent */
@@ -207,7 +211,8 @@ value build_slice_axis(struct call *c, value v, uint32_t axis, dim start, dim si
 value build_full(struct call *c, dtype type, double x, uint32_t rank, const dim *shape);
 /* MatMul's meaning on values. */
 value build_matmul(struct call *c, value a, value b);
-value build_softmax(struct call *c, value x, uint32_t first, uint32_t count, bool logarithm); /* over axes first .. first+count-1 */
+value build_softmax(struct call *c, value x, uint32_t first, uint32_t count,
+                    bool logarithm); /* over axes first .. first+count-1 */
 
 /* ---- scope.c ---- */
 struct datum *datum_add(struct importer *im, uint32_t *index);
@@ -217,14 +222,15 @@ uint32_t scope_find(const struct scope *s, const char *name); /* 0: unknown */
 status scope_define(struct importer *im, struct scope *s, const char *name, uint32_t datum);
 status scope_tensors(struct importer *im, struct scope *s, const Onnx__GraphProto *graph);
 /* Lowers all nodes that `goals` need, in an order that is sorted and otherwise the file's. */
-status scope_nodes(struct importer *im, const struct frame *frame, size_t count, Onnx__NodeProto *const *node, size_t goals,
-                   const char *const *goal);
+status scope_nodes(struct importer *im, const struct frame *frame, size_t count, Onnx__NodeProto *const *node,
+                   size_t goals, const char *const *goal);
 /* Runs a subgraph without inputs in place (a decided If); its outputs become those of the call. */
 void call_subgraph(struct call *c, const Onnx__GraphProto *graph);
 
 /* ---- stored.c, external.c ---- */
 status stored_read(struct importer *im, const char *where, const Onnx__TensorProto *tensor, struct stored *out);
-const struct stored *stored_from(struct importer *im, dtype type, uint32_t rank, const int64_t *shape, const void *bytes);
+const struct stored *stored_from(struct importer *im, dtype type, uint32_t rank, const int64_t *shape,
+                                 const void *bytes);
 void datum_from_stored(struct importer *im, struct datum *d, const struct stored *stored, bool weight);
 value stored_build(struct importer *im, const struct datum *d);
 /* What a TensorProto is and holds. `file` are the bytes that it was walked from. External data are left out (bytes NULL). */

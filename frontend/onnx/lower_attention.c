@@ -214,7 +214,8 @@ static value window_bias(struct call *c, dtype type, dim queries, dim keys)
     if (left >= 0)
         bias = bias_where(c, build_both(c, OP_LE, build_with(c, OP_SUB, place, (double)left), column), type);
     if (right >= 0)
-        bias = plus(c, bias, bias_where(c, build_both(c, OP_LE, column, build_with(c, OP_ADD, place, (double)right)), type));
+        bias = plus(c, bias,
+                    bias_where(c, build_both(c, OP_LE, column, build_with(c, OP_ADD, place, (double)right)), type));
     return bias;
 }
 

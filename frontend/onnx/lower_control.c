@@ -7,8 +7,9 @@ void lower_if(struct call *c)
     int64_t condition = 0;
     bool decided = d->content && d->content->count == 1 && formula_integer(&c->im->s, d->content->at[0], &condition);
     if (!decided)
-        call_unsupported(c, "its condition '%s' is not decided by shapes and constants (--bind INPUT=VALUE or --set "
-                            "SYMBOL=N may decide it)",
+        call_unsupported(c,
+                         "its condition '%s' is not decided by shapes and constants (--bind INPUT=VALUE or --set "
+                         "SYMBOL=N may decide it)",
                          d->name ? d->name : "");
     const Onnx__AttributeProto *branch = attribute(c, condition ? "then_branch" : "else_branch");
     if (!branch || !branch->g)

@@ -44,7 +44,8 @@ static void pad_same(struct call *c, struct windows *w, uint32_t k, dim extent, 
 static void pad_ceil(struct call *c, struct windows *w, uint32_t k, dim extent)
 {
     int64_t s = 0, b = 0, a = 0, reach = w->dilation[k] * (w->kernel[k] - 1) + 1, stride = w->stride[k];
-    if (!dim_is_const(c->t, extent, &s) || !dim_is_const(c->t, w->before[k], &b) || !dim_is_const(c->t, w->after[k], &a))
+    if (!dim_is_const(c->t, extent, &s) || !dim_is_const(c->t, w->before[k], &b) ||
+        !dim_is_const(c->t, w->after[k], &a))
         call_unsupported(c, "ceil_mode over a symbolic extent");
     int64_t span = s + b + a - reach, windows = (span < 0 ? 0 : (span + stride - 1) / stride) + 1;
     if ((windows - 1) * stride >= s + b)
@@ -99,7 +100,8 @@ static value unfold(struct call *c, value x, const struct windows *w)
         call_unsupported(c, "%u spatial axes", w->n);
     for (uint32_t k = 0; k < w->n; k++) {
         dim reach = call_const(c, w->dilation[k] * (w->kernel[k] - 1) + 1);
-        if (!dim_valid(call_shape(c, x)[first + 2 * k]) || dim_upper(c->t, dim_sub(c->t, call_shape(c, x)[first + 2 * k], reach)) < 0)
+        if (!dim_valid(call_shape(c, x)[first + 2 * k]) ||
+            dim_upper(c->t, dim_sub(c->t, call_shape(c, x)[first + 2 * k], reach)) < 0)
             call_fail(c, "the window does not fit into spatial axis %u", k);
         x = graph_window(c->g, x, first + 2 * k, (int32_t)w->kernel[k], (int32_t)w->stride[k], (int32_t)w->dilation[k]);
     }
@@ -181,9 +183,11 @@ value compose_convolution(struct call *c, value x, value weight)
     check_picture(c, x, weight, groups);
     struct windows w = {.n = call_rank(c, x) - 2};
     for (uint32_t k = 0; k < w.n; k++)
-        if (!dim_is_const(c->t, call_shape(c, weight)[2 + k], &w.kernel[k]) || w.kernel[k] < 1 || w.kernel[k] > INT32_MAX)
+        if (!dim_is_const(c->t, call_shape(c, weight)[2 + k], &w.kernel[k]) || w.kernel[k] < 1 ||
+            w.kernel[k] > INT32_MAX)
             call_unsupported(c, "a kernel of symbolic extent");
-    call_agree(c, dim_mul(c->t, call_shape(c, weight)[1], call_const(c, groups)), call_shape(c, x)[1], "channels of weight and picture");
+    call_agree(c, dim_mul(c->t, call_shape(c, weight)[1], call_const(c, groups)), call_shape(c, x)[1],
+               "channels of weight and picture");
     read_windows(c, call_shape(c, x) + 2, &w);
     return convolve(c, pad_spatial(c, x, &w, 0), weight, &w, groups);
 }
@@ -236,8 +240,10 @@ static void read_transposed(struct call *c, const dim *spatial, struct windows *
         int64_t in = 0, reach = w->dilation[k] * (w->kernel[k] - 1) + 1, before = pads && explicit_pads ? pads[k] : 0;
         int64_t after = pads && explicit_pads ? pads[k + n] : 0;
         extra[k] = more ? more[k] : 0;
-        if (reach > INT32_MAX || extra[k] > INT32_MAX || extra[k] < 0 || (shape && (shape[k] < 0 || shape[k] > INT32_MAX)))
-            call_unsupported(c, "a kernel that reaches over %lld, or output_padding of %lld", (long long)reach, (long long)extra[k]);
+        if (reach > INT32_MAX || extra[k] > INT32_MAX || extra[k] < 0 ||
+            (shape && (shape[k] < 0 || shape[k] > INT32_MAX)))
+            call_unsupported(c, "a kernel that reaches over %lld, or output_padding of %lld", (long long)reach,
+                             (long long)extra[k]);
         if (shape || same) {
             if (!dim_is_const(c->t, spatial[k], &in) || in > INT32_MAX)
                 call_unsupported(c, "an output shape for a symbolic extent");
@@ -249,7 +255,8 @@ static void read_transposed(struct call *c, const dim *spatial, struct windows *
             after = total - before;
         }
         if (before < 0 || after < 0 || extra[k] < 0 || before > INT32_MAX || after > INT32_MAX || extra[k] > INT32_MAX)
-            call_unsupported(c, "pads of %lld and %lld, or output_padding of %lld", (long long)before, (long long)after, (long long)extra[k]);
+            call_unsupported(c, "pads of %lld and %lld, or output_padding of %lld", (long long)before, (long long)after,
+                             (long long)extra[k]);
         int64_t pad[2] = {reach - 1 - before, reach - 1 - after + extra[k]};
         for (int side = 0; side < 2; side++) {
             crop[k][side] = pad[side] < 0 ? -pad[side] : 0;
@@ -272,7 +279,8 @@ void lower_convtranspose(struct call *c)
     check_picture(c, x, weight, groups);
     for (uint32_t k = 0; k < n; k++) {
         axes[k] = (int32_t)(2 + k);
-        if (!dim_is_const(c->t, call_shape(c, weight)[2 + k], &w.kernel[k]) || w.kernel[k] < 1 || w.kernel[k] > INT32_MAX)
+        if (!dim_is_const(c->t, call_shape(c, weight)[2 + k], &w.kernel[k]) || w.kernel[k] < 1 ||
+            w.kernel[k] > INT32_MAX)
             call_unsupported(c, "a kernel of symbolic extent");
     }
     read_list(c, "strides", n, w.stride);
@@ -371,7 +379,8 @@ static value maxima_indices(struct call *c, value x, const struct windows *w, do
     value index = compose_at(c, graph_gather(c->g, place, top, rank, rank), rank, 0);
     for (uint32_t k = 0; k < 2; k++) {
         dim size = k == 0 ? dim_mul(c->t, own[1], spatial) : spatial;
-        all[k] = build_both(c, OP_MUL, compose_place(c, DT_I64, rank, call_shape(c, index), k), compose_dim(c, DT_I64, size));
+        all[k] = build_both(c, OP_MUL, compose_place(c, DT_I64, rank, call_shape(c, index), k),
+                            compose_dim(c, DT_I64, size));
     }
     return build_both(c, OP_ADD, index, build_both(c, OP_ADD, all[0], all[1]));
 }
@@ -407,7 +416,8 @@ void lower_averagepool(struct call *c)
         shape[k] = call_shape(c, x)[2 + k];
         if (!include)
             continue;
-        dim both = dim_add(c->t, w.before[k], w.after[k]), own = same ? both : call_const(c, given ? pads[k] + pads[k + n] : 0);
+        dim both = dim_add(c->t, w.before[k], w.after[k]),
+            own = same ? both : call_const(c, given ? pads[k] + pads[k + n] : 0);
         shape[k] = dim_add(c->t, shape[k], own);
         rest.before[k] = call_const(c, 0);
         rest.after[k] = dim_sub(c->t, both, own);

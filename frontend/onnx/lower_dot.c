@@ -74,7 +74,8 @@ static uint32_t place_of(const struct term *t, uint8_t letter)
 }
 
 /* Reads letters up to `end`; an ellipsis takes what `rank` leaves over (rank 0: `wide` axes). */
-static void read_letters(struct call *c, const char *text, const char *end, uint32_t rank, uint32_t wide, struct term *t)
+static void read_letters(struct call *c, const char *text, const char *end, uint32_t rank, uint32_t wide,
+                         struct term *t)
 {
     uint32_t letters = 0;
     for (const char *p = text; p < end; p++)
@@ -110,7 +111,8 @@ static void take_diagonals(struct call *c, struct term *t)
         const dim *shape = call_shape(c, t->v);
         call_agree(c, shape[first], shape[k], "extents of one letter");
         shape = call_shape(c, t->v);
-        value row = graph_iota(c->g, DT_I64, t->rank, shape, first), column = graph_iota(c->g, DT_I64, t->rank, shape, k);
+        value row = graph_iota(c->g, DT_I64, t->rank, shape, first),
+              column = graph_iota(c->g, DT_I64, t->rank, shape, k);
         value zero = build_full(c, call_type(c, t->v), 0, t->rank, shape);
         value on = graph_select(c->g, graph_binary(c->g, OP_EQ, row, column), t->v, zero);
         int32_t axis = (int32_t)k;

@@ -87,7 +87,8 @@ void lower_col2im(struct call *c)
     read_fold(c, &f);
     if (call_rank(c, x) != 3)
         call_fail(c, "needs three axes, has %u", call_rank(c, x));
-    dim batch = call_shape(c, x)[0], channels = dim_exact_div(c->t, call_shape(c, x)[1], call_const(c, f.taps)), shape[MAX_RANK];
+    dim batch = call_shape(c, x)[0], channels = dim_exact_div(c->t, call_shape(c, x)[1], call_const(c, f.taps)),
+        shape[MAX_RANK];
     if (!dim_valid(channels))
         call_fail(c, "blocks of %lld elements do not divide its channels", (long long)f.taps);
     call_agree(c, call_shape(c, x)[2], call_const(c, f.places), "numbers of windows");
@@ -185,7 +186,7 @@ static value determinant(struct call *c, value a, uint32_t n)
     for (uint32_t left = n; left > 0; left--) {
         value column = compose_at(c, a, 2, 0);
         value at = graph_topk(c->g, graph_unary(c->g, OP_ABS, column), 1, call_const(c, 1), false); /* [batch, 1] */
-        value row = graph_gather(c->g, a, at, 1, 1);                                                /* [batch, 1, left] */
+        value row = graph_gather(c->g, a, at, 1, 1); /* [batch, 1, left] */
         value pivot = compose_at(c, compose_at(c, row, 2, 0), 1, 0);
         value swapped = build_both(c, OP_EQ, build_squeeze(c, at, 1), build_real(c, DT_I64, 0));
         det = build_both(c, OP_MUL, det, build_choose(c, swapped, pivot, graph_unary(c->g, OP_NEG, pivot)));
@@ -193,10 +194,12 @@ static value determinant(struct call *c, value a, uint32_t n)
             break;
         dim plane[2] = {batch, call_const(c, left - 1)};
         value place = build_with(c, OP_ADD, graph_iota(c->g, DT_I64, 2, plane, 1), 1);
-        value chosen = build_unsqueeze(c, build_both(c, OP_EQ, place, at), 2); /* the first row takes the pivot's place */
+        value chosen =
+            build_unsqueeze(c, build_both(c, OP_EQ, place, at), 2); /* the first row takes the pivot's place */
         value rest = build_choose(c, chosen, compose_part(c, a, 1, 0, 1), compose_part(c, a, 1, 1, left - 1));
         value safe = build_choose(c, build_both(c, OP_EQ, pivot, zero), one, pivot);
-        value factor = build_both(c, OP_DIV, compose_part(c, rest, 2, 0, 1), build_unsqueeze(c, build_unsqueeze(c, safe, 1), 2));
+        value factor =
+            build_both(c, OP_DIV, compose_part(c, rest, 2, 0, 1), build_unsqueeze(c, build_unsqueeze(c, safe, 1), 2));
         rest = build_both(c, OP_SUB, rest, build_both(c, OP_MUL, factor, row));
         a = compose_part(c, rest, 2, 1, left - 1);
     }
@@ -210,7 +213,8 @@ void lower_det(struct call *c)
     dim shape[MAX_RANK];
     if (rank < 2)
         call_fail(c, "needs two axes or more");
-    uint32_t n = compose_steps(c, call_agree(c, call_shape(c, x)[rank - 2], call_shape(c, x)[rank - 1], "rows and columns"), "matrix");
+    uint32_t n = compose_steps(
+        c, call_agree(c, call_shape(c, x)[rank - 2], call_shape(c, x)[rank - 1], "rows and columns"), "matrix");
     dims_copy(shape, call_shape(c, x), rank - 2);
     dim flat[3] = {call_product(c, shape, 0, rank - 2), call_const(c, n), call_const(c, n)};
     dtype type = call_type(c, x);
@@ -220,7 +224,7 @@ void lower_det(struct call *c)
 
 /* ---- TfIdfVectorizer ---------------------------------------------------------------------------------------- */
 
-struct grams { /* those of one size */
+struct grams {                  /* those of one size */
     int64_t size, count, first; /* first: number of the first one among all */
     const int64_t *items;
 };
@@ -237,7 +241,7 @@ static value count_grams(struct call *c, value x, const struct grams *g, int64_t
         if ((g->size - 1) * (skip + 1) + 1 > n)
             break;
         value windows = graph_window(c->g, x, last, (int32_t)g->size, 1, (int32_t)(skip + 1)); /* [.., places, size] */
-        value same = build_both(c, OP_EQ, build_unsqueeze(c, windows, last + 1), pool);        /* [.., places, count, size] */
+        value same = build_both(c, OP_EQ, build_unsqueeze(c, windows, last + 1), pool); /* [.., places, count, size] */
         value found = graph_cast(c->g, graph_reduce(c->g, OP_REDUCE_MIN, same, 1, &item_axis), DT_F32);
         value times = graph_reduce(c->g, OP_REDUCE_SUM, found, 1, &place_axis);
         sum = sum ? build_both(c, OP_ADD, sum, times) : times;

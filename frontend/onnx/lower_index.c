@@ -65,14 +65,14 @@ static value use_indices(struct call *c, uint32_t i, dim extent)
 /* ---- grids -------------------------------------------------------------------------------------------------- */
 
 struct grid {
-    uint32_t axis, count;  /* the axes of the operand that are indexed */
-    uint32_t rank;         /* of the index space */
-    dim shape[MAX_RANK];   /* of the index space */
-    dim index[MAX_RANK];   /* per indexed axis, over the coordinates of the index space */
+    uint32_t axis, count; /* the axes of the operand that are indexed */
+    uint32_t rank;        /* of the index space */
+    dim shape[MAX_RANK];  /* of the index space */
+    dim index[MAX_RANK];  /* per indexed axis, over the coordinates of the index space */
 };
-struct walk {              /* one indexed axis: a fixed place, or along a coordinate */
+struct walk { /* one indexed axis: a fixed place, or along a coordinate */
     dim start, size;
-    uint32_t coordinate;   /* UINT32_MAX: fixed */
+    uint32_t coordinate; /* UINT32_MAX: fixed */
 };
 
 /* Is e fixed or one coordinate plus an offset, inside an axis of that extent? */
@@ -478,7 +478,10 @@ void lower_gathernd(struct call *c)
 static int32_t scatter_mode(struct call *c)
 {
     const char *reduction = attribute_text(c, "reduction", "none");
-    static const struct { const char *name; int32_t mode; } modes[] = {
+    static const struct {
+        const char *name;
+        int32_t mode;
+    } modes[] = {
         {"none", SCATTER_SET}, {"add", SCATTER_ADD}, {"mul", SCATTER_MUL}, {"max", SCATTER_MAX}, {"min", SCATTER_MIN}};
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
         if (strcmp(modes[i].name, reduction) == 0)

@@ -376,7 +376,8 @@ void lower_concat(struct call *c)
         sum = dim_add(c->t, sum, call_in(c, i)->shape[axis]);
     shape[axis] = sum;
     struct concat_context context = {c, axis, rank};
-    const struct content *content = c->in_count > 1 ? content_make(&c->im->s, rank, shape, concat_element, &context) : NULL;
+    const struct content *content =
+        c->in_count > 1 ? content_make(&c->im->s, rank, shape, concat_element, &context) : NULL;
     if (c->in_count == 1) {
         call_set_alias(c, 0, 0);
         return;
@@ -469,7 +470,8 @@ void lower_depthtospace(struct call *c)
     if (!dim_valid(depth))
         call_fail(c, "blocksize %lld does not divide the channels", (long long)block);
     const int32_t dcr_order[] = {0, 3, 4, 1, 5, 2}, crd_order[] = {0, 1, 4, 2, 5, 3};
-    value v = crd ? build_reshape(c, x, 6, (dim[]){n, depth, b, b, h, w}) : build_reshape(c, x, 6, (dim[]){n, b, b, depth, h, w});
+    value v = crd ? build_reshape(c, x, 6, (dim[]){n, depth, b, b, h, w})
+                  : build_reshape(c, x, 6, (dim[]){n, b, b, depth, h, w});
     v = graph_transpose(c->g, v, crd ? crd_order : dcr_order);
     call_set(c, 0, build_reshape(c, v, 4, (dim[]){n, depth, dim_mul(c->t, h, b), dim_mul(c->t, w, b)}));
 }

@@ -132,10 +132,12 @@ void lower_loop(struct call *c)
     struct body b = body_open(c, "body", carried + 2, 1 + carried + collected);
     int64_t trips = INT64_MAX, going = 1;
     if (call_has(c, 0) && !decided(c, c->in[0], &trips))
-        call_unsupported(c, "its trip count is not decided by shapes and constants (--bind INPUT=VALUE or --set SYMBOL=N may decide it)");
+        call_unsupported(c, "its trip count is not decided by shapes and constants (--bind INPUT=VALUE or --set "
+                            "SYMBOL=N may decide it)");
     if (call_has(c, 1) && !decided(c, c->in[1], &going))
         call_unsupported(c, "its condition is not decided by shapes and constants");
-    uint32_t *in = NEW_ARRAY(c->im->scratch, uint32_t, carried + 2), *out = NEW_ARRAY(c->im->scratch, uint32_t, gives + 1);
+    uint32_t *in = NEW_ARRAY(c->im->scratch, uint32_t, carried + 2),
+             *out = NEW_ARRAY(c->im->scratch, uint32_t, gives + 1);
     LIST(uint32_t) all = {NULL, 0, 0};
     for (uint32_t k = 0; k < carried; k++) {
         call_in(c, k + 2);
@@ -204,7 +206,8 @@ static void scan_steps(struct call *c, const struct scan *s, uint32_t *in, const
     for (uint32_t t = 0; t < s->steps; t++) {
         for (uint32_t k = 0; k < s->scanned; k++) {
             uint32_t axis = call_axis(c, s->in_axis[k], call_rank(c, scanned[k]));
-            in[s->states + k] = body_value(c, compose_at(c, scanned[k], axis, s->in_reversed[k] ? s->steps - 1 - t : t));
+            in[s->states + k] =
+                body_value(c, compose_at(c, scanned[k], axis, s->in_reversed[k] ? s->steps - 1 - t : t));
         }
         body_run(c, &s->body, in, out);
         memcpy(in, out, s->states * sizeof *in);
@@ -294,7 +297,8 @@ void lower_scan8(struct call *c)
                 before[i] = call_const(c, 0);
             shape[0] = call_const(c, most);
             bool whole = s.steps == most;
-            rows[(s.states + k) * batch + r] = whole ? v : graph_pad(c->g, v, build_real(c, call_type(c, v), 0), before, shape);
+            rows[(s.states + k) * batch + r] =
+                whole ? v : graph_pad(c->g, v, build_real(c, call_type(c, v), 0), before, shape);
         }
     }
     for (uint32_t k = 0; k < results; k++)

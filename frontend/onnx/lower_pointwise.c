@@ -59,7 +59,8 @@ static const uint32_t in_order[] = {0, 1, 2}, swapped[] = {1, 0};
 static void require_equal_types(struct call *c, uint32_t a, uint32_t b)
 {
     if (call_in(c, a)->dtype != call_in(c, b)->dtype)
-        call_fail(c, "operand types differ: %s and %s", dtype_name(call_in(c, a)->dtype), dtype_name(call_in(c, b)->dtype));
+        call_fail(c, "operand types differ: %s and %s", dtype_name(call_in(c, a)->dtype),
+                  dtype_name(call_in(c, b)->dtype));
 }
 
 /* ---- arithmetic --------------------------------------------------------------------------------------------- */

@@ -24,7 +24,7 @@ struct cell {
     value lengths; /* [batch] as i64, or 0 */
     struct function function[MOST_FUNCTIONS];
 };
-struct track { /* one direction */
+struct track {  /* one direction */
     value x;    /* [steps, batch, gates * hidden]: inputs' products, biases added as far as they can be */
     value r;    /* [gates * hidden, hidden] */
     value late; /* [hidden]: the bias that GRU's reset gate scales, or 0 */
@@ -40,9 +40,9 @@ struct known_function {
     double alpha, beta;
 };
 static const struct known_function known_functions[] = {
-    {"Relu", 0, 0, 0},         {"Tanh", 0, 0, 0},       {"Sigmoid", 0, 0, 0},         {"Softsign", 0, 0, 0},
-    {"Softplus", 0, 0, 0},     {"Affine", 2, 1, 0},     {"LeakyRelu", 1, 0.01, 0},    {"ThresholdedRelu", 1, 1, 0},
-    {"ScaledTanh", 2, 1, 1},   {"Elu", 1, 1, 0},        {"HardSigmoid", 2, 0.2, 0.5},
+    {"Relu", 0, 0, 0},       {"Tanh", 0, 0, 0},   {"Sigmoid", 0, 0, 0},         {"Softsign", 0, 0, 0},
+    {"Softplus", 0, 0, 0},   {"Affine", 2, 1, 0}, {"LeakyRelu", 1, 0.01, 0},    {"ThresholdedRelu", 1, 1, 0},
+    {"ScaledTanh", 2, 1, 1}, {"Elu", 1, 1, 0},    {"HardSigmoid", 2, 0.2, 0.5},
 };
 enum { KNOWN_FUNCTIONS = sizeof known_functions / sizeof *known_functions };
 
@@ -57,7 +57,8 @@ static void read_functions(struct call *c, const struct cell *cell, uint32_t dir
     static const char *const standard[][MOST_FUNCTIONS] = {{"Tanh"}, {"Sigmoid", "Tanh"}, {"Sigmoid", "Tanh", "Tanh"}};
     const Onnx__AttributeProto *names = attribute(c, "activations");
     uint32_t per = cell->kind == RECURRENT_RNN ? 1 : cell->kind == RECURRENT_GRU ? 2 : 3, alphas = 0, betas = 0;
-    const float *alpha = attribute_reals(c, "activation_alpha", &alphas), *beta = attribute_reals(c, "activation_beta", &betas);
+    const float *alpha = attribute_reals(c, "activation_alpha", &alphas),
+                *beta = attribute_reals(c, "activation_beta", &betas);
     uint32_t next_alpha = 0, next_beta = 0;
     bool given = names && names->n_strings > 0;
     if (given && names->n_strings != (size_t)per * directions)
@@ -141,7 +142,8 @@ static void step_rnn(struct call *c, const struct cell *cell, struct track *k, v
 /* gates z, r, h */
 static void step_gru(struct call *c, const struct cell *cell, struct track *k, value x)
 {
-    value first = compose_part(c, k->r, 0, 0, 2 * cell->hidden), last = compose_part(c, k->r, 0, 2 * cell->hidden, cell->hidden);
+    value first = compose_part(c, k->r, 0, 0, 2 * cell->hidden),
+          last = compose_part(c, k->r, 0, 2 * cell->hidden, cell->hidden);
     value both = build_both(c, OP_ADD, compose_part(c, x, 1, 0, 2 * cell->hidden), hidden_product(c, k->h, first));
     value z = activate(c, cell, 0, gate(c, cell, both, 0)), r = activate(c, cell, 0, gate(c, cell, both, 1)), inner;
     if (cell->linear_before_reset) {
@@ -157,7 +159,8 @@ static void step_gru(struct call *c, const struct cell *cell, struct track *k, v
     k->h = build_both(c, OP_ADD, fresh, build_both(c, OP_MUL, z, k->h));
 }
 
-static value with_peephole(struct call *c, const struct cell *cell, const struct track *k, value x, uint32_t i, value state)
+static value with_peephole(struct call *c, const struct cell *cell, const struct track *k, value x, uint32_t i,
+                           value state)
 {
     if (!k->peep)
         return x;
@@ -243,7 +246,8 @@ static value initial(struct call *c, const struct cell *cell, uint32_t input, ui
     return build_expand(c, compose_at(c, v, batch_first ? 1 : 0, d), 2, shape);
 }
 
-static struct track read_track(struct call *c, const struct cell *cell, value x, uint32_t d, uint32_t directions, bool batch_first)
+static struct track read_track(struct call *c, const struct cell *cell, value x, uint32_t d, uint32_t directions,
+                               bool batch_first)
 {
     struct track k = {.late = 0};
     int64_t wide = (int64_t)cell->gates * cell->hidden;

@@ -62,7 +62,10 @@ static bool fold_known(struct call *c, enum reduce_kind kind, bool keep)
         return false;
     if (kind != REDUCE_KIND_SUM && kind != REDUCE_KIND_PROD && kind != REDUCE_KIND_MAX && kind != REDUCE_KIND_MIN)
         return false;
-    f.o = kind == REDUCE_KIND_SUM ? OP_ADD : kind == REDUCE_KIND_PROD ? OP_MUL : kind == REDUCE_KIND_MAX ? OP_MAX : OP_MIN;
+    f.o = kind == REDUCE_KIND_SUM    ? OP_ADD
+          : kind == REDUCE_KIND_PROD ? OP_MUL
+          : kind == REDUCE_KIND_MAX  ? OP_MAX
+                                     : OP_MIN;
     const struct content *content = content_make(&c->im->s, keep, &one, fold_element, &f);
     if (content)
         call_set_content(c, 0, f.d->dtype, keep, &one, content);
@@ -104,7 +107,8 @@ static value reduce_kind(struct call *c, enum reduce_kind kind, value x, uint32_
     case REDUCE_KIND_L1:
         return build_reduce(c, OP_REDUCE_SUM, graph_unary(g, OP_ABS, x), count, axes, keep);
     case REDUCE_KIND_L2:
-        return graph_unary(g, OP_SQRT, build_reduce(c, OP_REDUCE_SUM, graph_binary(g, OP_MUL, x, x), count, axes, keep));
+        return graph_unary(g, OP_SQRT,
+                           build_reduce(c, OP_REDUCE_SUM, graph_binary(g, OP_MUL, x, x), count, axes, keep));
     case REDUCE_KIND_SUM_SQUARE:
         return build_reduce(c, OP_REDUCE_SUM, graph_binary(g, OP_MUL, x, x), count, axes, keep);
     case REDUCE_KIND_LOG_SUM:
@@ -143,7 +147,8 @@ void lower_reduce(struct call *c)
         return;
     value x = call_use(c, 0);
     dtype type = call_type(c, x);
-    bool real_inside = !dtype_is_float(type) && (kind == REDUCE_KIND_L2 || kind == REDUCE_KIND_LOG_SUM || kind == REDUCE_KIND_LOG_SUM_EXP);
+    bool real_inside = !dtype_is_float(type) &&
+                       (kind == REDUCE_KIND_L2 || kind == REDUCE_KIND_LOG_SUM || kind == REDUCE_KIND_LOG_SUM_EXP);
     if (real_inside)
         x = graph_cast(c->g, x, DT_F64);
     call_set(c, 0, graph_cast(c->g, reduce_kind(c, kind, x, count, axes, keep), type));

@@ -14,11 +14,11 @@ struct grid_axis { /* one axis of all regions */
     value count;   /* [regions] how many samples */
 };
 struct regions {
-    int64_t samples;   /* per bin and axis; the most, where it differs */
+    int64_t samples; /* per bin and axis; the most, where it differs */
     bool adaptive;
     bool half_pixel;
     double scale;
-    value rois;        /* [regions, 4] */
+    value rois; /* [regions, 4] */
 };
 
 static value column(struct call *c, const struct regions *r, int64_t i)
@@ -32,7 +32,8 @@ static void make_taps(struct call *c, value place, dim extent, struct grid_axis 
 {
     dtype type = call_type(c, place);
     value size = compose_dim(c, type, extent), last = build_with(c, OP_SUB, size, 1), one = build_real(c, type, 1);
-    value outside = build_both(c, OP_OR, build_both(c, OP_LT, place, build_real(c, type, -1)), build_both(c, OP_LT, size, place));
+    value outside =
+        build_both(c, OP_OR, build_both(c, OP_LT, place, build_real(c, type, -1)), build_both(c, OP_LT, size, place));
     value x = build_both(c, OP_MIN, build_with(c, OP_MAX, place, 0), last), low = graph_unary(c->g, OP_FLOOR, x);
     value high = build_both(c, OP_MIN, build_with(c, OP_ADD, low, 1), last), rest = build_both(c, OP_SUB, x, low);
     value index[2] = {low, high}, weight[2] = {build_both(c, OP_SUB, one, rest), rest};
@@ -60,7 +61,9 @@ static struct grid_axis make_axis(struct call *c, const struct regions *r, int64
     value wide_bin = compose_along(c, bin, 0, 3), wide_count = compose_along(c, a.count, 0, 3);
     value step = build_both(c, OP_DIV, wide_bin, wide_count);
     value inner = build_both(c, OP_MUL, build_with(c, OP_ADD, sample_place, 0.5), step);
-    value place = build_both(c, OP_ADD, build_both(c, OP_ADD, compose_along(c, start, 0, 3), build_both(c, OP_MUL, bin_place, wide_bin)), inner);
+    value place = build_both(
+        c, OP_ADD, build_both(c, OP_ADD, compose_along(c, start, 0, 3), build_both(c, OP_MUL, bin_place, wide_bin)),
+        inner);
     make_taps(c, place, extent, &a);
     if (r->adaptive) {
         value used = build_both(c, OP_LT, sample_place, wide_count); /* [regions, 1, samples] */
@@ -99,7 +102,8 @@ static void read_samples(struct call *c, struct regions *r, int64_t height, int6
     }
     r->adaptive = true;
     if (!call_reals(c, 1, &x, &count))
-        call_unsupported(c, "sampling_ratio 0 with regions that are not constant: how many samples it takes depends on them");
+        call_unsupported(
+            c, "sampling_ratio 0 with regions that are not constant: how many samples it takes depends on them");
     for (uint32_t i = 0; i + 3 < count; i += 4) {
         double wide = ceil(fmax((x[i + 2] - x[i]) * r->scale, r->half_pixel ? 0 : 1) / (double)width);
         double high = ceil(fmax((x[i + 3] - x[i + 1]) * r->scale, r->half_pixel ? 0 : 1) / (double)height);
@@ -112,13 +116,15 @@ static void read_samples(struct call *c, struct regions *r, int64_t height, int6
 }
 
 /* All taps of all bins: [regions, rows, samples, 2, columns, samples, 2, channels] */
-static value read_taps(struct call *c, value x, value batch, const struct grid_axis *rows, const struct grid_axis *columns)
+static value read_taps(struct call *c, value x, value batch, const struct grid_axis *rows,
+                       const struct grid_axis *columns)
 {
     const dim *own = call_shape(c, x);
     dim flat[2] = {dim_mul(c->t, own[0], dim_mul(c->t, own[2], own[3])), own[1]};
     value height = compose_dim(c, DT_I64, own[2]), width = compose_dim(c, DT_I64, own[3]);
     value first = build_both(c, OP_MUL, compose_along(c, batch, 0, 7), build_both(c, OP_MUL, height, width));
-    value index = build_both(c, OP_ADD, build_both(c, OP_MUL, as_rows(c, rows->index), width), as_columns(c, columns->index));
+    value index =
+        build_both(c, OP_ADD, build_both(c, OP_MUL, as_rows(c, rows->index), width), as_columns(c, columns->index));
     index = build_both(c, OP_ADD, index, first);
     value pixels = build_reshape(c, build_move_axis(c, x, 1, 3), 2, flat);
     value weight = build_both(c, OP_MUL, as_rows(c, rows->weight), as_columns(c, columns->weight));
@@ -129,15 +135,18 @@ void lower_roialign(struct call *c)
 {
     dtype type = call_in(c, 0)->dtype, work = compose_work(type);
     value x = call_use_as(c, 0, work), batch = call_use_as(c, 2, DT_I64);
-    const char *mode = attribute_text(c, "mode", "avg"), *transform = attribute_text(c, "coordinate_transformation_mode", "half_pixel");
+    const char *mode = attribute_text(c, "mode", "avg"),
+               *transform = attribute_text(c, "coordinate_transformation_mode", "half_pixel");
     int64_t height = attribute_int(c, "output_height", 1), width = attribute_int(c, "output_width", 1);
     struct regions r = {.scale = attribute_real(c, "spatial_scale", 1)};
     r.half_pixel = c->version >= 16 && strcmp(transform, "output_half_pixel") != 0;
     r.rois = call_use_as(c, 1, work);
     bool greatest = strcmp(mode, "max") == 0;
-    if (call_rank(c, x) != 4 || call_rank(c, r.rois) != 2 || call_rank(c, batch) != 1 || !dim_is(c->t, call_shape(c, r.rois)[1], 4))
+    if (call_rank(c, x) != 4 || call_rank(c, r.rois) != 2 || call_rank(c, batch) != 1 ||
+        !dim_is(c->t, call_shape(c, r.rois)[1], 4))
         call_fail(c, "needs a picture of four axes, regions [n, 4] and a batch index for each");
-    if (height < 1 || width < 1 || height > COMPOSE_TABLE || width > COMPOSE_TABLE || (!greatest && strcmp(mode, "avg") != 0))
+    if (height < 1 || width < 1 || height > COMPOSE_TABLE || width > COMPOSE_TABLE ||
+        (!greatest && strcmp(mode, "avg") != 0))
         call_fail(c, "mode '%s' to %lld x %lld", mode, (long long)height, (long long)width);
     call_agree(c, call_shape(c, r.rois)[0], call_shape(c, batch)[0], "regions and batch indices");
     read_samples(c, &r, height, width);
@@ -150,7 +159,8 @@ void lower_roialign(struct call *c)
         taps = build_choose(c, build_unsqueeze(c, used, 7), taps, none);
     }
     const int32_t inner[] = {2, 3, 5, 6};
-    value y = graph_reduce(c->g, greatest ? OP_REDUCE_MAX : OP_REDUCE_SUM, taps, 4, inner); /* [regions, rows, columns, channels] */
+    value y = graph_reduce(c->g, greatest ? OP_REDUCE_MAX : OP_REDUCE_SUM, taps, 4,
+                           inner); /* [regions, rows, columns, channels] */
     if (!greatest) {
         value count = build_with(c, OP_MAX, build_both(c, OP_MUL, rows.count, columns.count), 1);
         y = build_both(c, OP_DIV, y, compose_along(c, count, 0, 4));
@@ -203,8 +213,8 @@ void lower_maxroipool(struct call *c)
     value y = build_unsqueeze(c, graph_gather(c->g, x, batch, 0, 0), 3); /* [n, c, height, 1, width] */
     columns = build_unsqueeze(c, build_unsqueeze(c, columns, 1), 1);
     y = graph_reduce(c->g, OP_REDUCE_MAX, build_choose(c, columns, y, lowest), 1, &last); /* [n, c, height, w bins] */
-    y = build_unsqueeze(c, build_move_axis(c, y, 3, 2), 2);                                /* [n, c, 1, w bins, height] */
-    rows = build_unsqueeze(c, build_unsqueeze(c, rows, 2), 1);                             /* [n, 1, h bins, 1, height] */
+    y = build_unsqueeze(c, build_move_axis(c, y, 3, 2), 2);    /* [n, c, 1, w bins, height] */
+    rows = build_unsqueeze(c, build_unsqueeze(c, rows, 2), 1); /* [n, 1, h bins, 1, height] */
     y = graph_reduce(c->g, OP_REDUCE_MAX, build_choose(c, rows, y, lowest), 1, &last);
     y = build_choose(c, build_both(c, OP_EQ, y, lowest), build_real(c, work, 0), y);
     call_set(c, 0, graph_cast(c->g, y, type));

@@ -35,8 +35,8 @@ static int which(struct call *c, const char *name, const char *text, int count, 
 static void read_modes(struct call *c, struct resize *r)
 {
     static const char *const modes[] = {"nearest", "linear", "cubic", "bilinear"};
-    static const char *const transforms[] = {"half_pixel",    "half_pixel_symmetric", "pytorch_half_pixel",
-                                             "align_corners", "asymmetric",           "tf_crop_and_resize",
+    static const char *const transforms[] = {"half_pixel",          "half_pixel_symmetric", "pytorch_half_pixel",
+                                             "align_corners",       "asymmetric",           "tf_crop_and_resize",
                                              "tf_half_pixel_for_nn"};
     static const char *const nearest[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
     bool old = c->version < 11 || strcmp(c->proto->op_type, "Upsample") == 0;
@@ -47,7 +47,8 @@ static void read_modes(struct call *c, struct resize *r)
         call_unsupported(c, "tf_half_pixel_for_nn");
     r->mode = mode == 3 ? LINEAR : (enum resize_mode)mode;
     r->transform = old ? ASYMMETRIC : (enum transform)transform;
-    r->nearest = (enum nearest_mode)which(c, "nearest_mode", attribute_text(c, "nearest_mode", "round_prefer_floor"), 4, nearest);
+    r->nearest = (enum nearest_mode)which(c, "nearest_mode", attribute_text(c, "nearest_mode", "round_prefer_floor"), 4,
+                                          nearest);
     r->nearest = old ? SIMPLE : r->nearest;
     r->antialias = attribute_int(c, "antialias", 0) != 0 && r->mode != NEAREST;
     r->exclude_outside = attribute_int(c, "exclude_outside", 0) != 0;
@@ -342,7 +343,8 @@ static value resize_one(struct call *c, value x, const struct resize *r, const s
     dim in = call_shape(c, x)[axis];
     struct resized_axis a = {.start = q->start[i], .end = q->end[i], .scale = q->scale[i]};
     bool crops = r->transform == CROP && (a.start != 0 || a.end != 1);
-    if (!crops && (dim_valid(q->size[i]) ? q->size[i] == in && (a.scale == 1 || !dim_is_const(c->t, in, NULL)) : a.scale == 1))
+    if (!crops &&
+        (dim_valid(q->size[i]) ? q->size[i] == in && (a.scale == 1 || !dim_is_const(c->t, in, NULL)) : a.scale == 1))
         return x;
     int64_t factor = whole_factor(c, r, in, q->size[i], q->scale[i]);
     if (factor > 0)

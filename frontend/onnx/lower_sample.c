@@ -127,7 +127,8 @@ static value sample(struct call *c, const struct sampling *s, value x, const val
     value rows = build_move_axis(c, build_reshape(c, x, 3, flat), 2, 1); /* [batch, elements, channels] */
     value read = graph_gather(c->g, rows, index, 1, 1);                  /* [batch, places, taps, channels] */
     const int32_t tap_axis = 2;
-    value sum = graph_reduce(c->g, OP_REDUCE_SUM, build_both(c, OP_MUL, read, build_unsqueeze(c, weight, 3)), 1, &tap_axis);
+    value sum =
+        graph_reduce(c->g, OP_REDUCE_SUM, build_both(c, OP_MUL, read, build_unsqueeze(c, weight, 3)), 1, &tap_axis);
     return build_move_axis(c, sum, 2, 1);
 }
 
@@ -212,7 +213,8 @@ void lower_affinegrid(struct call *c)
     }
     call_agree(c, call_shape(c, theta)[1], call_const(c, n), "rows of theta and spatial axes");
     call_agree(c, call_shape(c, theta)[2], call_const(c, n + 1), "columns of theta and spatial axes");
-    value grid = graph_dot(c->g, theta, compose_table(c, call_type(c, theta), 2, shape, table), 0, 1); /* [n, k, places] */
+    value grid =
+        graph_dot(c->g, theta, compose_table(c, call_type(c, theta), 2, shape, table), 0, 1); /* [n, k, places] */
     dim out[MAX_RANK];
     out[0] = call_shape(c, theta)[0];
     dims_copy(out + 1, size + 2, n);
@@ -226,7 +228,7 @@ struct deformed {
     uint32_t n; /* spatial axes */
     int64_t groups, offset_groups;
     int64_t kernel[MAX_RANK], stride[MAX_RANK], dilation[MAX_RANK], before[MAX_RANK];
-    int64_t taps; /* of the kernel */
+    int64_t taps;              /* of the kernel */
     dim out[MAX_RANK], places; /* spatial extents of the result, their product */
 };
 
@@ -246,7 +248,8 @@ static void read_list(struct call *c, const char *name, uint32_t n, uint32_t wan
 static struct deformed read_deformed(struct call *c, value x, value weight, value offset)
 {
     struct deformed d = {.n = call_rank(c, x) - 2, .taps = 1};
-    if (call_rank(c, x) < 3 || call_rank(c, weight) != d.n + 2 || call_rank(c, offset) != d.n + 2 || 2 * d.n + 3 > MAX_RANK)
+    if (call_rank(c, x) < 3 || call_rank(c, weight) != d.n + 2 || call_rank(c, offset) != d.n + 2 ||
+        2 * d.n + 3 > MAX_RANK)
         call_fail(c, "needs a picture, a weight and offsets of the same number of axes");
     d.groups = attribute_int(c, "group", 1);
     d.offset_groups = attribute_int(c, "offset_group", 1);

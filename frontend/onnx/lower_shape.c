@@ -123,8 +123,9 @@ void lower_constantofshape(struct call *c)
     else if (dtype_is_float(t.dtype))
         call_set(c, 0, build_full(c, t.dtype, dtype_load_f64(t.dtype, &element, 0), count, shape));
     else
-        call_set(c, 0, graph_broadcast_to(c->g, graph_scalar_i64(c->g, t.dtype, dtype_load_i64(t.dtype, &element, 0)), count,
-                                          shape));
+        call_set(c, 0,
+                 graph_broadcast_to(c->g, graph_scalar_i64(c->g, t.dtype, dtype_load_i64(t.dtype, &element, 0)), count,
+                                    shape));
 }
 
 /* ---- Range -------------------------------------------------------------------------------------------------- */
@@ -143,7 +144,8 @@ static const struct formula *range_element(void *context, const dim *index)
 }
 
 /* How many elements: max(0, ceil((limit - start) / step)). */
-static dim range_count(struct call *c, const struct formula *start, const struct formula *limit, const struct formula *step)
+static dim range_count(struct call *c, const struct formula *start, const struct formula *limit,
+                       const struct formula *step)
 {
     struct dims *t = c->t;
     double a = 0, b = 0, d = 0;
@@ -155,7 +157,8 @@ static dim range_count(struct call *c, const struct formula *start, const struct
             call_fail(c, "the range never ends");
         return call_const(c, n > 0 ? (int64_t)n : 0);
     }
-    if (start->op != FORMULA_DIM || limit->op != FORMULA_DIM || !formula_integer(s, step, &by) || by == 0 || by == INT64_MIN)
+    if (start->op != FORMULA_DIM || limit->op != FORMULA_DIM || !formula_integer(s, step, &by) || by == 0 ||
+        by == INT64_MIN)
         call_unsupported(c, "its length depends on the numbers of an input");
     dim span = by > 0 ? dim_sub(t, limit->d, start->d) : dim_sub(t, start->d, limit->d);
     int64_t size = by > 0 ? by : -by;

@@ -47,7 +47,8 @@ static value apply_transform(struct call *c, value x, uint32_t axis, const struc
     return graph_cast(c->g, build_move_axis(c, y, last - 1, axis), type);
 }
 
-static struct transform plan_transform(struct call *c, value x, uint32_t axis, int64_t length, bool inverse, bool onesided)
+static struct transform plan_transform(struct call *c, value x, uint32_t axis, int64_t length, bool inverse,
+                                       bool onesided)
 {
     uint32_t rank = call_rank(c, x);
     struct transform t = {.inverse = inverse, .onesided = onesided};
@@ -77,7 +78,8 @@ void lower_dft(struct call *c)
         call_fail(c, "the last axis holds the parts of complex numbers and is not transformed");
     if (call_has(c, 1) && length < 1)
         call_fail(c, "dft_length is %lld", (long long)length);
-    struct transform t = plan_transform(c, x, along, length, attribute_int(c, "inverse", 0) != 0, attribute_int(c, "onesided", 0) != 0);
+    struct transform t =
+        plan_transform(c, x, along, length, attribute_int(c, "inverse", 0) != 0, attribute_int(c, "onesided", 0) != 0);
     call_set(c, 0, apply_transform(c, x, along, &t));
 }
 

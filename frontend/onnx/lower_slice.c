@@ -12,7 +12,8 @@ static void assume_ge(struct call *c, dim a, dim b)
 {
     struct dims *t = c->t;
     if (!dim_provably_ge(t, a, b))
-        call_agree(c, dim_min(t, dim_sub(t, a, b), call_const(c, 0)), call_const(c, 0), "bounds of a slice and what they cut");
+        call_agree(c, dim_min(t, dim_sub(t, a, b), call_const(c, 0)), call_const(c, 0),
+                   "bounds of a slice and what they cut");
 }
 
 /* A bound counted from the start, inside [0, extent]. */
@@ -83,7 +84,10 @@ static struct cut cut_backward(struct call *c, dim start, dim end, dim extent, i
     if (constant && dim_is_const(c->t, extent, &n)) {
         s = s < 0 ? s + n : s;
         e = e < -n ? -1 : e < 0 ? e + n : e;
-        s = n == 0 ? -1 : s < 0 ? 0 : s >= n ? n - 1 : s; /* as ONNX says, and not as numpy does: never before the first element */
+        s = n == 0   ? -1
+            : s < 0  ? 0
+            : s >= n ? n - 1
+                     : s; /* as ONNX says, and not as numpy does: never before the first element */
         e = e >= n ? n - 1 : e;
         int64_t span = s > e ? s - e : 0;
         cut.start = call_const(c, span ? n - 1 - s : 0);
@@ -205,8 +209,8 @@ static const struct formula *triangle_element(void *context, const dim *index)
     uint32_t first = x->rank - 2;
     const struct formula *row = formula_dim(s, dim_add(s->dims, index[first], x->offset));
     const struct formula *column = formula_dim(s, index[first + 1]);
-    const struct formula *keep = x->upper ? formula_binary(s, OP_LE, DT_I64, row, column)
-                                          : formula_binary(s, OP_LE, DT_I64, column, row);
+    const struct formula *keep =
+        x->upper ? formula_binary(s, OP_LE, DT_I64, row, column) : formula_binary(s, OP_LE, DT_I64, column, row);
     if (!x->d)
         return keep;
     const struct formula *f = content_at(s, x->d->content, x->rank, x->d->shape, index);
@@ -224,7 +228,8 @@ void lower_trilu(struct call *c)
         call_fail(c, "needs two axes");
     if (call_has(c, 1))
         x.offset = call_dim(c, 1);
-    const struct content *content = d->content ? content_make(&c->im->s, d->rank, d->shape, triangle_element, &x) : NULL;
+    const struct content *content =
+        d->content ? content_make(&c->im->s, d->rank, d->shape, triangle_element, &x) : NULL;
     if (content) {
         call_set_content(c, 0, d->dtype, d->rank, d->shape, content);
         return;

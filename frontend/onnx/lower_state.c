@@ -43,7 +43,8 @@ static void read_rule(struct call *c, bool *gated, bool *delta)
     if (!*gated && !*delta && strcmp(rule, "linear") != 0)
         call_fail(c, "update_rule is '%s'", rule);
     if (*gated != call_has(c, 4) || *delta != call_has(c, 5))
-        call_fail(c, "update_rule '%s' %s decay and %s beta", rule, *gated ? "needs" : "forbids", *delta ? "needs" : "forbids");
+        call_fail(c, "update_rule '%s' %s decay and %s beta", rule, *gated ? "needs" : "forbids",
+                  *delta ? "needs" : "forbids");
 }
 
 static struct recurrence read_recurrence(struct call *c)
@@ -197,7 +198,8 @@ void lower_causalconv(struct call *c)
     part[1] = x;
     value padded = k == 1 ? x : graph_concat(c->g, 2, part, 2);
     value windows = graph_cast(c->g, graph_window(c->g, padded, 2, (int32_t)k, 1, 1), work); /* [b, c, length, k] */
-    value kernel = build_reshape(c, graph_cast(c->g, weight, work), 3, (dim[]){channels, call_const(c, 1), call_const(c, k)});
+    value kernel =
+        build_reshape(c, graph_cast(c->g, weight, work), 3, (dim[]){channels, call_const(c, 1), call_const(c, k)});
     const int32_t last = 3;
     value y = graph_reduce(c->g, OP_REDUCE_SUM, build_both(c, OP_MUL, windows, kernel), 1, &last);
     if (call_has(c, 2))

@@ -33,10 +33,10 @@ void compose_batch_training(struct call *c)
 
 /* rate, step, then per kind all tensors: values, gradients, states.. -> new values, new states.. */
 struct update {
-    uint32_t count;        /* tensors of each kind */
-    value rate;            /* scalar f32 or f64 */
-    value started;         /* bool scalar: step > 0 */
-    value step;            /* as i64 */
+    uint32_t count; /* tensors of each kind */
+    value rate;     /* scalar f32 or f64 */
+    value started;  /* bool scalar: step > 0 */
+    value step;     /* as i64 */
 };
 
 static struct update read_update(struct call *c, uint32_t kinds)
@@ -118,7 +118,8 @@ void lower_adam(struct call *c)
         dtype type = call_type(c, x);
         v = build_both(c, OP_ADD, build_with(c, OP_MUL, v, alpha), build_with(c, OP_MUL, g, 1 - alpha));
         h = build_both(c, OP_ADD, build_with(c, OP_MUL, h, beta), build_with(c, OP_MUL, square(c, g), 1 - beta));
-        value scale = build_with(c, OP_ADD, graph_unary(c->g, OP_SQRT, h), epsilon), rate = graph_cast(c->g, u.rate, type);
+        value scale = build_with(c, OP_ADD, graph_unary(c->g, OP_SQRT, h), epsilon),
+              rate = graph_cast(c->g, u.rate, type);
         value corrected = build_both(c, OP_MUL, rate, graph_unary(c->g, OP_SQRT, decayed(c, beta, u.step, type)));
         corrected = build_both(c, OP_DIV, corrected, decayed(c, alpha, u.step, type));
         rate = build_choose(c, u.started, corrected, rate);

@@ -14,12 +14,12 @@ struct import_symbol { /* --set SYMBOL=N */
     const char *name;
     int64_t value;
 };
-struct onnx_tensor { /* a tensor of a file */
+struct onnx_tensor {  /* a tensor of a file */
     const char *name; /* "" when it has none */
     dtype dtype;
     uint32_t rank;
     const int64_t *shape;
-    size_t size; /* bytes */
+    size_t size;       /* bytes */
     const void *bytes; /* row-major, little endian */
 };
 /* --bind INPUT=VALUE: an input becomes a constant. VALUE is true, false, a number or a dim expression, for every element; or a tensor. */

@@ -59,9 +59,9 @@ status missing_report(struct importer *im)
 {
     for (uint32_t i = 0; i < im->missing.count; i++) {
         const struct missing *m = &im->missing.at[i];
-        diag_error(im->diag, TPC_UNSUPPORTED, m->first, "%s%s%s, version %lld, is not supported%s%s (%u node%s)", m->domain,
-                   *m->domain ? "." : "", m->op_type, (long long)m->version, *m->detail ? ": " : "", m->detail, m->count,
-                   m->count == 1 ? "" : "s");
+        diag_error(im->diag, TPC_UNSUPPORTED, m->first, "%s%s%s, version %lld, is not supported%s%s (%u node%s)",
+                   m->domain, *m->domain ? "." : "", m->op_type, (long long)m->version, *m->detail ? ": " : "",
+                   m->detail, m->count, m->count == 1 ? "" : "s");
     }
     return im->missing.count ? TPC_UNSUPPORTED : TPC_OK;
 }

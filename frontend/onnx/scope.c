@@ -230,8 +230,8 @@ static bool *needed_nodes(struct order *o, size_t goals, const char *const *goal
     return needed;
 }
 
-status scope_nodes(struct importer *im, const struct frame *frame, size_t count, Onnx__NodeProto *const *node, size_t goals,
-                   const char *const *goal)
+status scope_nodes(struct importer *im, const struct frame *frame, size_t count, Onnx__NodeProto *const *node,
+                   size_t goals, const char *const *goal)
 {
     struct order o = {.im = im, .frame = frame, .count = count, .node = node, .maker = {.arena = im->scratch}};
     o.seen = NEW_ARRAY(im->scratch, uint8_t, count);

@@ -42,7 +42,8 @@ static status decode_shape(struct diag *diag, const char *where, const Onnx__Ten
     if (out->dtype == DT_NONE)
         return diag_error(diag, p->data_type > 0 && p->data_type <= ONNX_TYPES ? TPC_UNSUPPORTED : TPC_DATA, where,
                           "tensor '%s' has element type %d, which %s", out->name, p->data_type,
-                          p->data_type > 0 && p->data_type <= ONNX_TYPES ? "tpc does not have" : "ONNX does not define");
+                          p->data_type > 0 && p->data_type <= ONNX_TYPES ? "tpc does not have"
+                                                                         : "ONNX does not define");
     if (p->n_dims > MAX_RANK)
         return diag_error(diag, TPC_UNSUPPORTED, where, "tensor '%s' has %zu axes (limit is %d)", out->name, p->n_dims,
                           MAX_RANK);
@@ -171,8 +172,9 @@ static status read_external(struct importer *im, const char *where, const Onnx__
     if (!location)
         return diag_error(im->diag, TPC_DATA, where, "external data of tensor '%s' names no file", out->name);
     if (length != out->length)
-        return diag_error(im->diag, TPC_DATA, where, "external data of tensor '%s' are %llu bytes, its shape needs %llu",
-                          out->name, (unsigned long long)length, (unsigned long long)out->length);
+        return diag_error(im->diag, TPC_DATA, where,
+                          "external data of tensor '%s' are %llu bytes, its shape needs %llu", out->name,
+                          (unsigned long long)length, (unsigned long long)out->length);
     return external_file(im, where, location, out->offset, out->length, &out->file);
 }
 
@@ -201,7 +203,8 @@ status stored_read(struct importer *im, const char *where, const Onnx__TensorPro
     return TPC_OK;
 }
 
-const struct stored *stored_from(struct importer *im, dtype type, uint32_t rank, const int64_t *shape, const void *bytes)
+const struct stored *stored_from(struct importer *im, dtype type, uint32_t rank, const int64_t *shape,
+                                 const void *bytes)
 {
     struct stored *t = NEW(im->scratch, struct stored);
     *t = (struct stored){.name = "", .dtype = type, .rank = rank, .count = 1, .file = NO_FILE};

@@ -129,7 +129,8 @@ static const struct formula *compare(struct symbolic *s, enum formula_op o, cons
     return NULL;
 }
 
-static const struct formula *logic(struct symbolic *s, bool conjunction, const struct formula *a, const struct formula *b)
+static const struct formula *logic(struct symbolic *s, bool conjunction, const struct formula *a,
+                                   const struct formula *b)
 {
     int64_t x = 0, y = 0;
     bool a_known = formula_integer(s, a, &x), b_known = formula_integer(s, b, &y);
@@ -286,7 +287,7 @@ static bool arithmetic_real(op o, double x, double y, double *z)
     return *z = (expression), true
     F(ADD, x + y);
     F(SUB, x - y);
-    F(MUL, x *y);
+    F(MUL, x * y);
     F(DIV, x / y);
     F(POW, pow(x, y));
     F(MOD, fmod(x, y));
@@ -315,7 +316,8 @@ static const struct formula *arithmetic(struct symbolic *s, op o, dtype type, co
     return wrapped(s, type, arithmetic_dims(s, o, type, a->d, b->d));
 }
 
-const struct formula *formula_binary(struct symbolic *s, op o, dtype type, const struct formula *a, const struct formula *b)
+const struct formula *formula_binary(struct symbolic *s, op o, dtype type, const struct formula *a,
+                                     const struct formula *b)
 {
     if (!a || !b)
         return NULL;
@@ -354,7 +356,8 @@ const struct formula *formula_cast(struct symbolic *s, dtype from, dtype to, con
     if (is_condition(f))
         return formula_select(s, f, formula_int(s, 1), formula_int(s, 0));
     if (f->op == FORMULA_REAL && !dtype_is_float(to))
-        return isfinite(f->real) && fabs(f->real) < 2e9 ? small_only(s, to, formula_real(s, trunc(f->real) + 0.0)) : NULL;
+        return isfinite(f->real) && fabs(f->real) < 2e9 ? small_only(s, to, formula_real(s, trunc(f->real) + 0.0))
+                                                        : NULL;
     if (formula_constant(s, f, &x) && dtype_is_float(to))
         return rounded(s, to, x);
     if (f->op != FORMULA_DIM)
@@ -449,7 +452,8 @@ bool axis_enumerated(const struct symbolic *s, dim extent, int64_t *out)
     return true;
 }
 
-const struct content *content_make(struct symbolic *s, uint32_t rank, const dim *shape, content_element element, void *context)
+const struct content *content_make(struct symbolic *s, uint32_t rank, const dim *shape, content_element element,
+                                   void *context)
 {
     int64_t extent[MAX_RANK] = {0}, at[MAX_RANK] = {0}, count = 1;
     dim index[MAX_RANK];

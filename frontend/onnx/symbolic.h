@@ -54,7 +54,8 @@ bool formula_constant(const struct symbolic *s, const struct formula *f, double 
 bool formula_integer(const struct symbolic *s, const struct formula *f, int64_t *x);
 /* Pointwise core operations, on elements of type `type` (the operands'). */
 const struct formula *formula_unary(struct symbolic *s, op o, dtype type, const struct formula *a);
-const struct formula *formula_binary(struct symbolic *s, op o, dtype type, const struct formula *a, const struct formula *b);
+const struct formula *formula_binary(struct symbolic *s, op o, dtype type, const struct formula *a,
+                                     const struct formula *b);
 const struct formula *formula_select(struct symbolic *s, const struct formula *c, const struct formula *a,
                                      const struct formula *b);
 const struct formula *formula_cast(struct symbolic *s, dtype from, dtype to, const struct formula *f);
@@ -67,7 +68,8 @@ bool axis_enumerated(const struct symbolic *s, dim extent, int64_t *out);
 /* Calls element(context, index) for every element; index holds constants and coordinates. NULL when an element is
  * unknown or there are too many. */
 typedef const struct formula *(*content_element)(void *context, const dim *index);
-const struct content *content_make(struct symbolic *s, uint32_t rank, const dim *shape, content_element element, void *context);
+const struct content *content_make(struct symbolic *s, uint32_t rank, const dim *shape, content_element element,
+                                   void *context);
 const struct formula *content_at(struct symbolic *s, const struct content *c, uint32_t rank, const dim *shape,
                                  const dim *index);
 const struct content *content_uniform(struct symbolic *s, uint32_t rank, const dim *shape, const struct formula *f);
@@ -77,6 +79,7 @@ const struct content *content_resolve(struct symbolic *s, const struct content *
 bool dim_affine(struct dims *t, dim e, uint32_t rank, dim *base, dim *coefficient);
 
 /* ---- symbolic_emit.c: the same numbers as core operations, in the graph's current origin ---- */
-value content_emit(struct symbolic *s, struct graph *g, dtype type, uint32_t rank, const dim *shape, const struct content *c);
+value content_emit(struct symbolic *s, struct graph *g, dtype type, uint32_t rank, const dim *shape,
+                   const struct content *c);
 
 #endif

@@ -281,7 +281,8 @@ static value emit_all(const struct emitter *e, const struct formula *const *at, 
     return emit_pieces(e, at, count, type);
 }
 
-value content_emit(struct symbolic *s, struct graph *g, dtype type, uint32_t rank, const dim *shape, const struct content *c)
+value content_emit(struct symbolic *s, struct graph *g, dtype type, uint32_t rank, const dim *shape,
+                   const struct content *c)
 {
     struct emitter e = {.s = s, .g = g, .type = type, .rank = rank, .shape = shape};
     for (uint32_t k = 0; k < rank; k++) {

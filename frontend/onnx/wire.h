@@ -12,25 +12,25 @@
 #include "ir/base.h"
 
 enum wire_message { /* also the row numbers of the schema in wire.c */
-    WIRE_OPAQUE,
-    WIRE_MODEL,
-    WIRE_GRAPH,
-    WIRE_NODE,
-    WIRE_ATTRIBUTE,
-    WIRE_TENSOR,
-    WIRE_SPARSE,
-    WIRE_VALUE_INFO,
-    WIRE_TYPE,
-    WIRE_TYPE_TENSOR,
-    WIRE_TYPE_NESTED,
-    WIRE_TYPE_MAP,
-    WIRE_SHAPE,
-    WIRE_LEAF,
-    WIRE_FUNCTION,
-    WIRE_ANNOTATION,
-    WIRE_DEVICES,
-    WIRE_SHARDING,
-    WIRE_SHARDED_DIM
+                    WIRE_OPAQUE,
+                    WIRE_MODEL,
+                    WIRE_GRAPH,
+                    WIRE_NODE,
+                    WIRE_ATTRIBUTE,
+                    WIRE_TENSOR,
+                    WIRE_SPARSE,
+                    WIRE_VALUE_INFO,
+                    WIRE_TYPE,
+                    WIRE_TYPE_TENSOR,
+                    WIRE_TYPE_NESTED,
+                    WIRE_TYPE_MAP,
+                    WIRE_SHAPE,
+                    WIRE_LEAF,
+                    WIRE_FUNCTION,
+                    WIRE_ANNOTATION,
+                    WIRE_DEVICES,
+                    WIRE_SHARDING,
+                    WIRE_SHARDED_DIM
 };
 
 enum { WIRE_DEPTH = 100, WIRE_NODES = 4000000 };

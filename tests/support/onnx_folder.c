@@ -20,7 +20,8 @@ struct set { /* the files of one data set, by position */
     struct onnx_tensor at[MOST];
 };
 
-static status read_set(struct arena *arena, const char *folder, int number, const char *kind, struct diag *diag, struct set *out)
+static status read_set(struct arena *arena, const char *folder, int number, const char *kind, struct diag *diag,
+                       struct set *out)
 {
     out->count = 0;
     for (; out->count < MOST; out->count++) {
@@ -56,8 +57,8 @@ static uint32_t bind_small(const struct set *inputs, struct import_binding *out)
 }
 
 /* First as it is; where that is refused, with the small inputs of the first data set as constants. */
-static status import_folder(struct arena *arena, const char *path, const char *folder, struct set *inputs, struct onnx_log *log,
-                            struct diag *diag, struct graph **out)
+static status import_folder(struct arena *arena, const char *path, const char *folder, struct set *inputs,
+                            struct onnx_log *log, struct diag *diag, struct graph **out)
 {
     struct import_binding bindings[MOST];
     struct import_options options = {.binding = bindings};
@@ -87,8 +88,9 @@ static bool pick_inputs(struct arena *arena, const struct graph *g, const struct
     return true;
 }
 
-static enum onnx_verdict run_set(struct arena *arena, const struct graph *g, const char *folder, const struct set *inputs,
-                            const struct set *outputs, double rtol, double atol, struct diag *diag, struct onnx_log *log)
+static enum onnx_verdict run_set(struct arena *arena, const struct graph *g, const char *folder,
+                                 const struct set *inputs, const struct set *outputs, double rtol, double atol,
+                                 struct diag *diag, struct onnx_log *log)
 {
     struct tensor *in = NEW_ARRAY(arena, struct tensor, g->inputs.count + 1);
     struct interpret_options how = {.weights = weights_new(arena, g, folder)};
@@ -107,9 +109,9 @@ static enum onnx_verdict run_set(struct arena *arena, const struct graph *g, con
             return ONNX_FAILED;
         if (tensor_compare(got, &wanted, rtol, atol, &d))
             continue;
-        snprintf(log->first, sizeof log->first, "output %u (%s) is %s, wanted %s: %zu differ, [%zu] is %.9g, wanted %.9g", i,
-                 g->outputs.at[i].name, tensor_type_text(got, arena), tensor_type_text(&wanted, arena), d.count, d.at, d.got,
-                 d.wanted);
+        snprintf(log->first, sizeof log->first,
+                 "output %u (%s) is %s, wanted %s: %zu differ, [%zu] is %.9g, wanted %.9g", i, g->outputs.at[i].name,
+                 tensor_type_text(got, arena), tensor_type_text(&wanted, arena), d.count, d.at, d.got, d.wanted);
         return ONNX_FAILED;
     }
     return ONNX_PASSED;
@@ -133,7 +135,9 @@ enum onnx_verdict onnx_folder_run(const char *folder, double rtol, double atol, 
         s = read_set(arena, folder, number, "input", &diag, inputs);
         if (s == TPC_OK)
             s = read_set(arena, folder, number, "output", &diag, outputs);
-        verdict = s == TPC_OK ? run_set(arena, g, folder, inputs, outputs, rtol, atol, &diag, log) : s == TPC_UNSUPPORTED ? ONNX_REFUSED : ONNX_FAILED;
+        verdict = s == TPC_OK            ? run_set(arena, g, folder, inputs, outputs, rtol, atol, &diag, log)
+                  : s == TPC_UNSUPPORTED ? ONNX_REFUSED
+                                         : ONNX_FAILED;
     }
     arena_free(arena);
     return verdict;

@@ -181,7 +181,8 @@ static int64_t cuts(uint32_t parts, int64_t each, int64_t *offset)
 
 static int gather_body(struct job *job, struct comm *c)
 {
-    uint32_t members[MOST_RANKS], parts = group_of(job, c, members), me = mesh_part_of(&job->mesh, job->subaxes, c->rank);
+    uint32_t members[MOST_RANKS], parts = group_of(job, c, members),
+                                  me = mesh_part_of(&job->mesh, job->subaxes, c->rank);
     int64_t offset[MOST_RANKS + 1], extent = cuts(parts, job->elements, offset);
     enum { OUTER = 3, INNER = 5 };
     struct comm_cut cut = {OUTER, INNER, offset};
@@ -208,7 +209,8 @@ static int gather_body(struct job *job, struct comm *c)
 
 static int exchange_body(struct job *job, struct comm *c)
 {
-    uint32_t members[MOST_RANKS], parts = group_of(job, c, members), me = mesh_part_of(&job->mesh, job->subaxes, c->rank);
+    uint32_t members[MOST_RANKS], parts = group_of(job, c, members),
+                                  me = mesh_part_of(&job->mesh, job->subaxes, c->rank);
     int64_t a[MOST_RANKS + 1], b[MOST_RANKS + 1], ea = cuts(parts, 2, a), eb = cuts(parts, job->elements, b);
     int failures = 0;
     for (int order = 0; order < 2; order++) {
@@ -217,14 +219,16 @@ static int exchange_body(struct job *job, struct comm *c)
         int64_t out_a = order == 0 ? ea : a[me + 1] - a[me], out_b = order == 0 ? b[me + 1] - b[me] : eb;
         int64_t in_at_a = order == 0 ? a[me] : 0, in_at_b = order == 0 ? 0 : b[me];
         int64_t out_at_a = order == 0 ? 0 : a[me], out_at_b = order == 0 ? b[me] : 0;
-        int16_t *in = calloc((size_t)(2 * in_a * 3 * in_b * 4) + 1, 2), *out = calloc((size_t)(2 * out_a * 3 * out_b * 4) + 1, 2);
+        int16_t *in = calloc((size_t)(2 * in_a * 3 * in_b * 4) + 1, 2),
+                *out = calloc((size_t)(2 * out_a * 3 * out_b * 4) + 1, 2);
         for (int64_t i = 0; i < 2 * in_a * 3 * in_b * 4; i++) {
             int64_t d = i % 4, y = i / 4 % in_b + in_at_b, k = i / 4 / in_b % 3, z = i / 12 / in_b % in_a + in_at_a;
             in[i] = (int16_t)((((i / 12 / in_b / in_a * ea + z) * 3 + k) * eb + y) * 4 + d);
         }
         failures += !c->ops->all_to_all(c, job->subaxes, 2, &x, in, out);
         for (int64_t i = 0; i < 2 * out_a * 3 * out_b * 4; i++) {
-            int64_t d = i % 4, y = i / 4 % out_b + out_at_b, k = i / 4 / out_b % 3, z = i / 12 / out_b % out_a + out_at_a;
+            int64_t d = i % 4, y = i / 4 % out_b + out_at_b, k = i / 4 / out_b % 3,
+                    z = i / 12 / out_b % out_a + out_at_a;
             failures += out[i] != (int16_t)((((i / 12 / out_b / out_a * ea + z) * 3 + k) * eb + y) * 4 + d);
         }
         free(in);

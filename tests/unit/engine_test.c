@@ -36,9 +36,13 @@ static value param(struct graph *g, const char *name, uint32_t rank, const int64
     tensor_random(&t, g->params.count + 7, 0);
     for (size_t i = 0; i < t.count; i++)
         ((float *)t.data)[i] *= 0.2f;
-    *PUSH(g->arena, &g->params) = (struct param){.name = name, .dtype = DT_F32, .rank = rank,
-                                                 .shape = arena_copy(g->arena, shape, rank * sizeof *shape), .file = NO_FILE,
-                                                 .length = tensor_bytes(&t), .data = t.data};
+    *PUSH(g->arena, &g->params) = (struct param){.name = name,
+                                                 .dtype = DT_F32,
+                                                 .rank = rank,
+                                                 .shape = arena_copy(g->arena, shape, rank * sizeof *shape),
+                                                 .file = NO_FILE,
+                                                 .length = tensor_bytes(&t),
+                                                 .data = t.data};
     return graph_param(g, g->params.count - 1);
 }
 
@@ -84,10 +88,12 @@ static value project(struct graph *g, value x, const char *name)
 static struct graph *decoder(struct arena *arena)
 {
     struct graph *g = new_graph(arena, "decoder");
-    dim batch = dim_symbol(g->dims, "batch"), sequence = dim_symbol(g->dims, "sequence"), past = dim_symbol(g->dims, "past");
+    dim batch = dim_symbol(g->dims, "batch"), sequence = dim_symbol(g->dims, "sequence"),
+        past = dim_symbol(g->dims, "past");
     value ids = graph_input(g, "input_ids", DT_I64, 2, (dim[]){batch, sequence});
     dim cache[] = {batch, constant(g, HEADS), past, constant(g, HEAD)};
-    value past_k = graph_input(g, "past.key", DT_F32, 4, cache), past_v = graph_input(g, "past.value", DT_F32, 4, cache);
+    value past_k = graph_input(g, "past.key", DT_F32, 4, cache),
+          past_v = graph_input(g, "past.value", DT_F32, 4, cache);
     value embedding = param(g, "embedding", 2, (int64_t[]){VOCABULARY, HIDDEN});
     value x = graph_gather(g, embedding, ids, 0, 0);
     value q = project(g, x, "q"), k = project(g, x, "k"), v = project(g, x, "v");
@@ -97,8 +103,10 @@ static struct graph *decoder(struct arena *arena)
     value total = graph_reduce(g, OP_REDUCE_SUM, e, 1, (int32_t[]){3});
     value p = graph_binary(g, OP_DIV, e, graph_broadcast(g, total, 4, graph_node(g, e)->shape, (int32_t[]){0, 1, 2}));
     value mixed = graph_dot(g, p, graph_transpose(g, all_v, (int32_t[]){0, 1, 3, 2}), 2, 1);
-    value flat = graph_reshape(g, graph_transpose(g, mixed, (int32_t[]){0, 2, 1, 3}), 3, (dim[]){batch, sequence, constant(g, HEADS * HEAD)});
-    value out = graph_binary(g, OP_ADD, x, graph_dot(g, flat, param(g, "o", 2, (int64_t[]){HIDDEN, HEADS * HEAD}), 0, 1));
+    value flat = graph_reshape(g, graph_transpose(g, mixed, (int32_t[]){0, 2, 1, 3}), 3,
+                               (dim[]){batch, sequence, constant(g, HEADS * HEAD)});
+    value out =
+        graph_binary(g, OP_ADD, x, graph_dot(g, flat, param(g, "o", 2, (int64_t[]){HIDDEN, HEADS * HEAD}), 0, 1));
     graph_output(g, "logits", graph_dot(g, out, param(g, "head", 2, (int64_t[]){VOCABULARY, HIDDEN}), 0, 1));
     graph_output(g, "present.key", all_k);
     graph_output(g, "present.value", all_v);
@@ -155,7 +163,8 @@ static void expect_as_interpreted(struct ready *r, const struct tensor *inputs)
     }
 }
 
-static struct tensor random_tensor(struct arena *arena, dtype type, uint32_t rank, const int64_t *shape, uint64_t seed, int64_t limit)
+static struct tensor random_tensor(struct arena *arena, dtype type, uint32_t rank, const int64_t *shape, uint64_t seed,
+                                   int64_t limit)
 {
     struct tensor t;
     assert_true(tensor_new(arena, &t, type, rank, shape));
@@ -181,7 +190,7 @@ static void any_shapes(void **state)
             const struct engine_stats *stats = engine_stats(r.engine);
             assert_int_equal(stats->runs, sizeof batches / sizeof *batches);
             assert_int_equal(stats->collectives > 0, ranks > 1); /* it was really split */
-            assert_int_equal(stats->shape_plans, 9); /* the second 5 is known, the third forgotten */
+            assert_int_equal(stats->shape_plans, 9);             /* the second 5 is known, the third forgotten */
             end(&r);
         }
 }
@@ -213,7 +222,8 @@ static void states_from_outside(void **state)
         for (int64_t past = 0; past < 8; past += 3) {
             int64_t cache[] = {2, HEADS, past, HEAD};
             struct tensor in[] = {random_tensor(r.arena, DT_I64, 2, (int64_t[]){2, 3}, 5, VOCABULARY),
-                                  random_tensor(r.arena, DT_F32, 4, cache, 6, 0), random_tensor(r.arena, DT_F32, 4, cache, 7, 0)};
+                                  random_tensor(r.arena, DT_F32, 4, cache, 6, 0),
+                                  random_tensor(r.arena, DT_F32, 4, cache, 7, 0)};
             assert_int_equal(engine_run(r.engine, in, NULL, &loud), TPC_OK);
             expect_as_interpreted(&r, in);
         }
@@ -294,7 +304,8 @@ static void mistakes_are_told(void **state)
         make_ready(&r, decoder, ranks, 1);
         int64_t cache[] = {1, HEADS, 0, HEAD};
         struct tensor in[] = {random_tensor(r.arena, DT_I64, 2, (int64_t[]){1, 2}, 5, VOCABULARY),
-                              random_tensor(r.arena, DT_F32, 4, cache, 6, 0), random_tensor(r.arena, DT_F32, 4, cache, 7, 0)};
+                              random_tensor(r.arena, DT_F32, 4, cache, 6, 0),
+                              random_tensor(r.arena, DT_F32, 4, cache, 7, 0)};
         struct tensor out;
         static const bool keep[] = {false, true, true};
         assert_int_equal(engine_output(r.engine, 0, &quiet, &out), TPC_USAGE);
@@ -330,11 +341,17 @@ static struct graph *builtins(struct arena *arena)
     for (uint32_t mode = 0; mode < 4; mode++) {
         graph_output(g, arena_printf(arena, "sum%u", mode), graph_cumsum(g, x, mode % 3, mode & 1, mode & 2));
         graph_output(g, arena_printf(arena, "whole%u", mode), graph_cumsum(g, k, 1, mode & 1, mode & 2));
-        graph_output(g, arena_printf(arena, "top%u", mode), graph_topk(g, mode & 1 ? x : k, 1, constant(g, mode < 2 ? 1 : 5), mode & 2));
+        graph_output(g, arena_printf(arena, "top%u", mode),
+                     graph_topk(g, mode & 1 ? x : k, 1, constant(g, mode < 2 ? 1 : 5), mode & 2));
     }
     for (int32_t mode = SCATTER_SET; mode <= SCATTER_MIN; mode++)
         graph_output(g, arena_printf(arena, "scatter%d", mode), graph_scatter(g, x, i, small, 1, 0, mode));
-    graph_output(g, "dropped", graph_scatter(g, x, graph_binary(g, OP_ADD, i, graph_broadcast_to(g, graph_scalar_i64(g, DT_I64, 2), 1, (dim[]){constant(g, 4)})), small, 1, 0, SCATTER_ADD | SCATTER_DROP));
+    graph_output(
+        g, "dropped",
+        graph_scatter(g, x,
+                      graph_binary(g, OP_ADD, i,
+                                   graph_broadcast_to(g, graph_scalar_i64(g, DT_I64, 2), 1, (dim[]){constant(g, 4)})),
+                      small, 1, 0, SCATTER_ADD | SCATTER_DROP));
     return g;
 }
 
@@ -346,8 +363,10 @@ static void builtins_are_right(void **state)
         make_ready(&r, builtins, ranks, 2);
         for (int64_t n = 0; n < 6; n += 2) {
             int64_t shape[] = {n, 7, 3};
-            struct tensor in[] = {random_tensor(r.arena, DT_F32, 3, shape, 1, 0), random_tensor(r.arena, DT_I64, 1, (int64_t[]){4}, 3, 7),
-                                  random_tensor(r.arena, DT_I32, 3, shape, 2, 4), random_tensor(r.arena, DT_F32, 3, (int64_t[]){n, 4, 3}, 4, 0)};
+            struct tensor in[] = {random_tensor(r.arena, DT_F32, 3, shape, 1, 0),
+                                  random_tensor(r.arena, DT_I64, 1, (int64_t[]){4}, 3, 7),
+                                  random_tensor(r.arena, DT_I32, 3, shape, 2, 4),
+                                  random_tensor(r.arena, DT_F32, 3, (int64_t[]){n, 4, 3}, 4, 0)};
             assert_int_equal(engine_run(r.engine, in, NULL, &loud), TPC_OK);
             expect_as_interpreted(&r, in);
             ((int64_t *)in[1].data)[2] = 7;

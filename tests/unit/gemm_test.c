@@ -143,7 +143,9 @@ static void random_dots(void **state)
         for (int g = 0; g < 4; g++)
             for (uint32_t a = 0; a < count[g]; a++, axes++)
                 extent[axes] = big ? (g ? large[random_below(8)] : 1 + random_below(2))
-                                   : small[random_below(i % 7 == 0 ? 11 : axes > 4 ? 4 : 9)];
+                                   : small[random_below(i % 7 == 0 ? 11
+                                                        : axes > 4 ? 4
+                                                                   : 9)];
         one_dot(pools[i % 2], types[random_below(10)], count, extent);
     }
     workers_free(pools[0]);
@@ -172,7 +174,15 @@ static void every_kernel_agrees(void **state)
         a[i] = (float)random_number(DT_F32);
     for (int i = 0; i < K * N; i++)
         b[i] = (float)random_number(DT_F32);
-    struct gemm_call c = {.m = M, .n = N, .k = K, .a = a, .b = b, .out = out, .lda = K, .ldb = N, .ldo = N,
+    struct gemm_call c = {.m = M,
+                          .n = N,
+                          .k = K,
+                          .a = a,
+                          .b = b,
+                          .out = out,
+                          .lda = K,
+                          .ldb = N,
+                          .ldo = N,
                           .scratch = malloc(GEMM_SCRATCH)};
     gemm_kernels()->gemm_f32(&c);
     for (int m = 0; m < M; m++)

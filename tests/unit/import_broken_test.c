@@ -198,13 +198,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(truncated),
-        T(flipped),
-        T(not_onnx),
-        T(depth_bomb),
-        T(small_messages),
-        T(wrong_types),
-        T(no_memory),
+        T(truncated), T(flipped), T(not_onnx), T(depth_bomb), T(small_messages), T(wrong_types), T(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

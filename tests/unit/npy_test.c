@@ -57,14 +57,17 @@ static void foreign_forms(void **state)
     struct arena *arena = arena_new();
     struct tensor t;
     static const unsigned char big[] = {0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6};
-    assert_int_equal(parse(arena, "{'descr': '>i2', 'fortran_order': False, 'shape': (2, 3), }\n", big, 12, &t), TPC_OK);
+    assert_int_equal(parse(arena, "{'descr': '>i2', 'fortran_order': False, 'shape': (2, 3), }\n", big, 12, &t),
+                     TPC_OK);
     assert_int_equal(t.dtype, DT_I16);
     assert_int_equal(dtype_load_i64(DT_I16, t.data, 5), 6);
     static const int32_t columns[] = {0, 10, 1, 11, 2, 12};
-    assert_int_equal(parse(arena, "{'shape': (2L, 3L), 'fortran_order': True, 'descr': '<i4'}", columns, 24, &t), TPC_OK);
+    assert_int_equal(parse(arena, "{'shape': (2L, 3L), 'fortran_order': True, 'descr': '<i4'}", columns, 24, &t),
+                     TPC_OK);
     static const int32_t rows[] = {0, 1, 2, 10, 11, 12};
     assert_memory_equal(t.data, rows, 24);
-    assert_int_equal(parse(arena, "{'descr': '|V2', 'fortran_order': False, 'shape': (), }", "\x80\x3f", 2, &t), TPC_OK);
+    assert_int_equal(parse(arena, "{'descr': '|V2', 'fortran_order': False, 'shape': (), }", "\x80\x3f", 2, &t),
+                     TPC_OK);
     assert_int_equal(t.dtype, DT_BF16);
     assert_true(dtype_load_f64(t.dtype, t.data, 0) == 1.0);
     arena_free(arena);
@@ -74,13 +77,20 @@ static void bad_files(void **state)
 {
     (void)state;
     static const char *const headers[] = {
-        "", "{", "{}", "{'descr': '<f4', 'fortran_order': False}", "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }",
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }", "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
+        "",
+        "{",
+        "{}",
+        "{'descr': '<f4', 'fortran_order': False}",
+        "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4,), }",
         "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,), }",
-        "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", "{'descr': '<f4",
-        "{'descr': '<f4', 'fortran_order': Maybe, 'shape': (1,), }", "{'descr': 'xf4', 'fortran_order': False, 'shape': (1,), }"};
+        "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }",
+        "{'descr': '<f4",
+        "{'descr': '<f4', 'fortran_order': Maybe, 'shape': (1,), }",
+        "{'descr': 'xf4', 'fortran_order': False, 'shape': (1,), }"};
     struct arena *arena = arena_new();
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
         struct tensor t;
@@ -130,9 +140,22 @@ static void text(void **state)
     assert_memory_equal(t.data, "\1\0\1\0", 4);
     assert_int_equal(tensor_parse(arena, "4xu8=255", &quiet, &t), TPC_OK);
     assert_memory_equal(t.data, "\xff\xff\xff\xff", 4);
-    static const char *const bad[] = {"",         "2x3",        "2x3x=1",      "2xi64=1,2,3", "2xi64=1,",  "2xi64=1;2",
-                                      "2xi64=a,b", "-1xi64=",   "2xi65=1,2",   "i8=200",      "u8=-1",     "i64=1 ",
-                                      "i64=9223372036854775808", "99999999999999999999xf32=", "=",        "2xi64=1,2x"};
+    static const char *const bad[] = {"",
+                                      "2x3",
+                                      "2x3x=1",
+                                      "2xi64=1,2,3",
+                                      "2xi64=1,",
+                                      "2xi64=1;2",
+                                      "2xi64=a,b",
+                                      "-1xi64=",
+                                      "2xi65=1,2",
+                                      "i8=200",
+                                      "u8=-1",
+                                      "i64=1 ",
+                                      "i64=9223372036854775808",
+                                      "99999999999999999999xf32=",
+                                      "=",
+                                      "2xi64=1,2x"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(tensor_parse(arena, bad[i], &quiet, &t), TPC_DATA);
     arena_free(arena);

@@ -1,7 +1,7 @@
 /* tests/unit/plan_test.c - the plan file: there and back, and every damage refused before anything is believed. */
 #include "frontend/compile.h"
-#include "runtime/plan.h"
 #include "ir/weights.h"
+#include "runtime/plan.h"
 
 #include <setjmp.h>
 #include <stdlib.h>
@@ -30,8 +30,13 @@ static uint32_t add_param(struct graph *g, const char *name, int64_t rows, int64
     int64_t *shape = NEW_ARRAY(g->arena, int64_t, 2);
     shape[0] = rows;
     shape[1] = columns;
-    *PUSH(g->arena, &g->params) = (struct param){.name = name, .dtype = DT_F32, .rank = 2, .shape = shape, .file = NO_FILE,
-                                                 .length = (uint64_t)(rows * columns) * 4, .data = data};
+    *PUSH(g->arena, &g->params) = (struct param){.name = name,
+                                                 .dtype = DT_F32,
+                                                 .rank = 2,
+                                                 .shape = shape,
+                                                 .file = NO_FILE,
+                                                 .length = (uint64_t)(rows * columns) * 4,
+                                                 .data = data};
     return g->params.count - 1;
 }
 
@@ -51,7 +56,8 @@ static struct graph *model(struct arena *arena, const char *weight_file, const c
     g->model_path = "model.onnx";
     dim shape[] = {dim_symbol(g->dims, "batch"), dim_const(g->dims, IN)};
     value x = graph_input(g, "x", DT_F32, 2, shape);
-    uint32_t w = add_param(g, "w", WIDE, IN, numbers(arena, WIDE * IN)), v = add_param(g, "v", IN, WIDE, numbers(arena, WIDE * IN));
+    uint32_t w = add_param(g, "w", WIDE, IN, numbers(arena, WIDE * IN)),
+             v = add_param(g, "v", IN, WIDE, numbers(arena, WIDE * IN));
     if (weight_file) {
         FILE *f = fopen(weight_file, "wb");
         assert_non_null(f);
@@ -62,8 +68,8 @@ static struct graph *model(struct arena *arena, const char *weight_file, const c
         f = fopen(weight_file, "rb");
         assert_int_equal(fread(all, 1, sizeof all, f), sizeof all);
         fclose(f);
-        *PUSH(arena, &g->files) = (struct weight_file){.path = path, .size = sizeof all,
-                                                       .fingerprint = weight_fingerprint(sizeof all, all, all, sizeof all)};
+        *PUSH(arena, &g->files) = (struct weight_file){
+            .path = path, .size = sizeof all, .fingerprint = weight_fingerprint(sizeof all, all, all, sizeof all)};
         g->params.at[w].file = 0;
         g->params.at[w].offset = 4;
         g->params.at[w].data = NULL;
@@ -240,8 +246,14 @@ static void every_damage_is_refused(void **state)
 static void right_checksums_wrong_contents(void **state)
 {
     (void)state;
-    static const char *const links[] = {"input 0 = [", "input 9 = [batch, 12]", "weights \"x\"", "nonsense", "input 0 = [batch, 12 @ 77]",
-                                        "input 0 = [batch, 13]", "output 0 = [batch ; 2, 12]", "input 0 = [other, 12]",
+    static const char *const links[] = {"input 0 = [",
+                                        "input 9 = [batch, 12]",
+                                        "weights \"x\"",
+                                        "nonsense",
+                                        "input 0 = [batch, 12 @ 77]",
+                                        "input 0 = [batch, 13]",
+                                        "output 0 = [batch ; 2, 12]",
+                                        "input 0 = [other, 12]",
                                         "input 0 = [batch, 12] input 0 = [batch, 12]"};
     struct arena *arena = arena_new();
     struct diag loud = {0};
@@ -249,7 +261,8 @@ static void right_checksums_wrong_contents(void **state)
     struct links l;
     struct plan_place place;
     for (size_t i = 0; i < sizeof links / sizeof *links; i++)
-        assert_int_equal(links_parse(arena, "links", links[i], strlen(links[i]), c.program, &quiet, &l, &place), TPC_DATA);
+        assert_int_equal(links_parse(arena, "links", links[i], strlen(links[i]), c.program, &quiet, &l, &place),
+                         TPC_DATA);
     assert_int_equal(links_parse(arena, "links", "", 0, c.program, &loud, &l, &place), TPC_OK);
     arena_free(arena);
 }
@@ -272,9 +285,12 @@ static void bad_places(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(there_and_back),          cmocka_unit_test(weights_by_reference),
-        cmocka_unit_test(weights_embedded),        cmocka_unit_test(every_damage_is_refused),
-        cmocka_unit_test(right_checksums_wrong_contents), cmocka_unit_test(bad_places),
+        cmocka_unit_test(there_and_back),
+        cmocka_unit_test(weights_by_reference),
+        cmocka_unit_test(weights_embedded),
+        cmocka_unit_test(every_damage_is_refused),
+        cmocka_unit_test(right_checksums_wrong_contents),
+        cmocka_unit_test(bad_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

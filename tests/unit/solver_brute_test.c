@@ -89,9 +89,13 @@ static value make(struct random_graph *r)
     case 9: /* heads */
         if (rank == 2 && k % 2 == 0 && k > 2)
             return graph_reshape(g, x, 3, (const dim[]){b, dim_const(g->dims, k / 2), dim_const(g->dims, 2)});
-        return rank == 3 ? graph_reshape(g, x, 2, (const dim[]){b, dim_mul(g->dims, at(r, x)->shape[1], at(r, x)->shape[2])}) : 0;
+        return rank == 3
+                   ? graph_reshape(g, x, 2, (const dim[]){b, dim_mul(g->dims, at(r, x)->shape[1], at(r, x)->shape[2])})
+                   : 0;
     case 10:
-        return rank == 2 && k >= 4 ? graph_slice_axis(g, x, 1, dim_const(g->dims, pick(2) ? k / 2 : 0), dim_const(g->dims, k / 2)) : 0;
+        return rank == 2 && k >= 4
+                   ? graph_slice_axis(g, x, 1, dim_const(g->dims, pick(2) ? k / 2 : 0), dim_const(g->dims, k / 2))
+                   : 0;
     default:
         return rank == 2 && at(r, y)->rank == 2 ? graph_concat(g, 2, (const value[]){x, y}, 1) : 0;
     }
@@ -126,9 +130,9 @@ struct brute {
     struct solver *s;
     struct solve_cost best;
     uint64_t tried;
-    uint32_t **masks;      /* per region */
+    uint32_t **masks; /* per region */
     uint32_t *flows, *reduced;
-    value *carried;        /* values whose sum may go on to their only use */
+    value *carried; /* values whose sum may go on to their only use */
     uint32_t carried_count;
 };
 
@@ -326,7 +330,8 @@ static bool brute_force(struct graph *g, const struct solve_options *o, struct a
 }
 
 /* As solve(), but says what the search thought. */
-static struct solve_cost searched(struct graph *g, const struct solve_options *o, struct arena *arena, struct solution *out, bool *chance)
+static struct solve_cost searched(struct graph *g, const struct solve_options *o, struct arena *arena,
+                                  struct solution *out, bool *chance)
 {
     struct solver s;
     solver_start(&s, g, o, arena);
@@ -347,8 +352,9 @@ static void compare(struct random_graph *r, const char *what, struct solve_cost 
     if (a.bytes == b.bytes && a.time == b.time && a.switches == b.switches)
         return;
     graph_print(r->g, &t);
-    fail_msg("%s: %lld bytes %lld ps %lld switches against %lld, %lld, %lld\n%s", what, (long long)a.bytes, (long long)a.time,
-             (long long)a.switches, (long long)b.bytes, (long long)b.time, (long long)b.switches, t.at);
+    fail_msg("%s: %lld bytes %lld ps %lld switches against %lld, %lld, %lld\n%s", what, (long long)a.bytes,
+             (long long)a.time, (long long)a.switches, (long long)b.bytes, (long long)b.time, (long long)b.switches,
+             t.at);
 }
 
 static void agree(uint32_t ranks, uint32_t count, uint32_t first)

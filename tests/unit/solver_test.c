@@ -52,7 +52,8 @@ static value named(value v, const char *name)
 static value weight_of(const char *name, dtype type, uint32_t rank, const int64_t *shape)
 {
     struct param *p = PUSH(arena, &g->params);
-    *p = (struct param){.name = name, .dtype = type, .rank = rank, .shape = shape, .file = NO_FILE, .length = dtype_size(type)};
+    *p = (struct param){
+        .name = name, .dtype = type, .rank = rank, .shape = shape, .file = NO_FILE, .length = dtype_size(type)};
     for (uint32_t i = 0; i < rank; i++)
         p->length *= (uint64_t)shape[i];
     p->data = arena_alloc(arena, p->length);
@@ -221,7 +222,8 @@ static void put_conversions(const struct solution *s, value v, struct text *t)
             if (known)
                 continue;
             *PUSH(arena, &seen) = to;
-            text_printf(t, "%s %s ", graph_node(g, v)->name ? graph_node(g, v)->name : "?", op_info(graph_node(g, v)->op)->text);
+            text_printf(t, "%s %s ", graph_node(g, v)->name ? graph_node(g, v)->name : "?",
+                        op_info(graph_node(g, v)->op)->text);
             put_placement(s->result[v], t);
             text_put(t, " -> ");
             put_placement(to, t);
@@ -235,7 +237,8 @@ static const char *summary(const struct solution *s)
     struct text t = {.arena = arena};
     for (uint32_t i = 0; i < s->layer_count; i++) {
         const struct layer *l = &s->layers[i];
-        text_printf(&t, "%s %s axis %d", l->param == UINT32_MAX ? "-" : g->params.at[l->param].name, layer_style_name(l->style), l->axis);
+        text_printf(&t, "%s %s axis %d", l->param == UINT32_MAX ? "-" : g->params.at[l->param].name,
+                    layer_style_name(l->style), l->axis);
         for (value v = 1; v < g->nodes.count && l->param != UINT32_MAX; v++)
             if (graph_node(g, v)->op == OP_PARAM && graph_node(g, v)->attribute.index == l->param) {
                 text_put(&t, " ");
@@ -287,7 +290,9 @@ static void mlp_uneven(void **state)
 static value gated(value x, int64_t h, int64_t ffn) /* gate|up packed */
 {
     value both = linear(x, "gate_up", h, 2 * ffn);
-    return linear(graph_binary(g, OP_MUL, graph_unary(g, OP_TANH, slice_last(both, 0, ffn)), slice_last(both, ffn, ffn)), "down", ffn, h);
+    return linear(
+        graph_binary(g, OP_MUL, graph_unary(g, OP_TANH, slice_last(both, 0, ffn)), slice_last(both, ffn, ffn)), "down",
+        ffn, h);
 }
 static void gated_mlp(void **state)
 {
@@ -385,7 +390,8 @@ static void parallel(void **state)
     (void)state;
     int64_t heads = 4, d = 8, h = 32;
     value x = input(h), y = norm(x, "norm", h), qkv = linear(y, "qkv", h, h + 2 * d);
-    value q = split_heads(slice_last(qkv, 0, h), heads, d), k = repeat_heads(split_heads(slice_last(qkv, h, d), 1, d), 1, heads, d),
+    value q = split_heads(slice_last(qkv, 0, h), heads, d),
+          k = repeat_heads(split_heads(slice_last(qkv, h, d), 1, d), 1, heads, d),
           v = repeat_heads(split_heads(slice_last(qkv, h + d, d), 1, d), 1, heads, d);
     value a = bias(linear(attention(q, k, v, heads, d), "o", h, h), "o.bias", h);
     value m = bias(linear(graph_unary(g, OP_TANH, linear(y, "up", h, 4 * h)), "down", 4 * h, h), "down.bias", h);
@@ -403,7 +409,8 @@ static void interleaved(void **state)
     (void)state;
     int64_t heads = 4, d = 8, h = 32;
     dim b = sym("batch"), s = sym("sequence");
-    value x = input(h), qkv = reshape(linear(norm(x, "norm", h), "qkv", h, 3 * h), SHAPE(b, s, n(heads), n(3), n(d))), part[3];
+    value x = input(h), qkv = reshape(linear(norm(x, "norm", h), "qkv", h, 3 * h), SHAPE(b, s, n(heads), n(3), n(d))),
+          part[3];
     for (int i = 0; i < 3; i++)
         part[i] = transposed(reshape(graph_slice_axis(g, qkv, 3, n(i), n(1)), SHAPE(b, s, n(heads), n(d))), 0, 2, 1, 3);
     value o = linear(attention(part[0], part[1], part[2], heads, d), "o", h, h);
@@ -442,8 +449,10 @@ static void loss(void **state)
     const dim shape[] = {sym("batch"), sym("sequence")};
     const int32_t axes[] = {0, 1};
     value x = named(graph_gather(g, weight("table", 101, 16), tokens(), 0, 0), "embedded");
-    value y = norm(add(x, gated(norm(x, "norm", 16), 16, 48)), "norm2", 16), labels = graph_input(g, "labels", DT_I64, 2, shape);
-    graph_output(g, "loss", graph_reduce(g, OP_REDUCE_SUM, graph_cross_entropy(g, linear(y, "head", 16, 101), labels), 2, axes));
+    value y = norm(add(x, gated(norm(x, "norm", 16), 16, 48)), "norm2", 16),
+          labels = graph_input(g, "labels", DT_I64, 2, shape);
+    graph_output(g, "loss",
+                 graph_reduce(g, OP_REDUCE_SUM, graph_cross_entropy(g, linear(y, "head", 16, 101), labels), 2, axes));
     expect(2, "table vocabulary axis 0 [101/tp, 16]\n"
               "gate_up column axis 1 [16, 2x48/tp]\n"
               "down row axis 0 [48/tp, 16]\n"
@@ -481,7 +490,8 @@ static void states(void **state)
     value table = graph_gather(g, weight("buckets", 32, heads), bucket, 0, 0); /* [s, total, heads] */
     value biased = add(graph_dot(g, q, present, 2, 1), graph_transpose(g, table, (const int32_t[]){2, 0, 1}));
     value o = graph_dot(g, softmax(biased), transposed(present, 0, 1, 3, 2), 2, 1);
-    graph_output(g, "y", norm(add(x, linear(reshape(transposed(o, 0, 2, 1, 3), SHAPE(b, s, n(h))), "o", h, h)), "norm2", h));
+    graph_output(g, "y",
+                 norm(add(x, linear(reshape(transposed(o, 0, 2, 1, 3), SHAPE(b, s, n(h))), "o", h, h)), "norm2", h));
     graph_output(g, "present", present);
     *PUSH(arena, &g->states) = (struct state){.input = 1, .output = 1, .axis = 2, .appended = true};
     expect(2, "q column axis 1 [32, 4/tpx8]\n"
@@ -499,7 +509,8 @@ static void patches(void **state)
     dim b = sym("batch");
     value x = graph_input(g, "pixels", DT_F32, 3, (const dim[]){b, n(16), n(48)});
     value y = bias(linear(x, "patch", 48, h), "patch.bias", h);
-    value class = graph_broadcast_to(g, graph_reshape(g, vector("class", h), 3, (const dim[]){n(1), n(1), n(h)}), 3, (const dim[]){b, n(1), n(h)});
+    value class = graph_broadcast_to(g, graph_reshape(g, vector("class", h), 3, (const dim[]){n(1), n(1), n(h)}), 3,
+                                     (const dim[]){b, n(1), n(h)});
     value z = graph_concat(g, 2, (const value[]){class, y}, 1);
     z = add(z, linear(graph_unary(g, OP_TANH, linear(norm(z, "norm", h), "up", h, 96)), "down", 96, h));
     graph_output(g, "y", norm(z, "norm2", h));
@@ -550,9 +561,10 @@ static void nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(mlp), TEST(mlp_uneven), TEST(gated_mlp), TEST(attention_8), TEST(attention_3_on_2), TEST(grouped_2), TEST(grouped_4),
-        TEST(multi_query), TEST(packed), TEST(parallel), TEST(interleaved), TEST(tied_head), TEST(loss), TEST(two_embeddings),
-        TEST(states), TEST(patches), TEST(deep), TEST(nothing),
+        TEST(mlp),         TEST(mlp_uneven), TEST(gated_mlp),   TEST(attention_8),    TEST(attention_3_on_2),
+        TEST(grouped_2),   TEST(grouped_4),  TEST(multi_query), TEST(packed),         TEST(parallel),
+        TEST(interleaved), TEST(tied_head),  TEST(loss),        TEST(two_embeddings), TEST(states),
+        TEST(patches),     TEST(deep),       TEST(nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
