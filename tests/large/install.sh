@@ -40,3 +40,9 @@ for library in "-D $libdir/libtpc.so" "$libdir/libtpc.a"; do
     # shellcheck disable=SC2086
     nm -g --defined-only $library | awk 'NF == 3 && $3 !~ /^tpc_/ { print "exported, but not ours to take: " $3; bad = 1 } END { exit bad }'
 done
+
+# the example, on the installed library, prints the bias-free product of zeros
+"$root/bin/tpc" compile "$SOURCE/tests/cli/bad/good.onnx" --tp 2 -o embed.plan
+# shellcheck disable=SC2046
+"$CC" -std=c11 -Wall -Wextra -Wpedantic -Werror "$SOURCE/examples/embed.c" $(pkg-config --cflags --libs tpc) -o embed
+[ "$(LD_LIBRARY_PATH=$libdir ./embed embed.plan)" = "y 4x3: 0" ] || { echo "examples/embed.c prints something else"; exit 1; }
