@@ -108,6 +108,11 @@ void print_kernel(const struct dialect *d, const struct kernel *k, const struct 
 enum { KERNEL_NAME = 24 };
 void kernel_name(const struct kernel *k, const struct dims *t, struct arena *scratch, char name[KERNEL_NAME]);
 
+/* Whether a load or store may find its dynamic index out of range. */
+static inline bool print_may_fault(const struct instruction *a)
+{
+    return a->dynamic >= 0 && (!a->dynamic_zero || a->dynamic_whole != DIM_NONE);
+}
 void print_line(struct printer *p, const char *format, ...) TPC_PRINTF(2, 3);
 void print_dim(const struct printer *p, dim d, struct text *out);
 const char *print_dim_text(const struct printer *p, dim d);

@@ -109,8 +109,7 @@ static void print_row_buffers(struct printer *p)
 static bool may_fault(const struct printer *p, uint32_t i)
 {
     const struct instruction *a = instruction_at(p, i);
-    return p->nest->value[i].live && (a->kind == INST_LOAD || a->kind == INST_STORE) && a->dynamic >= 0 &&
-           !a->dynamic_zero;
+    return p->nest->value[i].live && (a->kind == INST_LOAD || a->kind == INST_STORE) && print_may_fault(a);
 }
 
 static void print_fault_cells(struct printer *p)

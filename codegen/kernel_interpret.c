@@ -132,10 +132,17 @@ static void find_elements(struct machine *m, uint32_t i, uint32_t lanes)
     int64_t stride[LANES], limit[LANES];
     evaluate_lanes(m, n->dynamic_stride, lanes, stride);
     evaluate_lanes(m, n->dynamic_limit, lanes, limit);
+    int64_t base[LANES], whole[LANES];
+    bool all = n->dynamic_whole != DIM_NONE;
+    if (all) {
+        evaluate_lanes(m, n->dynamic_base, lanes, base);
+        evaluate_lanes(m, n->dynamic_whole, lanes, whole);
+    }
     for (uint32_t l = 0; l < lanes; l++) {
         int64_t d = dynamic.at[l * dynamic.step].i;
         bool inside = (uint64_t)d < (uint64_t)limit[l];
-        if (!inside && m->touch[l] && !n->dynamic_zero)
+        bool known = all ? (uint64_t)d + (uint64_t)base[l] < (uint64_t)whole[l] : inside || n->dynamic_zero;
+        if (!known && m->touch[l])
             kernel_fault(m->fault, (int64_t)i + 1);
         m->touch[l] = m->touch[l] && inside;
         m->index[l] += m->touch[l] ? d * stride[l] : 0;

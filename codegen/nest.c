@@ -161,8 +161,8 @@ static void place_one(struct nest *n, uint32_t i)
     struct placing at = {.nest = n, .cost = own_cost(n, a)};
     each_operand(a, place_after, &at);
     bool indexed = a->kind == INST_LOAD || a->kind == INST_STORE || a->kind == INST_INDEX;
-    const dim index[3] = {a->index, a->dynamic_stride, a->dynamic_limit};
-    for (int e = 0; e < 3 && indexed; e++) {
+    const dim index[5] = {a->index, a->dynamic_stride, a->dynamic_limit, a->dynamic_base, a->dynamic_whole};
+    for (int e = 0; e < 5 && indexed; e++) {
         uint32_t depth = nest_depth(n, index[e]);
         at.depth = depth > at.depth ? depth : at.depth;
     }

@@ -250,10 +250,17 @@ static void print_range(struct printer *p, uint32_t i)
     const struct instruction *a = &p->nest->kernel->instruction[i];
     print_line(p, "const bool in%u = (uint64_t)%s < (uint64_t)(%s);", (unsigned)i, print_value(p, (uint32_t)a->dynamic),
                print_dim_text(p, a->dynamic_limit));
-    if (!a->dynamic_zero && a->predicate >= 0)
-        print_line(p, "x%u |= %s & !in%u;", (unsigned)i, print_value(p, (uint32_t)a->predicate), (unsigned)i);
-    else if (!a->dynamic_zero)
-        print_line(p, "x%u |= !in%u;", (unsigned)i, (unsigned)i);
+    const char *known = "in";
+    if (a->dynamic_whole != DIM_NONE) {
+        known = "of";
+        print_line(p, "const bool of%u = (uint64_t)%s + (uint64_t)(%s) < (uint64_t)(%s);", (unsigned)i,
+                   print_value(p, (uint32_t)a->dynamic), print_dim_text(p, a->dynamic_base),
+                   print_dim_text(p, a->dynamic_whole));
+    }
+    if (print_may_fault(a) && a->predicate >= 0)
+        print_line(p, "x%u |= %s & !%s%u;", (unsigned)i, print_value(p, (uint32_t)a->predicate), known, (unsigned)i);
+    else if (print_may_fault(a))
+        print_line(p, "x%u |= !%s%u;", (unsigned)i, known, (unsigned)i);
 }
 
 /* The element, and the condition under which it may be touched ("" where there is none). */

@@ -7,7 +7,8 @@
 struct indexing {
     int64_t batch, outer, extent, inner, count; /* count: indices per batch */
     int64_t base;                               /* subtracted from each index */
-    bool outside;                               /* an index outside is no error */
+    bool outside;                               /* an index outside is no error, */
+    int64_t whole;                              /* if it lies in [0, whole) */
     int64_t *index;
 };
 
@@ -53,7 +54,9 @@ static status take_indices(struct row *r, const struct tensor *gathered, int32_t
     x->outside = (at->mode & outside_mode) != 0;
     x->base = 0;
     x->index = load_integers(r, indices);
-    return x->outside && at->dims_count > 0 ? row_dim(r, 0, &x->base) : TPC_OK;
+    x->whole = INT64_MAX;
+    status s = x->outside && at->dims_count > 0 ? row_dim(r, 0, &x->base) : TPC_OK;
+    return s == TPC_OK && x->outside && at->dims_count > 1 ? row_dim(r, 1, &x->whole) : s;
 }
 
 /* The position of index i of batch b on the axis, or -1 for one outside that is no error. */
@@ -61,10 +64,11 @@ static status resolve_index(struct row *r, const struct indexing *x, int64_t b, 
 {
     int64_t index = x->index[b * x->count + i], moved;
     bool inside = i64_sub(index, x->base, &moved) && moved >= 0 && moved < x->extent;
+    int64_t limit = x->outside ? x->whole : x->extent;
     *at = inside ? moved : -1;
-    if (inside || x->outside)
+    if (inside || (x->outside && (limit == INT64_MAX || (index >= 0 && index < limit))))
         return TPC_OK;
-    return row_refused(r, "index %lld is outside [0, %lld)", (long long)index, (long long)x->extent);
+    return row_refused(r, "index %lld is outside [0, %lld)", (long long)index, (long long)limit);
 }
 
 status row_gather(struct row *r)

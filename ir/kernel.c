@@ -29,6 +29,13 @@ static void put_access(struct text *out, const struct instruction *n, const stru
         text_put(out, "] below [");
         dim_print(t, n->dynamic_limit, out);
         text_put(out, n->dynamic_zero ? "] zero" : "] check");
+        if (n->dynamic_whole != DIM_NONE) {
+            text_put(out, " from [");
+            dim_print(t, n->dynamic_base, out);
+            text_put(out, "] of [");
+            dim_print(t, n->dynamic_whole, out);
+            text_put(out, "]");
+        }
     }
     if (n->predicate >= 0)
         text_printf(out, " if %%%d", (int)n->predicate);
@@ -115,7 +122,8 @@ static bool instruction_same(const struct instruction *a, const struct instructi
     return a->kind == b->kind && a->op == b->op && a->type == b->type && a->level == b->level && a->mode == b->mode &&
            memcmp(a->arg, b->arg, sizeof a->arg) == 0 && a->buffer == b->buffer && a->index == b->index &&
            a->dynamic == b->dynamic && a->dynamic_stride == b->dynamic_stride && a->dynamic_limit == b->dynamic_limit &&
-           a->dynamic_zero == b->dynamic_zero && a->predicate == b->predicate &&
+           a->dynamic_zero == b->dynamic_zero && a->dynamic_base == b->dynamic_base &&
+           a->dynamic_whole == b->dynamic_whole && a->predicate == b->predicate &&
            memcmp(&a->number, &b->number, sizeof a->number) == 0 && a->integer == b->integer;
 }
 
@@ -160,6 +168,8 @@ uint32_t kernel_symbols(const struct kernel *k, const struct dims *t, struct are
         mark_symbols(t, n->index, used);
         mark_symbols(t, n->dynamic_stride, used);
         mark_symbols(t, n->dynamic_limit, used);
+        mark_symbols(t, n->dynamic_base, used);
+        mark_symbols(t, n->dynamic_whole, used);
     }
     uint32_t *list = NEW_ARRAY(arena, uint32_t, total + 1);
     for (uint32_t s = 0; s < total; s++)
@@ -229,6 +239,9 @@ static bool access_ok(struct verifier *v, uint32_t number)
         if (!operand_ok(v, number, n->dynamic, n->level) || !index_ok(v, number, n->dynamic_stride, n->level) ||
             !index_ok(v, number, n->dynamic_limit, n->level))
             return false;
+        if (n->dynamic_whole != DIM_NONE && (!n->dynamic_zero || !index_ok(v, number, n->dynamic_base, n->level) ||
+                                             !index_ok(v, number, n->dynamic_whole, n->level)))
+            return broken(v, number, "bad range of a dynamic index");
         if (!dtype_is_int(v->kernel->instruction[n->dynamic].type))
             return broken(v, number, "a dynamic index is no integer");
     }

@@ -42,6 +42,8 @@ struct instruction {
     dim dynamic_limit;  /* 0 <= d < limit must hold, else: */
     bool
         dynamic_zero; /*   true: a load gives 0, a store is dropped; false: the run fails with "index out of range" naming the node */
+    dim dynamic_base; /*     with dynamic_whole (else DIM_NONE): the run fails still unless 0 <= d + base < whole */
+    dim dynamic_whole;
     int32_t
         predicate;   /* LOAD, STORE: a bool instruction, or -1; a load gives 0 where it is false and touches nothing */
     double number;   /* CONST */

@@ -151,8 +151,8 @@ static bool shape_GATHER(struct inference *i)
         return false;
     if (nbatch < 0 || nbatch > attribute->axis || nbatch > x->rank)
         return wrong(i, "%lld batch axes before axis %d", (long long)nbatch, attribute->axis);
-    if (attribute->dims_count > 1)
-        return wrong(i, "takes at most one dim");
+    if (attribute->dims_count > 2)
+        return wrong(i, "takes at most two dims");
     uint32_t b = (uint32_t)nbatch, axis = (uint32_t)attribute->axis;
     for (uint32_t k = 0; k < b; k++)
         if (!extents_agree(i, a->shape[k], x->shape[k], "batch axis", k))

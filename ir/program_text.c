@@ -158,6 +158,9 @@ static bool read_access(struct reader *r, uint32_t number, struct instruction *n
         n->dynamic_zero = lex_accept(l, "zero");
         if (!n->dynamic_zero && !lex_expect(l, "check"))
             return false;
+        if (lex_accept(l, "from") &&
+            (!read_dim(r, &n->dynamic_base) || !lex_expect(l, "of") || !read_dim(r, &n->dynamic_whole)))
+            return false;
     }
     return !lex_accept(l, "if") || read_operand(r, number, &n->predicate);
 }

@@ -161,10 +161,11 @@ static status row_dot(struct checker *c, const struct node *n, struct known *out
 }
 
 /* A walked axis that is cut by p: the mode that ignores what other ranks hold, shifted by this rank's offset. */
-static bool walks_own_part(struct checker *c, uint32_t p, int32_t mode, bool original_checks)
+static bool walks_own_part(struct checker *c, uint32_t p, dim whole, bool original_checks)
 {
     const struct attribute *a = &here(c)->attribute;
-    return original_checks && a->mode == mode && a->dims_count == 1 && a->dims[0] == partition_offset(c->program, p);
+    return original_checks && a->mode == GATHER_ZERO && a->dims_count == 2 &&
+           a->dims[0] == partition_offset(c->program, p) && a->dims[1] == whole;
 }
 
 static status same_walk(struct checker *c, const struct node *n)
@@ -202,7 +203,8 @@ static status row_gather(struct checker *c, const struct node *n, struct known *
         return same_walk(c, n);
     }
     uint32_t p = span_sole(&x->axis[axis]);
-    if (p == 0 || !walks_own_part(c, p, GATHER_ZERO, n->attribute.mode == GATHER_CHECK)) {
+    if (p == 0 ||
+        !walks_own_part(c, p, graph_node(c->graph, n->operand[0])->shape[axis], n->attribute.mode == GATHER_CHECK)) {
         return check_fault(c, "gathers along a cut axis, but not just the rank's own part");
     }
     mask = c->program->partitions.at[p].subaxes;

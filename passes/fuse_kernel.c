@@ -39,7 +39,7 @@ static const struct node *node_of(const struct emitter *e, value v)
 struct content {
     int32_t kind, op, type, mode, arg[3], dynamic, predicate;
     uint32_t buffer, dynamic_zero;
-    dim index, dynamic_stride, dynamic_limit;
+    dim index, dynamic_stride, dynamic_limit, dynamic_base, dynamic_whole;
     uint64_t number;
     int64_t integer;
 };
@@ -60,6 +60,8 @@ static int32_t append(struct emitter *e, const struct instruction *n)
     key.index = n->index;
     key.dynamic_stride = n->dynamic_stride;
     key.dynamic_limit = n->dynamic_limit;
+    key.dynamic_base = n->dynamic_base;
+    key.dynamic_whole = n->dynamic_whole;
     memcpy(&key.number, &n->number, sizeof key.number);
     key.integer = n->integer;
     bool added;
@@ -271,6 +273,10 @@ static int32_t emit_gather(struct emitter *e, value v, const dim *index, int32_t
     }
     load.dynamic_limit = node_of(e, n->operand[0])->shape[n->attribute.axis];
     load.dynamic_zero = n->attribute.mode == GATHER_ZERO;
+    if (load.dynamic_zero && n->attribute.dims_count > 1) {
+        load.dynamic_base = n->attribute.dims[0];
+        load.dynamic_whole = n->attribute.dims[1];
+    }
     load.buffer = buffer_of(e, base, false);
     load.predicate = predicate;
     return append(e, &load);

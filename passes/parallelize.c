@@ -119,11 +119,13 @@ static value local_indexed(struct rewrite *w, const struct node *n, const value 
 {
     struct attribute a = n->attribute;
     uint32_t partition = walked_partition(w, lies[0], a.axis);
-    dim base = partition == 0 ? DIM_NONE : partition_offset(w->program, partition);
-    if (partition != 0) {
+    dim part[2] = {DIM_NONE, graph_node(w->graph, n->operand[0])->shape[a.axis]};
+    if (partition !=
+        0) { /* what is outside of this rank's part may be inside of another's, outside of all it is an error */
+        part[0] = partition_offset(w->program, partition);
         a.mode = n->op == OP_GATHER ? GATHER_ZERO : a.mode | SCATTER_DROP;
-        a.dims = &base;
-        a.dims_count = 1;
+        a.dims = part;
+        a.dims_count = n->op == OP_GATHER ? 2 : 1;
     }
     return graph_add(w->program, n->op, n->dtype, 0, NULL, n->operand_count, operand, &a);
 }

@@ -91,5 +91,16 @@ run 65 "good.onnx" "$tmp/good.plan" --input x=1x4xf32=1,2,3,4   # the weights' f
 rm "$tmp/bad/good.onnx"
 run 66 "good.onnx" "$tmp/good.plan" --input x=1x4xf32=1,2,3,4   # and is gone
 
+# A token id that no rank has is refused, however the vocabulary (211) is cut, by compiled and by interpreted kernels.
+mkdir "$tmp/nothing"
+for ranks in 1 2 3; do
+    "$tpc" compile "$here/../models/llama-ts17/model.onnx" --tp $ranks -o "$tmp/ids.plan"
+    for id in 211 -212 9223372036854775807 -9223372036854775808; do
+        run 65 "embed_tokens/Gather" "$tmp/ids.plan" --input input_ids=1x2xi64=210,$id --input attention_mask=1x2xi64=1,1
+    done
+    expect 65 "embed_tokens/Gather" env PATH="$tmp/nothing" "$tpc" run "$tmp/ids.plan" \
+        --input input_ids=1x2xi64=-211,211 --input attention_mask=1x2xi64=1,1
+done
+
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
