@@ -306,6 +306,18 @@ dim call_agree(struct call *c, dim a, dim b, const char *what)
     return dim_resolve(c->t, a);
 }
 
+static bool at_most_one(struct call *c, dim d)
+{
+    return dim_upper(c->t, d) == 1;
+}
+
+/* An extent of at most 1, as a slice [max(1 - s, 0):] has, stands beside a longer one to be broadcast. */
+static dim broadcast_one(struct call *c, dim one, dim other)
+{
+    (void)call_agree(c, one, call_const(c, 1), "extent of an operand");
+    return dim_resolve(c->t, other);
+}
+
 uint32_t call_broadcast(struct call *c, uint32_t rank, dim *shape, uint32_t other_rank, const dim *other)
 {
     uint32_t result = rank > other_rank ? rank : other_rank;
@@ -319,6 +331,8 @@ uint32_t call_broadcast(struct call *c, uint32_t rank, dim *shape, uint32_t othe
             *out = b;
         else if (dim_is(c->t, b, 1))
             *out = a;
+        else if (a != b && at_most_one(c, a) != at_most_one(c, b))
+            *out = at_most_one(c, a) ? broadcast_one(c, a, b) : broadcast_one(c, b, a);
         else
             *out = call_agree(c, a, b, "extents of operands");
     }

@@ -37,7 +37,8 @@ static const struct formula *known_element(void *context, const dim *index)
 }
 
 /* Sets output 0 by formulas of the inputs order[0..count) where all are known. */
-static bool set_known(struct call *c, op o, dtype result, uint32_t count, const uint32_t *order)
+static bool set_known_by(struct call *c, content_element element, op o, dtype result, uint32_t count,
+                         const uint32_t *order)
 {
     struct known_context k = {.c = c, .o = o, .count = count};
     dim shape[MAX_RANK];
@@ -48,10 +49,15 @@ static bool set_known(struct call *c, op o, dtype result, uint32_t count, const 
         k.rank = call_broadcast(c, k.rank, shape, k.in[i]->rank, k.in[i]->shape);
     }
     k.type = o == OP_CAST ? result : k.in[count - 1]->dtype;
-    const struct content *content = content_make(&c->im->s, k.rank, shape, known_element, &k);
+    const struct content *content = content_make(&c->im->s, k.rank, shape, element, &k);
     if (content)
         call_set_content(c, 0, result, k.rank, shape, content);
     return content != NULL;
+}
+
+static bool set_known(struct call *c, op o, dtype result, uint32_t count, const uint32_t *order)
+{
+    return set_known_by(c, known_element, o, result, count, order);
 }
 
 static const uint32_t in_order[] = {0, 1, 2}, swapped[] = {1, 0};
@@ -217,21 +223,32 @@ void lower_pow(struct call *c)
     call_set(c, 0, graph_cast(c->g, power, type));
 }
 
+/* The remainder with the divisor's sign, for divisors that are not negative: -n mod 4 is what n lacks to a multiple of 4. */
+static const struct formula *floored_element(void *context, const dim *index)
+{
+    const struct known_context *k = context;
+    struct symbolic *s = &k->c->im->s;
+    struct dims *t = s->dims;
+    const struct formula *x = operand_at(k, 0, index), *y = operand_at(k, 1, index);
+    if (!x || !y || x->op != FORMULA_DIM || y->op != FORMULA_DIM || dim_lower(t, y->d) < 0)
+        return NULL;
+    dim a = x->d, b = y->d, minus = dim_sub(t, dim_const(t, 0), a);
+    if (dim_lower(t, a) >= 0)
+        return formula_dim(s, dim_mod(t, a, b));
+    if (dim_lower(t, b) < 1)
+        return NULL;
+    if (dim_lower(t, minus) >= 0)
+        return formula_dim(s, dim_add(t, dim_mul(t, dim_ceildiv(t, minus, b), b), a));
+    return formula_dim(s, dim_mod(t, dim_add(t, dim_mod(t, a, b), b), b));
+}
+
 /* fmod 1: C's remainder. fmod 0: the sign of the divisor. */
 void lower_mod(struct call *c)
 {
     dtype type = call_in(c, 0)->dtype;
     require_equal_types(c, 0, 1);
-    const struct content *divided = call_in(c, 0)->content, *divisor = call_in(c, 1)->content;
-    bool plain = attribute_int(c, "fmod", 0) != 0 || !dtype_is_signed(type), positive = plain;
-    if (divided && divisor && !plain) {
-        positive = true;
-        for (uint32_t i = 0; i < divided->count; i++)
-            positive = positive && divided->at[i]->op == FORMULA_DIM && dim_lower(c->t, divided->at[i]->d) >= 0;
-        for (uint32_t i = 0; i < divisor->count; i++)
-            positive = positive && divisor->at[i]->op == FORMULA_DIM && dim_lower(c->t, divisor->at[i]->d) >= 0;
-    }
-    if (positive && set_known(c, OP_MOD, type, 2, in_order))
+    bool plain = attribute_int(c, "fmod", 0) != 0 || !dtype_is_signed(type);
+    if (set_known_by(c, plain ? known_element : floored_element, OP_MOD, type, 2, in_order))
         return;
     value a = call_use(c, 0), b = call_use(c, 1);
     value r = build_both(c, OP_MOD, a, b);

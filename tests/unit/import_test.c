@@ -203,6 +203,52 @@ static void test_guard(void **state)
     refused(m, TPC_DATA, "extents of operands differ: 5 and 4");
 }
 
+/* x[sequence] padded to whole blocks of 4, (-sequence mod 4) more, and cut into them. */
+static void test_pad_to_blocks(void **state)
+{
+    (void)state;
+    static const int64_t four = 4, zero = 0, blocks[] = {-1, 4};
+    struct made *m = made_new(arena);
+    made_input(m, "x", DT_F32, "sequence");
+    made_tensor(m, "four", DT_I64, 1, &four);
+    made_tensor(m, "zero", DT_I64, 1, &zero);
+    made_tensor(m, "blocks", DT_I64, 2, blocks);
+    made_node(m, "Shape", "x", "length");
+    made_node(m, "Neg", "length", "less");
+    made_node(m, "Mod", "less four", "lacks");
+    made_int(made_node(m, "Concat", "zero lacks", "pads"), "axis", 0);
+    made_node(m, "Pad", "x pads", "padded");
+    made_node(m, "Reshape", "padded blocks", "y");
+    made_output(m, "padded");
+    made_output(m, "y");
+    struct graph *g = imported(m);
+    assert_string_equal(output_shape(g, 0), "4*ceildiv(sequence, 4)");
+    assert_string_equal(output_shape(g, 1), "ceildiv(sequence, 4) 4");
+}
+
+/* bias[max(1 - sequence, 0):] of one row is that row, wherever there is a sequence. */
+static void test_slice_of_one(void **state)
+{
+    (void)state;
+    static const int64_t one = 1, zero = 0, all = INT64_MAX;
+    struct made *m = made_new(arena);
+    made_input(m, "x", DT_F32, "sequence");
+    made_input(m, "bias", DT_F32, "1");
+    made_tensor(m, "one", DT_I64, 1, &one);
+    made_tensor(m, "zero", DT_I64, 1, &zero);
+    made_tensor(m, "all", DT_I64, 1, &all);
+    made_node(m, "Shape", "x", "length");
+    made_node(m, "Sub", "one length", "less");
+    made_node(m, "Max", "less zero", "start");
+    made_node(m, "Slice", "bias start all", "part");
+    made_node(m, "Add", "x part", "y");
+    made_output(m, "y");
+    struct graph *g = imported(m);
+    assert_string_equal(output_shape(g, 0), "sequence");
+    assert_int_equal(g->guards.count, 1);
+    assert_string_equal(g->guards.at[0].why, "Add: extent of an operand");
+}
+
 static void test_set(void **state)
 {
     (void)state;
@@ -480,6 +526,8 @@ int main(void)
         T(empty),
         T(shape_vanishes),
         T(guard),
+        T(pad_to_blocks),
+        T(slice_of_one),
         T(set),
         T(expression_dims),
         T(function),
