@@ -2,38 +2,31 @@
  *
  * Names are the ONNX file's own. Lists are in node order, so that two plans of one model differ only where the decisions do.
  */
-#include "frontend/compile.h"
+#include "frontend/report.h"
 
-#include <cjson/cJSON.h>
 #include <inttypes.h>
 
 enum { SCHEMA_VERSION = 1, NOMINAL_EXTENT = 512 };
 
-struct report {
-    struct arena *arena;
-    const struct compiled *c;
-    int64_t *nominal; /* per symbol */
-};
-
-static const char *name_of(const struct report *r, const struct graph *g, value v)
+const char *report_name(const struct report *r, const struct graph *g, value v)
 {
     const struct node *n = graph_node(g, v);
     return n->name != NULL ? n->name : arena_printf(r->arena, "%%%" PRIu32, v);
 }
 
-static cJSON *list_in(cJSON *parent, const char *name)
+cJSON *report_list(cJSON *parent, const char *name)
 {
     return cJSON_AddArrayToObject(parent, name);
 }
 
-static cJSON *object_in(cJSON *list)
+cJSON *report_object(cJSON *list)
 {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddItemToArray(list, o);
     return o;
 }
 
-static void add_text(cJSON *o, const char *name, const char *text)
+void report_text(cJSON *o, const char *name, const char *text)
 {
     cJSON_AddStringToObject(o, name, text == NULL ? "" : text);
 }
@@ -47,7 +40,7 @@ static void add_dim(const struct report *r, cJSON *list, const struct graph *g, 
 
 static void add_shape(const struct report *r, cJSON *o, const struct graph *g, const struct node *n)
 {
-    cJSON *shape = list_in(o, "shape");
+    cJSON *shape = report_list(o, "shape");
     for (uint32_t a = 0; a < n->rank; a++) {
         add_dim(r, shape, g, n->shape[a]);
     }
@@ -57,15 +50,15 @@ static void add_placement(const struct report *r, cJSON *o, const struct graph *
 {
     struct text t = {.arena = r->arena};
     placement_print(g, p, &t);
-    add_text(o, "placement", t.at);
+    report_text(o, "placement", t.at);
 }
 
 static void add_model(const struct report *r, cJSON *root)
 {
     const struct graph *g = r->c->graph;
     cJSON *m = cJSON_AddObjectToObject(root, "model");
-    add_text(m, "path", g->model_path);
-    add_text(m, "xxh3", arena_printf(r->arena, "%016" PRIx64, g->model_hash));
+    report_text(m, "path", g->model_path);
+    report_text(m, "xxh3", arena_printf(r->arena, "%016" PRIx64, g->model_hash));
     cJSON_AddNumberToObject(m, "ir_version", (double)g->ir_version);
     cJSON *opsets = cJSON_AddObjectToObject(m, "opsets");
     for (uint32_t i = 0; i < g->opsets.count; i++) {
@@ -79,51 +72,26 @@ static void add_model(const struct report *r, cJSON *root)
 static void add_symbols(const struct report *r, cJSON *root)
 {
     const struct graph *g = r->c->graph;
-    cJSON *symbols = list_in(root, "symbols"), *guards = list_in(root, "guards");
+    cJSON *symbols = report_list(root, "symbols"), *guards = report_list(root, "guards");
     for (uint32_t s = 0; s < dims_symbol_count(g->dims); s++) {
         const struct symbol *y = dims_symbol(g->dims, s);
         if (y->kind != SYMBOL_INPUT) {
             continue;
         }
-        cJSON *o = object_in(symbols);
-        add_text(o, "name", y->name);
+        cJSON *o = report_object(symbols);
+        report_text(o, "name", y->name);
         if (y->equal != DIM_NONE) {
-            add_text(o, "equals", dim_text(g->dims, y->equal, r->arena));
+            report_text(o, "equals", dim_text(g->dims, y->equal, r->arena));
         }
     }
     for (uint32_t i = 0; i < g->guards.count; i++) {
         const struct guard *u = &g->guards.at[i];
-        cJSON *o = object_in(guards);
-        add_text(
+        cJSON *o = report_object(guards);
+        report_text(
             o, "equal",
             arena_printf(r->arena, "%s == %s", dim_text(g->dims, u->a, r->arena), dim_text(g->dims, u->b, r->arena)));
-        add_text(o, "node", g->origins.at[u->origin].name);
-        add_text(o, "why", u->why);
-    }
-}
-
-static void add_layers(const struct report *r, cJSON *root)
-{
-    const struct graph *g = r->c->graph;
-    cJSON *layers = list_in(root, "layers");
-    for (uint32_t i = 0; i < r->c->solution->layer_count; i++) {
-        const struct layer *l = &r->c->solution->layers[i];
-        const struct origin *at = &g->origins.at[graph_node(g, l->node)->origin];
-        cJSON *o = object_in(layers);
-        add_text(o, "node", at->name);
-        add_text(o, "op_type", at->op_type);
-        add_text(o, "style", layer_style_name(l->style));
-        if (l->param == UINT32_MAX) {
-            cJSON_AddNullToObject(o, "weight");
-        } else {
-            add_text(o, "weight", g->params.at[l->param].name);
-        }
-        if (l->axis < 0) {
-            cJSON_AddNullToObject(o, "axis");
-        } else {
-            cJSON_AddNumberToObject(o, "axis", l->axis);
-        }
-        add_text(o, "reason", l->reason);
+        report_text(o, "node", g->origins.at[u->origin].name);
+        report_text(o, "why", u->why);
     }
 }
 
@@ -155,11 +123,27 @@ static cJSON *intervals_by_rank(const struct shard *s, uint32_t axis, uint32_t r
     return all;
 }
 
+/* What a rank stores: of a shard, or (not sharded) of a whole param. */
+static double stored_bytes(const struct graph *g, uint32_t index, bool sharded, uint32_t rank)
+{
+    const struct param *q = &g->params.at[sharded ? g->shards.at[index].param : index];
+    double bytes = (double)dtype_size(q->dtype);
+    for (uint32_t a = 0; a < q->rank; a++) {
+        double extent = sharded ? 0 : (double)q->shape[a];
+        const struct intervals *own = sharded ? &g->shards.at[index].of[a * g->mesh.ranks + rank] : NULL;
+        for (uint32_t i = 0; sharded && i < own->count; i++) {
+            extent += (double)(own->at[i].hi - own->at[i].lo);
+        }
+        bytes *= extent;
+    }
+    return bytes;
+}
+
 /* One entry per (param, way of cutting it) in use; a tied weight may have several. */
 static void add_params(const struct report *r, cJSON *root)
 {
     const struct graph *p = r->c->program->graph;
-    cJSON *params = list_in(root, "params");
+    cJSON *params = report_list(root, "params");
     for (value v = 1; v < p->nodes.count; v++) {
         const struct node *n = graph_node(p, v);
         if (n->op != OP_PARAM) {
@@ -175,13 +159,19 @@ static void add_params(const struct report *r, cJSON *root)
             continue;
         }
         const struct param *q = &p->params.at[n->attribute.index];
-        cJSON *o = object_in(params);
-        add_text(o, "name", q->name);
-        cJSON *shape = list_in(o, "shape");
+        cJSON *o = report_object(params);
+        report_text(o, "name", q->name);
+        cJSON *shape = report_list(o, "shape");
         for (uint32_t a = 0; a < q->rank; a++) {
             cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)q->shape[a]));
         }
-        add_text(o, "dtype", dtype_name(q->dtype));
+        report_text(o, "dtype", dtype_name(q->dtype));
+        bool sharded = n->attribute.mode > 0;
+        cJSON *bytes = report_list(o, "bytes");
+        for (uint32_t k = 0; k < p->mesh.ranks; k++) {
+            uint32_t index = sharded ? (uint32_t)n->attribute.mode - 1 : (uint32_t)n->attribute.index;
+            cJSON_AddItemToArray(bytes, cJSON_CreateNumber(stored_bytes(p, index, sharded, k)));
+        }
         cJSON *cuts = NULL;
         for (uint32_t a = 0; n->attribute.mode > 0 && a < q->rank; a++) {
             const struct shard *s = &p->shards.at[n->attribute.mode - 1];
@@ -191,9 +181,9 @@ static void add_params(const struct report *r, cJSON *root)
             if (cuts == NULL) {
                 cJSON_AddNumberToObject(o, "axis", a);
                 cJSON_AddItemToObject(o, "ranks", intervals_by_rank(s, a, p->mesh.ranks));
-                cuts = list_in(o, "further_cuts");
+                cuts = report_list(o, "further_cuts");
             } else {
-                cJSON *more = object_in(cuts);
+                cJSON *more = report_object(cuts);
                 cJSON_AddNumberToObject(more, "axis", a);
                 cJSON_AddItemToObject(more, "ranks", intervals_by_rank(s, a, p->mesh.ranks));
             }
@@ -208,33 +198,33 @@ static void add_params(const struct report *r, cJSON *root)
 static void add_classes(const struct report *r, cJSON *root)
 {
     const struct graph *g = r->c->graph;
-    cJSON *classes = list_in(root, "classes");
+    cJSON *classes = report_list(root, "classes");
     for (uint32_t i = 0; i < r->c->solution->class_count; i++) {
         const struct class_info *k = &r->c->solution->classes[i];
-        cJSON *o = object_in(classes);
+        cJSON *o = report_object(classes);
         int64_t extent;
         if (dim_is_const(g->dims, k->extent, &extent)) {
             cJSON_AddNumberToObject(o, "extent", (double)extent);
         } else {
-            add_text(o, "extent", dim_text(g->dims, k->extent, r->arena));
+            report_text(o, "extent", dim_text(g->dims, k->extent, r->arena));
         }
         cJSON_AddNumberToObject(o, "unit", (double)k->unit);
         const struct partition *cut = &g->partitions.at[k->partition];
         if (k->partition == 0) {
             cJSON_AddNullToObject(o, "partition");
         } else if (cut->offset == NULL) {
-            add_text(o, "partition",
-                     arena_printf(r->arena, "%" PRIu32 " parts of ceildiv(%s, %" PRIu32 ")", cut->parts,
-                                  dim_text(g->dims, cut->extent, r->arena), cut->parts));
+            report_text(o, "partition",
+                        arena_printf(r->arena, "%" PRIu32 " parts of ceildiv(%s, %" PRIu32 ")", cut->parts,
+                                     dim_text(g->dims, cut->extent, r->arena), cut->parts));
         } else {
-            cJSON *offsets = list_in(o, "partition");
+            cJSON *offsets = report_list(o, "partition");
             for (uint32_t part = 0; part <= cut->parts; part++) {
                 cJSON_AddItemToArray(offsets, cJSON_CreateNumber((double)cut->offset[part]));
             }
         }
-        cJSON *members = list_in(o, "members");
+        cJSON *members = report_list(o, "members");
         for (uint32_t m = 0; m < k->member_count; m++) {
-            cJSON_AddItemToArray(members, cJSON_CreateString(name_of(r, g, k->member[m])));
+            cJSON_AddItemToArray(members, cJSON_CreateString(report_name(r, g, k->member[m])));
         }
     }
 }
@@ -242,95 +232,27 @@ static void add_classes(const struct report *r, cJSON *root)
 static void add_values(const struct report *r, cJSON *root)
 {
     const struct graph *g = r->c->graph;
-    cJSON *values = list_in(root, "values");
+    cJSON *values = report_list(root, "values");
     for (value v = 1; v < g->nodes.count; v++) {
         const struct node *n = graph_node(g, v);
         if (n->name == NULL || n->op == OP_PARAM) {
             continue;
         }
-        cJSON *o = object_in(values);
-        add_text(o, "name", n->name);
+        cJSON *o = report_object(values);
+        report_text(o, "name", n->name);
         add_shape(r, o, g, n);
         add_placement(r, o, g, r->c->solution->result[v]);
     }
 }
 
-static const char *why_collective(op o)
-{
-    switch ((int)o) {
-    case OP_ALL_REDUCE:
-        return "its terms are spread over the ranks and what follows needs the whole sum or maximum";
-    case OP_ALL_GATHER:
-        return "it is cut over the ranks and what follows needs all of it";
-    case OP_REDUCE_SCATTER:
-        return "its terms are spread over the ranks and each rank goes on with a part of the sum";
-    default:
-        return "what follows is cut another way";
-    }
-}
-
-static double bytes_of(const struct report *r, value v)
-{
-    const struct graph *p = r->c->program->graph;
-    int64_t n;
-    return dim_eval(p->dims, graph_elements(p, v), r->nominal, &n)
-               ? (double)n * (double)dtype_size(graph_node(p, v)->dtype)
-               : 0;
-}
-
-/* The nearest value with an ONNX name at or before v. */
-static value named_before(const struct graph *p, value v)
-{
-    while (graph_node(p, v)->name == NULL && graph_node(p, v)->operand_count > 0) {
-        v = graph_node(p, v)->operand[0];
-    }
-    return v;
-}
-
-static double add_collectives(const struct report *r, cJSON *root)
-{
-    const struct graph *p = r->c->program->graph;
-    cJSON *list = list_in(root, "collectives");
-    double total = 0;
-    for (value v = 1; v < p->nodes.count; v++) {
-        const struct node *n = graph_node(p, v);
-        if (op_info(n->op)->class != CLASS_COLLECTIVE) {
-            continue;
-        }
-        cJSON *o = object_in(list);
-        add_text(o, "kind", op_info(n->op)->text);
-        add_text(o, "value", name_of(r, p, named_before(p, v)));
-        add_text(o, "node", p->origins.at[n->origin].name);
-        double bytes = bytes_of(r, n->op == OP_REDUCE_SCATTER ? n->operand[0] : v);
-        total += bytes;
-        cJSON_AddNumberToObject(o, "bytes", bytes);
-        add_text(o, "elements",
-                 dim_text(p->dims, graph_elements(p, n->op == OP_REDUCE_SCATTER ? n->operand[0] : v), r->arena));
-        add_text(o, "reason", why_collective(n->op));
-    }
-    return total;
-}
-
 static double weight_bytes(const struct program *p, uint32_t rank)
 {
-    const struct graph *g = p->graph;
     double total = 0;
     for (uint32_t b = 0; b < p->buffers.count; b++) {
         const struct buffer *x = &p->buffers.at[b];
-        if (x->kind != BUFFER_WEIGHT) {
-            continue;
+        if (x->kind == BUFFER_WEIGHT) {
+            total += stored_bytes(p->graph, x->index, x->sharded, rank);
         }
-        const struct param *q = &g->params.at[x->sharded ? g->shards.at[x->index].param : x->index];
-        double bytes = (double)dtype_size(q->dtype);
-        for (uint32_t a = 0; a < q->rank; a++) {
-            double extent = x->sharded ? 0 : (double)q->shape[a];
-            for (uint32_t i = 0; x->sharded && i < g->shards.at[x->index].of[a * g->mesh.ranks + rank].count; i++) {
-                const struct interval *k = &g->shards.at[x->index].of[a * g->mesh.ranks + rank].at[i];
-                extent += (double)(k->hi - k->lo);
-            }
-            bytes *= extent;
-        }
-        total += bytes;
     }
     return total;
 }
@@ -338,10 +260,10 @@ static double weight_bytes(const struct program *p, uint32_t rank)
 static void add_memory(const struct report *r, cJSON *root)
 {
     const struct program *p = r->c->program;
-    cJSON *memory = list_in(root, "memory");
+    cJSON *memory = report_list(root, "memory");
     uint64_t *offset = NEW_ARRAY(r->arena, uint64_t, p->buffers.count + 1);
     for (uint32_t k = 0; k < p->graph->mesh.ranks; k++) {
-        cJSON *o = object_in(memory);
+        cJSON *o = report_object(memory);
         uint64_t arena_bytes = 0;
         cJSON_AddNumberToObject(o, "rank", k);
         cJSON_AddNumberToObject(o, "weights", weight_bytes(p, k));
@@ -406,17 +328,17 @@ const char *report_json(struct arena *arena, const struct compiled *c)
     cJSON_AddNumberToObject(root, "schema_version", SCHEMA_VERSION);
     add_model(&r, root);
     add_symbols(&r, root);
-    add_layers(&r, root);
+    report_layers(&r, root);
     add_params(&r, root);
     add_classes(&r, root);
     add_values(&r, root);
-    double bytes = add_collectives(&r, root);
+    double bytes = report_collectives(&r, root);
     add_memory(&r, root);
     add_cost(&r, root, bytes);
     if (c->solution->note == NULL) {
         cJSON_AddNullToObject(root, "note");
     } else {
-        add_text(root, "note", c->solution->note);
+        report_text(root, "note", c->solution->note);
     }
     char *printed = cJSON_Print(root);
     cJSON_Delete(root);

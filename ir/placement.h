@@ -79,12 +79,26 @@ typedef enum layer_style {
 } layer_style;
 const char *layer_style_name(layer_style s); /* "replicated", "column", ... */
 
+/* A style that a layer could have had. Bytes (per rank), seconds and collectives are those of the best plan in which it has that style, less the
+ * plan's own; they are 0 where `priced` is false. */
+struct alternative {
+    layer_style style;
+    bool possible, priced;
+    const char *why; /* impossible: what is in the way, and the first op that wants it so */
+    double bytes, seconds;
+    int32_t collectives;
+};
+
 struct layer { /* one switch point */
     value node;
     layer_style style;
-    uint32_t param;     /* graph->params, UINT32_MAX: none */
-    int32_t axis;       /* of the param as stored, that is cut; -1 */
-    const char *reason; /* one line for people */
+    uint32_t param;                    /* graph->params, UINT32_MAX: none */
+    int32_t axis;                      /* of the param as stored, that is cut; -1 */
+    uint32_t kind;                     /* equal for layers that stand at the same place of equal blocks; 0: a loss */
+    const struct placement *placement; /* in which its weight is taken; NULL: no weight */
+    const char *reason;                /* one line for people */
+    uint32_t alternative_count;
+    const struct alternative *alternative;
 };
 
 struct solution {

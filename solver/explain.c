@@ -68,55 +68,6 @@ static void put_cuts(const struct graph *g, const struct placement *p, struct te
             }
 }
 
-static const char *block_text(enum block why)
-{
-    switch (why) {
-    case BLOCK_NONE:
-        return "is free";
-    case BLOCK_CONTRACTED:
-        return "is contracted by a product of two activations";
-    case BLOCK_REDUCED:
-        return "is reduced by an op that needs all of it";
-    case BLOCK_WHOLE_AXIS:
-        return "is an axis that an op needs whole";
-    case BLOCK_OPAQUE:
-        return "is mixed with other axes by a reshape";
-    case BLOCK_SLICED:
-        return "is sliced where no factor ends";
-    case BLOCK_TWICE:
-        return "is on two axes of one value";
-    case BLOCK_PACKED:
-        return "is packed inside another factor";
-    }
-    return "?";
-}
-
-/* Why an axis of a region's value is whole: the first blocked leaf, or that cutting it does not pay. */
-static void put_obstacle(struct solver *s, const tree *axes, uint32_t first, uint32_t end, struct text *t)
-{
-    for (uint32_t i = first; i < end; i++) {
-        tree_list leaves = {0};
-        tree_leaves(s, axes[i], s->temporary, &leaves);
-        for (uint32_t k = 0; k < leaves.count; k++) {
-            const struct tree_node *n = &s->trees.at[leaves.at[k]];
-            int64_t extent = 0;
-            bool few = dim_is_const(s->g->dims, n->extent, &extent) &&
-                       extent < (int64_t)s->mesh->size[s->mesh->count ? s->mesh->count - 1 : 0];
-            if (!n->candidate || extent == 1 || (!n->block && !few))
-                continue;
-            text_put(t, "a factor of ");
-            dim_print(s->g->dims, n->extent, t);
-            text_printf(t, " %s", n->block ? block_text((enum block)n->block) : "has fewer elements than parts");
-            if (!n->block)
-                return;
-            if (n->why)
-                text_printf(t, " (%s)", graph_where(s->g, n->why, s->temporary));
-            return;
-        }
-    }
-    text_put(t, "cutting it does not pay");
-}
-
 static void describe_unit(struct solver *s, const struct unit *u, const struct solution *out, struct layer *l,
                           struct text *t)
 {
@@ -139,12 +90,13 @@ static void describe_unit(struct solver *s, const struct unit *u, const struct s
     } else {
         l->style = STYLE_REPLICATED;
         text_put(t, "left whole: ");
-        put_obstacle(s, s->axes[u->node], 0, n->rank, t);
+        if (!obstacle(s, s->axes[u->node], 0, n->rank, t))
+            text_put(t, "cutting it does not pay");
     }
 }
 
 static void add_layer(struct solver *s, struct arena *arena, const struct solution *out, const struct unit *u,
-                      layer_list *layers)
+                      struct kinds *kinds, layer_list *layers)
 {
     struct layer *l = PUSH(arena, layers);
     struct text t = {.arena = arena};
@@ -159,8 +111,11 @@ static void add_layer(struct solver *s, struct arena *arena, const struct soluti
             p = first_use(s, out, param, &user);
         l->axis = cut_axis(p);
     }
+    l->placement = out->operand[u->node][1 - u->slot];
     describe_unit(s, u, out, l, &t);
     l->reason = t.at;
+    l->kind = layer_kind(s, kinds, u, l);
+    add_alternatives(s, arena, u, l);
 }
 
 static void add_loss(struct solver *s, struct arena *arena, const struct solution *out, value v, layer_list *layers)
@@ -181,12 +136,14 @@ static void add_loss(struct solver *s, struct arena *arena, const struct solutio
 void explain(struct solver *s, struct arena *arena, struct solution *out)
 {
     layer_list layers = {0};
+    struct kinds kinds;
     uint32_t unit = 0;
+    kinds_start(s, &kinds);
     for (value v = 1; v < s->node_count; v++) {
         while (unit < s->units.count && s->units.at[unit].node < v)
             unit++;
         if (unit < s->units.count && s->units.at[unit].node == v && s->units.at[unit].kind != UNIT_EDGE)
-            add_layer(s, arena, out, &s->units.at[unit], &layers);
+            add_layer(s, arena, out, &s->units.at[unit], &kinds, &layers);
         else if (s->live[v] && graph_node(s->g, v)->op == OP_CROSS_ENTROPY)
             add_loss(s, arena, out, v, &layers);
     }

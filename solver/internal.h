@@ -223,6 +223,19 @@ void finish_with(struct solver *s, struct arena *arena, struct solution *out, ui
 /* ---- explain.c: layers and their reasons ---- */
 void explain(struct solver *s, struct arena *arena, struct solution *out);
 
+/* ---- alternatives.c ---- */
+/* Says why an axis of a region's value is whole: the first factor on a weight that cannot be cut. false, and nothing said: there is none. */
+bool obstacle(struct solver *s, const tree *axes, uint32_t first, uint32_t end, struct text *t);
+/* The styles that the layer does not have. */
+void add_alternatives(struct solver *s, struct arena *arena, const struct unit *u, struct layer *l);
+struct kinds {
+    struct map seen;
+    uint32_t *twins; /* per signature: how many regions have it */
+};
+void kinds_start(struct solver *s, struct kinds *k);
+/* Equal numbers, from 1, for layers of one kind. */
+uint32_t layer_kind(struct solver *s, struct kinds *k, const struct unit *u, const struct layer *l);
+
 /* ---- evaluate.c: what a solution costs, from its placements ---- */
 double solution_bytes(struct solver *s, const struct solution *out);
 
