@@ -1,0 +1,164 @@
+/* codegen/cuda.h - a Program's steps as CUDA: sources, how they are compiled, and for given shapes what is launched.
+ *
+ * Three moments. cuda_new prints a translation unit for every function that the Program may need (no GPU, no library needed). cuda_compile has
+ * them compiled by NVRTC for one architecture, through the private cache. cuda_step says, for the symbol values of a run, what a step is on
+ * the GPU: launches of functions, products for the GEMM library, a copy, a collective, or nothing because another step does its work.
+ *
+ * Invariant: a set is read-only once it is compiled and serves all ranks and threads. Nothing here calls the driver: whoever runs steps
+ * loads the images, owns memory and streams, and does as struct cuda_launch says. Generated text holds nothing of the model but numbers.
+ *
+ * What a runtime owes:
+ *   - every buffer starts at a multiple of CUDA_ALIGN bytes (16-byte loads are proven from that);
+ *   - the launches of a step, and the steps, take effect in order (one stream);
+ *   - one workspace of at least the largest cuda_step.workspace serves all steps of a stream, since they follow each other;
+ *   - one int64 fault cell per rank, 0 before the first step. See "faults".
+ *   - a launch whose words are { BUFFER, NUMBER, FAULT } becomes uint64_t words[3] = { address, number, address of the cell } and
+ *     cuLaunchKernel(function, grid.., block.., shared_bytes, stream, (void *[]){words}, NULL).
+ *
+ * Without a GPU the same text runs on the CPU: tests/support/cuda_model.h (what a fake driver's cuLaunchKernel calls, and a fake NVRTC
+ * compiles with).
+
+ *
+ * Sections: cuda.c (the set), launch_cuda.c (shapes -> launches), function_cuda.c, dialect_cuda.c, prelude_cuda.c (Kernel -> text), nvrtc.c
+ * (text -> cubin), cubin.c (what a cubin says of itself), library.c (where CUDA's libraries are)
+ */
+#ifndef TPC_CODEGEN_CUDA_H
+#define TPC_CODEGEN_CUDA_H
+
+#include "codegen/codegen.h"
+
+enum { CUDA_ALIGN = 256 };
+
+/* ---- libraries: library.c ---- */
+
+/* dlopen of the first that is there: for each name ("libnvrtc.so.13", newest first) in the folders of $TPC_CUDA_PATH (a list with ':'; when it is set,
+ * nothing else is looked at), $CUDA_HOME, $CUDA_PATH (lib64, lib, targets/.../lib of these), the loader's own search, /usr/local/cuda, and the
+ * wheels of a Python environment ($VIRTUAL_ENV and $CONDA_PREFIX: site-packages/nvidia/.../lib). `names` ends with NULL. path: where it was found. NULL: nowhere. */
+void *cuda_library(struct arena *arena, const char *const *names, const char **path);
+
+/* ---- the set ---- */
+
+/* One `extern "C" __global__` entry in a translation unit of its own. All its parameters are one struct of 8-byte members, passed by value: so
+ * kernelParams is { &words } with uint64_t words[launch.word_count]. */
+struct cuda_function {
+    const char *name;   /* of the entry: tpc_ and what it is, tpc_k_HASH for a Kernel */
+    const char *source; /* no #include is needed; see docs/kernels.md */
+    size_t length;
+    value node;           /* some program node that it serves (reports) */
+    uint32_t max_threads; /* per block, as in its launch bounds */
+    /* after cuda_compile: */
+    const void *image; /* the cubin: cuModuleLoadData, cuModuleGetFunction(name) */
+    size_t image_bytes;
+    uint32_t registers;    /* per thread */
+    uint32_t shared_bytes; /* static, per block */
+    uint32_t local_bytes;  /* per thread: stack and spills; 0 is what tests ask for */
+};
+
+struct cuda_options {
+    const char *cache; /* as in codegen_options */
+    uint32_t jobs;     /* compilations at once; 0: one per processor */
+    uint32_t compute;  /* 80, 90, 100, ..: 10*major + minor of the device */
+};
+
+struct cuda_counts {
+    uint32_t functions, compiled, cached;
+    double seconds;    /* spent in cuda_compile */
+    const char *nvrtc; /* "NVRTC 13.0", its path behind a space; NULL before */
+};
+
+struct cuda_set;
+
+/* Prints. The set lives in `arena` and refers to p. */
+status cuda_new(struct arena *arena, const struct program *p, struct diag *diag, struct cuda_set **out);
+/* Compiles what the cache lacks. TPC_UNSUPPORTED: no NVRTC (it says where it looked), or one that does not know the architecture. TPC_INTERNAL: a
+ * function does not compile; its log, name and origin are printed. */
+status cuda_compile(struct cuda_set *set, const struct cuda_options *options, struct diag *diag);
+uint32_t cuda_function_count(const struct cuda_set *set);
+const struct cuda_function *cuda_function_at(const struct cuda_set *set, uint32_t function);
+struct cuda_counts cuda_counts(const struct cuda_set *set);
+/* Sources into DIR (made when missing), NAME.cu each. */
+status cuda_emit(const struct program *p, const char *dir, struct diag *diag);
+
+/* ---- steps ---- */
+
+typedef enum cuda_word_kind {
+    CUDA_BUFFER,    /* address of program buffer `buffer`, plus `number` bytes */
+    CUDA_NUMBER,    /* `number` */
+    CUDA_WORKSPACE, /* address of the workspace plus `number` bytes */
+    CUDA_FAULT,     /* address of the fault cell */
+    CUDA_ADDRESS    /* an address that whoever asked for the launch fills in (cuda_copy_rows, cuda_combine) */
+} cuda_word_kind;
+
+struct cuda_word {
+    cuda_word_kind kind;
+    uint32_t buffer;
+    int64_t number;
+};
+
+struct cuda_launch {
+    uint32_t function;
+    uint32_t grid[3], block[3]; /* all > 0 */
+    uint32_t shared_bytes; /* dynamic; above 48 KiB the runtime sets CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
+    uint32_t word_count;
+    const struct cuda_word *word;
+};
+
+/* out[m][n] (batch times) = sum over k of lhs[m][k] * rhs[n][k]. One of the two strides of each operand is 1 (or its extent is). All in elements. */
+struct cuda_product {
+    dtype type; /* f16, bf16 (accumulated in f32), f32, f64 */
+    int64_t batch, m, n, k;
+    int64_t offset[3], batch_stride[3]; /* lhs, rhs, out */
+    int64_t stride[3][2];               /* lhs: m, k; rhs: n, k; out: m, n */
+};
+
+typedef enum cuda_way {
+    CUDA_NOTHING,   /* there is nothing to do for these shapes, or another step does it */
+    CUDA_LAUNCH,    /* launches, in order */
+    CUDA_PRODUCT,   /* products for the GEMM library, in any order; buffers: the step's arguments */
+    CUDA_COPY,      /* bytes from argument 0 to argument 1 */
+    CUDA_COLLECTIVE /* the communicator's */
+} cuda_way;
+
+struct cuda_step {
+    cuda_way way;
+    uint32_t count;
+    const struct cuda_launch *launch;   /* [count] */
+    const struct cuda_product *product; /* [count] */
+    uint64_t workspace;                 /* bytes */
+};
+
+/* What step number `step` is for the symbol values of a rank (of[symbol], as graph_bind_rank fills it). Everything is allocated in `arena`; may be called
+ * from several threads with arenas of their own. `processors`: multiprocessors of the device (for the choice of grids; any number is right).
+ * TPC_DATA: an extent overflows, or it does not fit a grid. Prints nothing. */
+status cuda_step(const struct cuda_set *set, uint32_t step, const int64_t *of, uint32_t processors, struct arena *arena,
+                 struct cuda_step *out);
+/* A temporary that no launch touches, since fused functions keep it in registers: needs no memory. */
+bool cuda_buffer_unused(const struct cuda_set *set, uint32_t buffer);
+
+/* ---- faults ----
+ *
+ * A kernel that meets an index out of range lowers the fault cell to cuda_fault(step, instruction) where that is below what it holds or that is 0, and
+ * goes on with a harmless value: so the earliest step's fault stays, whatever runs after. The runtime reads the cell when it waits anyway. */
+static inline int64_t cuda_fault(uint32_t step, uint32_t instruction)
+{
+    return ((int64_t)step + 1) * (1 << 20) + (int64_t)instruction;
+}
+static inline uint32_t cuda_fault_step(int64_t fault)
+{
+    return (uint32_t)(fault / (1 << 20) - 1);
+}
+/* The program node whose index was out of range. */
+value cuda_fault_node(const struct cuda_set *set, int64_t fault);
+
+/* ---- helpers for collectives: functions of every set whose mesh has several ranks ---- */
+
+/* rows times `bytes` bytes from one pitch to another (what an uneven all_gather along an inner axis packs and unpacks): word[0] is the address of `to`, word[1]
+ * of `from`, to be filled in. rows == 0 or bytes == 0: false, nothing to launch. */
+bool cuda_copy_rows(const struct cuda_set *set, int64_t rows, int64_t bytes, int64_t to_pitch, int64_t from_pitch,
+                    struct arena *arena, struct cuda_launch *out);
+/* to[i] = part 0 [i] (reduction) part 1 [i] ...: parts lie `pitch` elements apart; for types and reductions that the communicator lacks. word[0]: to, word[1]:
+ * parts; they may be the same. false: nothing to launch. `reduction`: REDUCTION_* of ir/op.h */
+bool cuda_combine(const struct cuda_set *set, dtype type, int32_t reduction, int64_t parts, int64_t elements,
+                  int64_t pitch, struct arena *arena, struct cuda_launch *out);
+
+#endif
