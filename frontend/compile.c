@@ -80,7 +80,8 @@ status compile_graph(struct arena *arena, struct graph *graph, const struct comp
     if (o->every_value) {
         expose_values(out->graph);
     }
-    struct solve_options solving = {.ranks = o->ranks};
+    struct solve_options solving = {
+        .ranks = o->ranks, .axis_count = o->axis_count, .axis = o->axis, .sequence = o->sequence};
     if ((s = solve(out->graph, &solving, arena, diag, &out->solution)) != TPC_OK) {
         return s;
     }

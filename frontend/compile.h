@@ -13,6 +13,9 @@
 struct compile_options {
     struct import_options import;
     uint32_t ranks;
+    uint32_t axis_count; /* as in struct solve_options; 0: one tensor axis of `ranks` */
+    const struct mesh_axis *axis;
+    enum sequence_parallel sequence;
     const char *dump_after; /* a pass's name: prints the Graph or Program behind it to dump_to; NULL: nothing */
     FILE *dump_to;
     bool every_value; /* every value becomes an output too (verify looks for the first that differs) */

@@ -53,6 +53,21 @@ static void add_placement(const struct report *r, cJSON *o, const struct graph *
     report_text(o, "placement", t.at);
 }
 
+static void add_mesh(const struct mesh *mesh, cJSON *o)
+{
+    const char *name[MAX_SUBAXES];
+    uint32_t size[MAX_SUBAXES], count = mesh_axes(mesh, name, size), tensor = 1;
+    cJSON_AddNumberToObject(o, "ranks", (double)mesh->ranks);
+    cJSON *axes = report_list(o, "axes");
+    for (uint32_t i = 0; i < count; i++) {
+        cJSON *axis = report_object(axes);
+        report_text(axis, "name", name[i]);
+        cJSON_AddNumberToObject(axis, "size", (double)size[i]);
+        tensor *= strcmp(name[i], "tp") == 0 ? size[i] : 1;
+    }
+    cJSON_AddNumberToObject(o, "tp", (double)tensor);
+}
+
 static void add_model(const struct report *r, cJSON *root)
 {
     const struct graph *g = r->c->graph;
@@ -65,8 +80,7 @@ static void add_model(const struct report *r, cJSON *root)
         const char *domain = g->opsets.at[i].domain;
         cJSON_AddNumberToObject(opsets, domain[0] == 0 ? "ai.onnx" : domain, (double)g->opsets.at[i].version);
     }
-    cJSON *mesh = cJSON_AddObjectToObject(root, "mesh");
-    cJSON_AddNumberToObject(mesh, "tp", (double)r->c->program->graph->mesh.ranks);
+    add_mesh(&r->c->program->graph->mesh, cJSON_AddObjectToObject(root, "mesh"));
 }
 
 static void add_symbols(const struct report *r, cJSON *root)

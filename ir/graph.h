@@ -249,6 +249,10 @@ uint64_t node_hash(const struct node *n);
 /* ---- mesh and partitions ---- */
 void mesh_init(struct mesh *m, const char *axis,
                uint32_t ranks); /* sub-axes: prime factors, descending... largest outermost */
+/* Another axis inside those that are there: neighbouring ranks differ in it. */
+void mesh_add(struct mesh *m, const char *axis, uint32_t ranks);
+/* The user's axes, outermost first, each with its size; returns how many. name and size have room for MAX_SUBAXES. */
+uint32_t mesh_axes(const struct mesh *m, const char **name, uint32_t *size);
 uint32_t mesh_parts(const struct mesh *m, uint32_t subaxes); /* product of sizes */
 uint32_t mesh_part_of(const struct mesh *m, uint32_t subaxes, uint32_t rank);
 /* Finds or adds; offset is copied (NULL: symbolic rule). Also bounds the partition's symbols where known. */

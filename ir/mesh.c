@@ -11,15 +11,37 @@
 void mesh_init(struct mesh *m, const char *axis, uint32_t ranks)
 {
     assert(ranks >= 1 && ranks <= MAX_RANKS);
-    *m = (struct mesh){.ranks = ranks};
-    uint32_t rest = ranks;
+    *m = (struct mesh){.ranks = 1};
+    mesh_add(m, axis, ranks);
+}
+
+void mesh_add(struct mesh *m, const char *axis, uint32_t ranks)
+{
+    uint32_t rest = ranks, first = m->count;
     for (uint32_t prime = 2; rest > 1; prime++) {
         for (; rest % prime == 0; rest /= prime) {
-            memmove(m->size + 1, m->size, m->count * sizeof m->size[0]); /* the largest stands first */
-            m->size[0] = prime;
+            assert(m->count < MAX_SUBAXES);
+            memmove(m->size + first + 1, m->size + first,
+                    (m->count - first) * sizeof m->size[0]); /* the largest first */
+            m->size[first] = prime;
             m->axis[m->count++] = axis;
         }
     }
+    m->ranks *= ranks;
+}
+
+uint32_t mesh_axes(const struct mesh *m, const char **name, uint32_t *size)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < m->count; i++) {
+        const char *axis = m->axis[i] ? m->axis[i] : "tp";
+        if (count == 0 || strcmp(name[count - 1], axis) != 0) {
+            name[count] = axis;
+            size[count++] = 1;
+        }
+        size[count - 1] *= m->size[i];
+    }
+    return count;
 }
 
 uint32_t mesh_parts(const struct mesh *m, uint32_t subaxes)

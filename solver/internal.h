@@ -93,6 +93,7 @@ struct solver {
     struct diag *diag;
     const struct solve_options *options;
     struct mesh *mesh;
+    uint32_t over[AXIS_ROLE_COUNT]; /* per role: the sub-axes of its axes, as a mask */
     struct uses uses;
     uint32_t node_count;
     bool *live;

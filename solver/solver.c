@@ -32,12 +32,24 @@ static void find_outputs(struct solver *s)
     }
 }
 
+static void start_mesh(struct solver *s)
+{
+    const struct solve_options *o = s->options;
+    mesh_init(s->mesh, "tp", o->axis_count ? 1 : o->ranks);
+    s->over[AXIS_TENSOR] = (1u << s->mesh->count) - 1;
+    for (uint32_t i = 0; i < o->axis_count; i++) {
+        uint32_t before = s->mesh->count;
+        mesh_add(s->mesh, o->axis[i].name, o->axis[i].size);
+        s->over[o->axis[i].role] |= (1u << s->mesh->count) - (1u << before);
+    }
+}
+
 void solver_start(struct solver *s, struct graph *g, const struct solve_options *options, struct arena *arena)
 {
     *s = (struct solver){
         .g = g, .options = options, .arena = arena, .temporary = arena_new_in(arena), .node_count = g->nodes.count};
     s->mesh = NEW(arena, struct mesh);
-    mesh_init(s->mesh, "tp", options->ranks);
+    start_mesh(s);
     g->mesh = *s->mesh;
     g->mesh.ranks = 0; /* a Graph, not a Program */
     s->scratch = graph_derive(g);
@@ -77,14 +89,31 @@ static bool anything_cut(const struct solver *s, const struct solution *out)
     return false;
 }
 
+static status check_options(const struct graph *g, const struct solve_options *o, struct diag *diag)
+{
+    uint64_t ranks = o->axis_count ? 1 : o->ranks;
+    for (uint32_t i = 0; i < o->axis_count && ranks <= MAX_RANKS; i++)
+        ranks *= o->axis[i].size;
+    if (ranks < 1 || ranks > MAX_RANKS || o->axis_count > MAX_MESH_AXES)
+        return diag_error(diag, TPC_USAGE, g->model_path, "%u ranks on %u axes: must be 1 to %d on at most %d",
+                          (unsigned)ranks, o->axis_count, MAX_RANKS, MAX_MESH_AXES);
+    for (uint32_t i = 0; i < o->axis_count; i++)
+        if (o->axis[i].role != AXIS_TENSOR && o->axis[i].size > 1)
+            return diag_error(diag, TPC_UNSUPPORTED, g->model_path,
+                              "mesh axis '%s' of %u: only tp can be larger than 1", o->axis[i].name, o->axis[i].size);
+    if (o->sequence == SEQUENCE_SPLIT)
+        return diag_error(diag, TPC_UNSUPPORTED, g->model_path, "--sequence-parallel is not there yet");
+    return TPC_OK;
+}
+
 status solve(struct graph *g, const struct solve_options *options, struct arena *arena, struct diag *diag,
              struct solution **out)
 {
     struct solver s;
     struct arena *work = arena_new_in(arena);
-    if (options->ranks < 1 || options->ranks > MAX_RANKS)
-        return diag_error(diag, TPC_USAGE, g->model_path, "%u ranks: must be between 1 and %d", options->ranks,
-                          MAX_RANKS);
+    status legal = check_options(g, options, diag);
+    if (legal != TPC_OK)
+        return legal;
     solver_start(&s, g, options, work);
     s.diag = diag;
     rules_apply(&s);

@@ -16,8 +16,22 @@ struct nominal {
     int64_t value;
 };
 
+/* What the ranks along an axis of the mesh divide among them: weights (heads, features, vocabulary), the batch, the sequence, experts. */
+enum axis_role { AXIS_TENSOR, AXIS_DATA, AXIS_CONTEXT, AXIS_EXPERT, AXIS_ROLE_COUNT };
+struct mesh_axis {
+    const char *name; /* as the user wrote it; outlives the plan */
+    uint32_t size;    /* >= 1 */
+    enum axis_role role;
+};
+enum { MAX_MESH_AXES = 8 };
+/* Whether what stands between the split layers (norms, residuals) lies on sequence shards over the tensor axis. */
+enum sequence_parallel { SEQUENCE_WHOLE, SEQUENCE_SPLIT, SEQUENCE_BY_COST };
+
 struct solve_options {
-    uint32_t ranks;
+    uint32_t ranks;               /* the product of the axes */
+    uint32_t axis_count;          /* 0: one tensor axis "tp" of `ranks` */
+    const struct mesh_axis *axis; /* outermost first: ranks that differ in the last one are neighbours */
+    enum sequence_parallel sequence;
     uint32_t
         nominal_count; /* extents assumed for the model's symbols in cost; others are 512 at prefill and 1 at decode */
     const struct nominal *nominal;

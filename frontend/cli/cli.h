@@ -57,6 +57,17 @@ const char *cli_folder_of(struct arena *arena, const char *path);
 /* How the program's inputs and outputs lie on the ranks; all but states are whole. */
 struct links cli_links(struct arena *arena, const struct compiled *c);
 
+/* ---- mesh.c ---- */
+#define CLI_MESH_OPTIONS                                                                                               \
+    {"--tp", "N", "number of ranks to split over (1 to 64); short for --mesh tp=N"},                                   \
+        {"--mesh", "dp=N,tp=N,...",                                                                                    \
+         "axes of ranks, outermost first: dp (batch), cp (sequence), tp (weights), ep (experts)"},                     \
+    {                                                                                                                  \
+        "--sequence-parallel", NULL, "keep norms and residuals on sequence shards over tp"                             \
+    }
+/* --mesh or --tp, and --sequence-parallel, into the options' ranks, axes and sequence. Neither given: `ranks` is left alone. */
+status cli_mesh(struct arena *arena, const struct args *args, struct diag *diag, struct compile_options *out);
+
 /* ---- tensors.c ---- */
 /* DIR/input_K.pb or DIR/output_K.pb for K < count; TPC_NOINPUT where one is missing. */
 status cli_read_folder(struct arena *arena, const char *folder, const char *stem, uint32_t count, struct tensor *out,

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 static const struct option_info options[] = {
-    {"--tp", "N", "number of ranks to split over (1 to 64)"},
+    CLI_MESH_OPTIONS,
     {"-o", "PLAN", "where to write the plan (default: MODEL's name with .plan.bin, in this folder)"},
     {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
     {"--bind", "INPUT=VALUE", "make a scalar input a constant (true, false or a number); may be repeated"},
@@ -97,11 +97,11 @@ struct links cli_links(struct arena *arena, const struct compiled *c)
 static status compile(struct arena *arena, const struct args *args, struct diag *diag)
 {
     const char *model = args->positional.at[0];
-    int64_t ranks = 0;
     struct compile_options o = {.dump_after = args_value(args, "--dump-after", NULL), .dump_to = stdout};
-    status s = args_number(args, "--tp", 1, 64, &ranks, diag);
-    if (s == TPC_OK && ranks == 0) {
-        s = diag_error(diag, TPC_USAGE, NULL, "compile: --tp is missing: how many ranks to split over (1 to 64)");
+    status s = cli_mesh(arena, args, diag, &o);
+    if (s == TPC_OK && o.ranks == 0) {
+        s = diag_error(diag, TPC_USAGE, NULL,
+                       "compile: --tp (or --mesh) is missing: how many ranks to split over (1 to 64)");
     }
     if (s == TPC_OK && o.dump_after != NULL) {
         s = known_pass(o.dump_after, diag);
@@ -109,7 +109,6 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
     if (s != TPC_OK || (s = cli_import_options(arena, args, diag, &o.import)) != TPC_OK) {
         return s;
     }
-    o.ranks = (uint32_t)ranks;
     struct compiled c;
     if ((s = compile_model(arena, model, &o, diag, &c)) != TPC_OK) {
         return s;
@@ -128,7 +127,7 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
     if ((s = plan_write(arena, plan, &contents, diag)) != TPC_OK) {
         return s;
     }
-    if (c.solution->note != NULL && ranks > 1) {
+    if (c.solution->note != NULL && o.ranks > 1) {
         fprintf(stderr, "%s: nothing is split: %s\n", plan, c.solution->note);
     }
     return TPC_OK;
@@ -136,9 +135,11 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
 
 const struct command command_compile = {
     .name = "compile",
-    .usage = "MODEL.onnx --tp N [-o PLAN] [--set SYM=N]... [--dump-after PASS] [--emit DIR] [--embed-weights]",
+    .usage =
+        "MODEL.onnx --tp N|--mesh AXES [-o PLAN] [--set SYM=N]... [--dump-after PASS] [--emit DIR] [--embed-weights]",
     .summary = "split a model over N ranks, prove the split, write a plan",
     .examples = "  tpc compile model.onnx --tp 4 -o plan.bin\n"
+                "  tpc compile model.onnx --mesh dp=2,tp=4 --sequence-parallel -o plan.bin\n"
                 "  tpc compile model.onnx --tp 2 --set batch_size=1 --dump-after solve\n"
                 "  tpc compile decoder_merged.onnx --tp 4 --bind use_cache_branch=true -o decode.bin\n",
     .options = options,

@@ -27,6 +27,22 @@ static const cJSON *list_of(const cJSON *o, const char *name)
     return cJSON_GetObjectItemCaseSensitive(o, name);
 }
 
+/* "model X over 8 ranks (dp 2 x tp 4)" */
+static void print_head(const cJSON *root)
+{
+    const cJSON *mesh = list_of(root, "mesh"), *axes = list_of(mesh, "axes"), *axis = NULL;
+    printf("model %s over %.0f ranks", text_of(list_of(root, "model"), "path"), number_of(mesh, "ranks"));
+    const char *before = cJSON_GetArraySize(axes) > 1 ? " (" : NULL;
+    cJSON_ArrayForEach(axis, axes)
+    {
+        if (before != NULL) {
+            printf("%s%s %.0f", before, text_of(axis, "name"), number_of(axis, "size"));
+            before = " x ";
+        }
+    }
+    printf("%s\n", before != NULL ? ")" : "");
+}
+
 static void print_sizes(const cJSON *root)
 {
     const cJSON *m = NULL;
@@ -102,8 +118,7 @@ static status dump(struct arena *arena, const struct args *args, struct diag *di
         return diag_error(diag, TPC_DATA, args->positional.at[0], "the plan's decisions are no JSON document");
     }
     arena_defer(arena, free_json, root);
-    printf("model %s over %.0f ranks\n", text_of(list_of(root, "model"), "path"),
-           number_of(list_of(root, "mesh"), "tp"));
+    print_head(root);
     if (cJSON_IsString(list_of(root, "note"))) {
         printf("note: %s\n", text_of(root, "note"));
     }

@@ -11,7 +11,7 @@
 enum { RANDOM_SETS = 2 };
 
 static const struct option_info options[] = {
-    {"--tp", "N", "number of ranks (1 to 64)"},
+    CLI_MESH_OPTIONS,
     {"--rtol", "R", "relative tolerance (1e-3)"},
     {"--atol", "A", "absolute tolerance (1e-5 of the tensor's largest magnitude)"},
     {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
@@ -24,10 +24,10 @@ struct verification {
     struct arena *arena;
     const struct args *args;
     struct diag *diag;
-    const char *model, *folder; /* file; folder of its weights */
-    const char *tests;          /* the test folder, NULL */
-    uint32_t ranks;
-    double rtol, atol; /* atol < 0: by magnitude */
+    const char *model, *folder;  /* file; folder of its weights */
+    const char *tests;           /* the test folder, NULL */
+    struct compile_options many; /* the mesh */
+    double rtol, atol;           /* atol < 0: by magnitude */
     struct graph *imported;
     bool bind_small; /* the model wants small inputs as constants: those that decide shapes */
     struct import_binding *binding;
@@ -52,10 +52,14 @@ static status import(struct verification *v, struct diag *diag, struct graph **o
     return s != TPC_OK ? s : onnx_import(v->arena, v->model, &o, diag, out);
 }
 
-static status compile_for(struct verification *v, uint32_t ranks, bool every_value, struct compiled *c)
+static const struct compile_options on_one_rank = {.ranks = 1};
+
+static status compile_for(struct verification *v, const struct compile_options *mesh, bool every_value,
+                          struct compiled *c)
 {
     struct graph *g = NULL; /* its own: solving adds to it */
-    struct compile_options o = {.ranks = ranks, .every_value = every_value};
+    struct compile_options o = *mesh;
+    o.every_value = every_value;
     status s = import(v, v->diag, &g);
     return s != TPC_OK ? s : compile_graph(v->arena, g, &o, v->diag, c);
 }
@@ -125,7 +129,7 @@ static double compare_all(struct verification *v, const char *what, const struct
 static status name_first(struct verification *v, const struct tensor *inputs)
 {
     struct compiled c;
-    status s = compile_for(v, v->ranks, true, &c);
+    status s = compile_for(v, &v->many, true, &c);
     if (s != TPC_OK) {
         return s;
     }
@@ -149,7 +153,7 @@ static status name_first(struct verification *v, const struct tensor *inputs)
                   "no single node differs when every value is kept: the difference comes from fusing or from rounding");
     } else {
         diag_note(v->diag, graph_where(c.graph, first, v->arena), "is the first node whose value differs on %u ranks",
-                  v->ranks);
+                  v->many.ranks);
     }
     return TPC_OK;
 }
@@ -163,20 +167,21 @@ static status verify_set(struct verification *v, const char *label, const struct
                   *on_many = NEW_ARRAY(v->arena, struct tensor, n + 1);
     struct interpretation truth;
     status s = interpret(v->imported, &v->reference, inputs, v->arena, v->diag, &truth);
-    if (s != TPC_OK || (s = compile_for(v, 1, false, &one)) != TPC_OK ||
-        (s = compile_for(v, v->ranks, false, &many)) != TPC_OK || (s = run(v, &one, inputs, on_one)) != TPC_OK ||
+    if (s != TPC_OK || (s = compile_for(v, &on_one_rank, false, &one)) != TPC_OK ||
+        (s = compile_for(v, &v->many, false, &many)) != TPC_OK || (s = run(v, &one, inputs, on_one)) != TPC_OK ||
         (s = run(v, &many, inputs, on_many)) != TPC_OK) {
         return s;
     }
     double a = compare_all(v, "one rank against the reference interpreter", one.graph, on_one, truth.output);
-    double b = compare_all(v, arena_printf(v->arena, "%u ranks against one", v->ranks), many.graph, on_many, on_one);
+    double b =
+        compare_all(v, arena_printf(v->arena, "%u ranks against one", v->many.ranks), many.graph, on_many, on_one);
     double e = expected == NULL ? 0 : compare_all(v, "against the expected output", many.graph, on_many, expected);
     if (v->different) {
         return name_first(v, inputs);
     }
     printf(
         "%s: %u outputs agree; largest error: %.2g of the largest magnitude one rank to interpreter, %.2g to %u ranks",
-        label, n, a, b, v->ranks);
+        label, n, a, b, v->many.ranks);
     if (expected != NULL) {
         printf(", %.2g to the expected", e);
     }
@@ -317,16 +322,15 @@ static status verify_random(struct verification *v)
 
 static status verify(struct arena *arena, const struct args *args, struct diag *diag)
 {
-    int64_t ranks = 2;
     struct stat st;
     const char *path = args->positional.at[0];
     struct verification v = {.arena = arena, .args = args, .diag = diag, .model = path, .rtol = 1e-3, .atol = -1};
-    status s = args_number(args, "--tp", 1, 64, &ranks, diag);
+    v.many.ranks = 2;
+    status s = cli_mesh(arena, args, diag, &v.many);
     if (s != TPC_OK || (s = args_real(args, "--rtol", &v.rtol, diag)) != TPC_OK ||
         (s = args_real(args, "--atol", &v.atol, diag)) != TPC_OK) {
         return s;
     }
-    v.ranks = (uint32_t)ranks;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
         v.tests = path;
         v.model = arena_printf(arena, "%s/model.onnx", path);
@@ -338,7 +342,7 @@ static status verify(struct arena *arena, const struct args *args, struct diag *
 
 const struct command command_verify = {
     .name = "verify",
-    .usage = "MODEL.onnx|TEST_DIR --tp N [--rtol R] [--atol A]",
+    .usage = "MODEL.onnx|TEST_DIR --tp N|--mesh AXES [--rtol R] [--atol A]",
     .summary = "compare N ranks with one rank, the reference interpreter and expected outputs",
     .examples = "  tpc verify model.onnx --tp 4\n  tpc verify tests/models/llama-ts17 --tp 3 --rtol 1e-3 --atol 1e-5\n",
     .options = options,

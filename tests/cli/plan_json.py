@@ -7,7 +7,7 @@ import jsonschema
 
 schema, document, name = json.load(open(sys.argv[1])), json.load(open(sys.argv[2])), sys.argv[3]
 jsonschema.validate(document, schema)
-ranks = document["mesh"]["tp"]
+ranks = document["mesh"]["ranks"]
 faults = []
 
 for p in document["params"]:
