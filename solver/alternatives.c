@@ -129,8 +129,8 @@ void add_alternatives(struct solver *s, struct arena *arena, const struct unit *
         add_linear(s, arena, u, &all);
     else
         add_embedding(s, arena, u, &all);
-    *PUSH(arena, &all) = (struct alternative){
-        .style = STYLE_REPLICATED, .possible = true, .why = "every rank can hold all of a weight"};
+    *PUSH(arena, &all) =
+        (struct alternative){.style = STYLE_REPLICATED, .possible = true, .why = "every rank can hold all of a weight"};
     uint32_t kept = 0;
     for (uint32_t i = 0; i < all.count; i++)
         if (all.at[i].style != l->style)
@@ -173,12 +173,9 @@ uint32_t layer_kind(struct solver *s, struct kinds *k, const struct unit *u, con
     uint32_t before = u->from ? k->twins[from->signature] : 0, behind = k->twins[to->signature];
     bool first = before > behind || (before == behind && from->value_count < to->value_count);
     const struct region *block = first ? from : to;
-    uint64_t key[6] = {(uint64_t)u->kind << 8 | (uint64_t)l->style,
-                       (uint64_t)first << 32 | block->signature,
-                       place_in(block, first ? u->source : u->node),
-                       (uint64_t)(l->axis + 1),
-                       graph_elements(s->scratch, weight),
-                       graph_node(s->g, weight)->rank};
+    uint64_t key[6] = {(uint64_t)u->kind << 8 | (uint64_t)l->style,  (uint64_t)first << 32 | block->signature,
+                       place_in(block, first ? u->source : u->node), (uint64_t)(l->axis + 1),
+                       graph_elements(s->scratch, weight),           graph_node(s->g, weight)->rank};
     bool added;
     uint32_t *kind = map_put(&k->seen, key, sizeof key, &added);
     if (added)

@@ -130,24 +130,28 @@ double placement_elements(struct solver *s, const struct graph *parts, const str
     return product;
 }
 
-static double tree_share(struct solver *s, tree t, int phase, unsigned depth)
+static double tree_share(struct solver *s, tree t, uint64_t whole, uint32_t *leaf, int phase, unsigned depth)
 {
     const struct tree_node *n = &s->trees.at[tree_find(s, t)];
-    if (n->kind == TREE_LEAF || depth > 60)
-        return share(s, s->scratch, n->extent, n->partition, phase);
+    if (n->kind == TREE_LEAF || depth > 60) {
+        uint32_t at = (*leaf)++;
+        bool cut = !n->row || (at < 64 && !(whole >> at & 1));
+        return share(s, s->scratch, n->extent, cut ? n->partition : 0, phase);
+    }
     double x = n->kind == TREE_PROD ? 1 : 0;
     for (uint32_t i = 0; i < n->count; i++) {
-        double child = tree_share(s, n->child[i], phase, depth + 1);
+        double child = tree_share(s, n->child[i], whole, leaf, phase, depth + 1);
         x = n->kind == TREE_PROD ? x * child : x + child;
     }
     return x;
 }
 
-double tree_elements(struct solver *s, const tree *axes, uint32_t rank, int phase)
+double view_elements(struct solver *s, const struct view *view, int phase)
 {
     double product = 1;
-    for (uint32_t i = 0; i < rank; i++)
-        product *= tree_share(s, axes[i], phase, 0);
+    uint32_t leaf = 0;
+    for (uint32_t i = 0; i < view->rank; i++)
+        product *= tree_share(s, view->axes[i], view->whole, &leaf, phase, 0);
     return product;
 }
 
@@ -380,8 +384,9 @@ struct cost region_cost(struct solver *s, uint32_t region)
         value v = r->values[i];
         const struct node *n = graph_node(s->g, v);
         struct arena_mark mark = arena_mark(s->temporary);
+        struct view view = value_view(s, v);
         if (s->role[v] == ROLE_STATE)
-            total.bytes += (int64_t)(tree_elements(s, s->axes[v], n->rank, 1) * (double)dtype_size(n->dtype));
+            total.bytes += (int64_t)(view_elements(s, &view, 1) * (double)dtype_size(n->dtype));
         if (s->role[v] == ROLE_OP) {
             const struct placement **in = NEW_ARRAY(s->temporary, const struct placement *, n->operand_count + 1);
             for (uint32_t k = 0; k < n->operand_count; k++)

@@ -65,6 +65,15 @@ static void add_gathers(struct decisions *d, const uint32_t *masks)
     } while (set);
 }
 
+/* Whether every class of the set may take the sub-axis; the empty set, which is the last, always. */
+static bool allows(const struct decisions *d, uint32_t set, uint32_t subaxis)
+{
+    for (uint32_t i = 0; i < d->region->class_count; i++)
+        if ((d->set[set] >> i & 1) && !(d->region->allowed[i] >> subaxis & 1))
+            return false;
+    return true;
+}
+
 /* Depth: the number of sub-axes (at most MAX_SUBAXES). */
 static void enumerate_from(struct decisions *d, uint32_t subaxis, uint32_t *set_of)
 {
@@ -84,7 +93,8 @@ static void enumerate_from(struct decisions *d, uint32_t subaxis, uint32_t *set_
             first = set_of[a];
     for (uint32_t k = first; k < d->set_count; k++) {
         set_of[subaxis] = k;
-        enumerate_from(d, subaxis + 1, set_of);
+        if (allows(d, k, subaxis))
+            enumerate_from(d, subaxis + 1, set_of);
     }
 }
 

@@ -101,8 +101,10 @@ static void put_region(struct bytes *b, struct solver *s, const struct region *r
                 put_tree(b, s, s->slot[v][k][x], 0);
         }
     }
-    for (uint32_t i = 0; i < r->class_count; i++)
+    for (uint32_t i = 0; i < r->class_count; i++) {
         put(b, (uint64_t)r->conflict[i] << 32 | s->trees.at[r->classes[i]].extent);
+        put(b, r->allowed[i]);
+    }
     for (uint32_t i = 0; i < r->shared_count; i++)
         put(b, position(r->values, r->value_count, r->shared[i]));
 }

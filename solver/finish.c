@@ -71,6 +71,13 @@ static const struct placement *with_sum(const struct placement *p, uint32_t mask
     return out;
 }
 
+/* A region's value under the decisions, among the graph's partitions. */
+static const struct placement *placed(struct solver *s, value v, struct arena *arena)
+{
+    struct view view = value_view(s, v);
+    return view_placement(s, s->g, &view, OVER_ALL, arena);
+}
+
 static void place_unit(struct finish *f, uint32_t unit)
 {
     struct solver *s = f->s;
@@ -90,13 +97,12 @@ static void place_op(struct finish *f, value v)
     bool all = op_info(n->op)->linear == LINEAR_ALL;
     for (uint32_t i = 0; i < n->operand_count; i++) {
         value u = n->operand[i];
-        const struct placement *p =
-            layout_placement(s, s->g, s->slot[v][i], graph_node(s->g, u)->rank, graph_node(s->g, u)->shape, f->arena);
+        struct view view = slot_view(s, v, i);
+        const struct placement *p = view_placement(s, s->g, &view, OVER_ALL, f->arena);
         bool carries = s->joint_parent[u] == v && f->flows[u] && !f->reduced[u];
         f->out->operand[v][i] = with_sum(p, all || carries ? f->flows[v] : 0, f->arena);
     }
-    f->out->result[v] =
-        with_sum(layout_placement(s, s->g, s->axes[v], n->rank, n->shape, f->arena), f->flows[v], f->arena);
+    f->out->result[v] = with_sum(placed(s, v, f->arena), f->flows[v], f->arena);
 }
 
 /* ---- prelude ---- */
@@ -161,7 +167,7 @@ static void place_outputs(struct finish *f)
         if (!s->region_of[present] || s->handed_out[present])
             continue;
         if (f->reduced[present] || p->partial)
-            p = layout_placement(s, s->g, s->axes[present], p->rank, graph_node(s->g, present)->shape, f->arena);
+            p = placed(s, present, f->arena);
         const struct placement *before = f->out->result[past];
         bool same = p->rank == before->rank;
         for (uint32_t k = 0; same && k < p->rank; k++)
@@ -245,7 +251,6 @@ void finish(struct solver *s, struct arena *arena, struct solution *out)
 void finish_with(struct solver *s, struct arena *arena, struct solution *out, uint32_t *flows, uint32_t *reduced)
 {
     struct finish f = {s, out, flows, reduced, arena};
-    const struct node *n;
     out->result = NEW_ARRAY(arena, const struct placement *, s->node_count);
     out->operand = NEW_ARRAY(arena, const struct placement **, s->node_count);
     for (value v = 1; v < s->node_count; v++)
@@ -253,13 +258,12 @@ void finish_with(struct solver *s, struct arena *arena, struct solution *out, ui
     for (uint32_t i = 0; i < s->units.count; i++)
         place_unit(&f, i);
     for (value v = s->node_count; v-- > 1;) {
-        n = graph_node(s->g, v);
         if (s->role[v] == ROLE_PRELUDE || !s->live[v])
             place_prelude(&f, v);
         else if (s->role[v] == ROLE_OP)
             place_op(&f, v);
         else if (s->role[v] == ROLE_STATE)
-            out->result[v] = layout_placement(s, s->g, s->axes[v], n->rank, n->shape, arena);
+            out->result[v] = placed(s, v, arena);
     }
     place_outputs(&f);
     write_classes(&f);

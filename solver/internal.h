@@ -26,6 +26,8 @@ enum block { /* why a class cannot be cut */
              BLOCK_PACKED      /* segments inside another factor */
 };
 
+enum row_kind { ROW_NONE, ROW_BATCH, ROW_SEQUENCE }; /* rows.c */
+
 struct tree_node {
     uint8_t kind, block;
     bool candidate; /* lies on a weight of a linear or an embedding */
@@ -35,6 +37,7 @@ struct tree_node {
     tree *child;              /* PROD: outermost first; SUM: in order */
     value why;                /* node that blocked it */
     uint32_t region, ordinal; /* classes: 1 + index among the region's classes */
+    uint8_t row;              /* enum row_kind */
     uint32_t mask, partition; /* the current decision */
 };
 
@@ -76,6 +79,7 @@ struct region {
     uint32_t class_count;
     tree *classes;      /* candidates that may be cut, in order of first appearance */
     uint32_t *conflict; /* per class: mask of classes that share a value with it */
+    uint32_t *allowed;  /* per class: the sub-axes that it may take, by the roles of their axes */
     uint32_t unit_count;
     uint32_t *units;
     uint32_t signature;    /* equal for isomorphic regions */
@@ -101,6 +105,8 @@ struct solver {
     uint32_t *region_of; /* per value; 0: prelude */
     tree **axes;         /* per value of a region: a tree per axis */
     tree ***slot;        /* per op of a region and operand position */
+    uint64_t *whole;     /* per value of a region, as its op gives it: rows that are whole (struct view) */
+    uint64_t **whole_at; /* the same per op and operand position, as the op takes it; NULL: none */
     value *joint_parent; /* the only use that passes a partial sum on; 0 */
     value *joint_root;
     uint32_t *joint_seen, joint_stamp;
@@ -144,8 +150,20 @@ void classify(struct solver *s);
 bool is_internal(const struct solver *s, value v, uint32_t operand);
 
 /* ---- layout.c: trees under a decision -> placements ---- */
-const struct placement *layout_placement(struct solver *s, struct graph *into, const tree *axes, uint32_t rank,
-                                         const dim *shape, struct arena *arena);
+/* A value as its op gives it or as a use takes it: a tree per axis, and which leaves (bit k: the k-th of all axes, in order; the 64th and later are
+ * always whole) are whole here though their class, a batch or a sequence, is cut (rows.c). */
+struct view {
+    const tree *axes;
+    uint32_t rank;
+    const dim *shape;
+    uint64_t whole;
+};
+struct view value_view(const struct solver *s, value v); /* of a region's value */
+struct view slot_view(const struct solver *s, value v, uint32_t operand);
+/* The placement under the regions' decisions, of their cuts only those over sub-axes in `over`. */
+#define OVER_ALL UINT32_MAX
+const struct placement *view_placement(struct solver *s, struct graph *into, const struct view *view, uint32_t over,
+                                       struct arena *arena);
 void region_decide(struct solver *s, uint32_t region, const uint32_t *masks); /* NULL: undecide */
 void region_classes(struct solver *s);
 void region_shared(struct solver *s);
@@ -164,7 +182,7 @@ const struct placement *pull_back(struct graph *g, value v, uint32_t i, const st
 void cost_start(struct solver *s);
 int64_t nominal_extent(struct solver *s, dim d, int phase);
 double placement_elements(struct solver *s, const struct graph *parts, const struct placement *p, int phase);
-double tree_elements(struct solver *s, const tree *axes, uint32_t rank, int phase);
+double view_elements(struct solver *s, const struct view *view, int phase);
 struct cost cost_zero(void);
 struct cost cost_add(struct cost a, struct cost b);
 struct cost cost_never(void);

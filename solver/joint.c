@@ -137,6 +137,7 @@ static void reduce_here(struct solver *s, struct joint *j, bool only)
 {
     double elements[2] = {-1, -1};
     const struct node *n = graph_node(s->g, j->at);
+    struct view view = value_view(s, j->at);
     row_list rows = {0};
     for (uint32_t i = 0; i < j->rows.count; i++)
         if (!j->rows.at[i].mask)
@@ -146,7 +147,7 @@ static void reduce_here(struct solver *s, struct joint *j, bool only)
         if (!r.mask)
             continue;
         for (int phase = 0; phase < 2 && elements[phase] < 0; phase++)
-            elements[phase] = tree_elements(s, s->axes[j->at], n->rank, phase);
+            elements[phase] = view_elements(s, &view, phase);
         r.cost = cost_add(r.cost, reduce_cost(s, elements, n->dtype, r.mask));
         r.mask = 0;
         keep(s->temporary, &rows, r);

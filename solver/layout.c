@@ -11,61 +11,75 @@ enum { DEEPEST = 60, MOST_CLASSES = 32, MOST_SHARED = 6 };
 
 typedef LIST(struct segment) segment_list;
 
-static void segments_below(struct solver *s, struct graph *into, tree t, struct arena *arena, segment_list *out,
-                           unsigned depth);
+/* One value's trees on the way to segments. Each leaf is met once, in order. */
+struct layout {
+    struct solver *s;
+    struct graph *into;
+    struct arena *arena;
+    uint64_t whole; /* as in struct view */
+    uint32_t over, leaf;
+};
+
+static void segments_below(struct layout *l, tree t, segment_list *out, unsigned depth);
 
 /* The factors of a tree that must be one segment. */
-static void factors_below(struct solver *s, struct graph *into, tree t, struct arena *arena, struct factor *at,
-                          uint32_t *count)
+static void factors_below(struct layout *l, tree t, struct factor *at, uint32_t *count)
 {
     segment_list inner = {0};
-    segments_below(s, into, t, arena, &inner, 1);
+    segments_below(l, t, &inner, 1);
     if (inner.count == 1) {
         memcpy(at + *count, inner.at[0].factor, inner.at[0].count * sizeof *at);
         *count += inner.at[0].count;
     } else { /* packed inside another factor: never cut (BLOCK_PACKED) */
-        at[(*count)++] = (struct factor){.extent = s->trees.at[tree_find(s, t)].extent};
+        at[(*count)++] = (struct factor){.extent = l->s->trees.at[tree_find(l->s, t)].extent};
     }
 }
 
-static void push_product(struct solver *s, struct graph *into, const struct tree_node *n, struct arena *arena,
-                         segment_list *out, unsigned depth)
+static void push_product(struct layout *l, const struct tree_node *n, segment_list *out, unsigned depth)
 {
     segment_list head = {0};
-    segments_below(s, into, n->child[0], arena, &head, depth + 1);
+    segments_below(l, n->child[0], &head, depth + 1);
     tree_list leaves = {0};
     for (uint32_t i = 1; i < n->count; i++)
-        tree_leaves(s, n->child[i], arena, &leaves);
-    struct factor *tail = NEW_ARRAY(arena, struct factor, leaves.count + 1);
+        tree_leaves(l->s, n->child[i], l->arena, &leaves);
+    struct factor *tail = NEW_ARRAY(l->arena, struct factor, leaves.count + 1);
     uint32_t count = 0;
     for (uint32_t i = 1; i < n->count; i++)
-        factors_below(s, into, n->child[i], arena, tail, &count);
+        factors_below(l, n->child[i], tail, &count);
     for (uint32_t i = 0; i < head.count; i++) {
-        struct factor *all = NEW_ARRAY(arena, struct factor, head.at[i].count + count);
+        struct factor *all = NEW_ARRAY(l->arena, struct factor, head.at[i].count + count);
         memcpy(all, head.at[i].factor, head.at[i].count * sizeof *all);
         if (count)
             memcpy(all + head.at[i].count, tail, count * sizeof *all);
-        *PUSH(arena, out) = (struct segment){head.at[i].count + count, all};
+        *PUSH(l->arena, out) = (struct segment){head.at[i].count + count, all};
     }
 }
 
-static void segments_below(struct solver *s, struct graph *into, tree t, struct arena *arena, segment_list *out,
-                           unsigned depth)
+/* How a leaf is cut: its class's mask, of that what `over` lets through, nothing where it is whole here. */
+static uint32_t leaf_mask(const struct tree_node *n, uint64_t whole, uint32_t over, uint32_t leaf)
 {
-    const struct tree_node *n = &s->trees.at[tree_find(s, t)];
+    if (n->row && (leaf >= 64 || (whole >> leaf & 1)))
+        return 0;
+    return n->mask & over;
+}
+
+static void segments_below(struct layout *l, tree t, segment_list *out, unsigned depth)
+{
+    const struct tree_node *n = &l->s->trees.at[tree_find(l->s, t)];
     if (n->kind == TREE_LEAF || depth > DEEPEST) {
-        struct factor *f = NEW(arena, struct factor);
+        struct factor *f = NEW(l->arena, struct factor);
+        uint32_t mask = leaf_mask(n, l->whole, l->over, l->leaf++);
         f->extent = n->extent;
-        f->partition = n->mask ? class_partition(s, into, n->extent, n->mask) : 0;
-        *PUSH(arena, out) = (struct segment){1, f};
+        f->partition = mask ? class_partition(l->s, l->into, n->extent, mask) : 0;
+        *PUSH(l->arena, out) = (struct segment){1, f};
         return;
     }
     if (n->kind == TREE_PROD) {
-        push_product(s, into, n, arena, out, depth);
+        push_product(l, n, out, depth);
         return;
     }
     for (uint32_t i = 0; i < n->count; i++)
-        segments_below(s, into, n->child[i], arena, out, depth + 1);
+        segments_below(l, n->child[i], out, depth + 1);
 }
 
 /* As graph_partition, but makes no symbols: what the search tries leaves no trace. */
@@ -95,24 +109,37 @@ uint32_t class_partition(struct solver *s, struct graph *into, dim extent, uint3
     return into == s->scratch ? scratch_partition(into, &p) : graph_partition(into, extent, unit, mask, p.offset);
 }
 
-const struct placement *layout_placement(struct solver *s, struct graph *into, const tree *axes, uint32_t rank,
-                                         const dim *shape, struct arena *arena)
+const struct placement *view_placement(struct solver *s, struct graph *into, const struct view *view, uint32_t over,
+                                       struct arena *arena)
 {
+    struct layout l = {.s = s, .into = into, .arena = arena, .whole = view->whole, .over = over};
     struct placement *p = NEW(arena, struct placement);
-    struct axis_layout *axis = NEW_ARRAY(arena, struct axis_layout, rank);
+    struct axis_layout *axis = NEW_ARRAY(arena, struct axis_layout, view->rank);
     bool whole = true;
-    for (uint32_t i = 0; i < rank; i++) {
+    for (uint32_t i = 0; i < view->rank; i++) {
         segment_list out = {0};
-        segments_below(s, into, axes[i], arena, &out, 0);
+        segments_below(&l, view->axes[i], &out, 0);
         struct axis_layout raw = {out.count, out.at};
         axis[i] = axis_normalise(into, &raw, arena);
         whole = whole && axis_is_whole(&axis[i]);
     }
     if (whole)
-        return placement_whole(arena, rank, shape);
-    p->rank = rank;
+        return placement_whole(arena, view->rank, view->shape);
+    p->rank = view->rank;
     p->axis = axis;
     return p;
+}
+
+struct view value_view(const struct solver *s, value v)
+{
+    const struct node *n = graph_node(s->g, v);
+    return (struct view){s->axes[v], n->rank, n->shape, s->whole[v]};
+}
+
+struct view slot_view(const struct solver *s, value v, uint32_t operand)
+{
+    const struct node *u = graph_node(s->g, graph_node(s->g, v)->operand[operand]);
+    return (struct view){s->slot[v][operand], u->rank, u->shape, s->whole_at[v] ? s->whole_at[v][operand] : 0};
 }
 
 const struct placement *value_placement(struct solver *s, value v, struct arena *arena)
@@ -120,13 +147,14 @@ const struct placement *value_placement(struct solver *s, value v, struct arena 
     const struct node *n = graph_node(s->g, v);
     if (!s->region_of[v])
         return placement_whole(arena, n->rank, n->shape);
-    return layout_placement(s, s->scratch, s->axes[v], n->rank, n->shape, arena);
+    struct view view = value_view(s, v);
+    return view_placement(s, s->scratch, &view, OVER_ALL, arena);
 }
 
 const struct placement *slot_placement(struct solver *s, value v, uint32_t operand, struct arena *arena)
 {
-    const struct node *u = graph_node(s->g, graph_node(s->g, v)->operand[operand]);
-    return layout_placement(s, s->scratch, s->slot[v][operand], u->rank, u->shape, arena);
+    struct view view = slot_view(s, v, operand);
+    return view_placement(s, s->scratch, &view, OVER_ALL, arena);
 }
 
 bool placement_disjoint(const struct graph *g, const struct placement *p)
@@ -302,6 +330,9 @@ void region_classes(struct solver *s)
         }
         region->class_count = list.count;
         region->classes = list.at;
+        region->allowed = NEW_ARRAY(s->arena, uint32_t, list.count + 1);
+        for (uint32_t i = 0; i < list.count; i++)
+            region->allowed[i] = s->over[AXIS_TENSOR];
     }
 }
 

@@ -79,13 +79,21 @@ static void part_orbits(uint32_t *orbit, uint32_t n, uint32_t mask)
                 orbit[i] = k;
 }
 
+static bool same_role(const struct solver *s, uint32_t a, uint32_t b)
+{
+    for (uint32_t role = 0; role < AXIS_ROLE_COUNT; role++)
+        if ((s->over[role] >> a & 1) != (s->over[role] >> b & 1))
+            return false;
+    return true;
+}
+
 /* orbit[i] == orbit[k]: swapping the sub-axes changes nothing that the component can see. */
 static void find_orbits(struct solver *s, const struct component *c, uint32_t *orbit)
 {
     uint32_t n = s->mesh->count;
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t k = i + 1; k-- > 0;)
-            if (s->mesh->size[k] == s->mesh->size[i])
+            if (s->mesh->size[k] == s->mesh->size[i] && same_role(s, i, k))
                 orbit[i] = k;
     for (uint32_t k = 0; k < c->unit_count; k++) {
         const struct unit *u = &s->units.at[c->unit[k]];

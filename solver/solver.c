@@ -9,6 +9,8 @@ static void allocate(struct solver *s)
     s->region_of = NEW_ARRAY(s->arena, uint32_t, n);
     s->axes = NEW_ARRAY(s->arena, tree *, n);
     s->slot = NEW_ARRAY(s->arena, tree **, n);
+    s->whole = NEW_ARRAY(s->arena, uint64_t, n);
+    s->whole_at = NEW_ARRAY(s->arena, uint64_t *, n);
     s->joint_parent = NEW_ARRAY(s->arena, value, n);
     s->joint_root = NEW_ARRAY(s->arena, value, n);
     s->joint_seen = NEW_ARRAY(s->arena, uint32_t, n);

@@ -73,9 +73,10 @@ static void frame_start(struct solver *s, const struct unit *u, struct frame *f,
     f->weight = 1 - u->slot;
     f->x = graph_node(s->g, u->source);
     f->w = graph_node(s->g, f->node->operand[f->weight]);
-    f->source = u->from ? layout_placement(s, into, s->axes[u->source], f->x->rank, f->x->shape, arena)
-                        : placement_whole(arena, f->x->rank, f->x->shape);
-    f->target = layout_placement(s, into, s->axes[u->node], f->node->rank, f->node->shape, arena);
+    struct view from = value_view(s, u->source), to = value_view(s, u->node);
+    f->source =
+        u->from ? view_placement(s, into, &from, OVER_ALL, arena) : placement_whole(arena, f->x->rank, f->x->shape);
+    f->target = view_placement(s, into, &to, OVER_ALL, arena);
     f->xp = copy_whole(f->x->rank, f->x->shape, &f->xa, arena);
     f->wp = copy_whole(f->w->rank, f->w->shape, &f->wa, arena);
     f->rp = copy_whole(f->node->rank, f->node->shape, &f->ra, arena);
@@ -178,9 +179,9 @@ static struct cost taking(struct solver *s, const struct unit *u, struct graph *
 static bool evaluate_edge(struct solver *s, const struct unit *u, struct unit_result *out, struct graph *into,
                           struct arena *arena)
 {
-    const struct node *x = graph_node(s->g, u->source);
-    const struct placement *from = layout_placement(s, into, s->axes[u->source], x->rank, x->shape, arena);
-    const struct placement *to = layout_placement(s, into, s->slot[u->node][u->slot], x->rank, x->shape, arena);
+    struct view source = value_view(s, u->source), use = slot_view(s, u->node, u->slot);
+    const struct placement *from = view_placement(s, into, &source, OVER_ALL, arena);
+    const struct placement *to = view_placement(s, into, &use, OVER_ALL, arena);
     *out = (struct unit_result){.operand = {to, NULL}};
     out->settled = taking(s, u, into, from, to);
     return true;
@@ -236,7 +237,7 @@ bool unit_may_cut_alone(const struct solver *s, const struct unit *u)
 static void enumerate_out(struct solver *s, const struct unit *u, struct unit_option o, const uint32_t *orbit,
                           struct arena *arena, unit_options *out)
 {
-    uint32_t all = (uint32_t)((1u << s->mesh->count) - 1);
+    uint32_t all = s->over[AXIS_TENSOR];
     o.out = TAKE_FOLLOW;
     *PUSH(arena, out) = o;
     o.out = TAKE_WHOLE;
@@ -256,7 +257,7 @@ void unit_enumerate(struct solver *s, uint32_t unit, const uint32_t *orbit, stru
 {
     const struct unit *u = &s->units.at[unit];
     struct unit_option o = {0};
-    uint32_t all = (uint32_t)((1u << s->mesh->count) - 1);
+    uint32_t all = s->over[AXIS_TENSOR];
     if (u->kind == UNIT_EDGE) {
         *PUSH(arena, out) = o;
         return;
