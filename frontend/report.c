@@ -49,7 +49,7 @@ static void add_shape(const struct report *r, cJSON *o, const struct graph *g, c
 static void add_placement(const struct report *r, cJSON *o, const struct graph *g, const struct placement *p)
 {
     struct text t = {.arena = r->arena};
-    placement_print(g, p, &t);
+    placement_tell(g, p, &t);
     report_text(o, "placement", t.at);
 }
 
@@ -180,6 +180,7 @@ static void add_params(const struct report *r, cJSON *root)
             cJSON_AddItemToArray(shape, cJSON_CreateNumber((double)q->shape[a]));
         }
         report_text(o, "dtype", dtype_name(q->dtype));
+        cJSON_AddNumberToObject(o, "whole_bytes", (double)q->length);
         bool sharded = n->attribute.mode > 0;
         cJSON *bytes = report_list(o, "bytes");
         for (uint32_t k = 0; k < p->mesh.ranks; k++) {

@@ -40,13 +40,19 @@ void report_layers(const struct report *r, cJSON *root)
             cJSON_AddNumberToObject(o, "axis", l->axis);
         }
         cJSON_AddNumberToObject(o, "kind", l->kind);
+        cJSON_AddNumberToObject(o, "from", l->from);
+        cJSON_AddNumberToObject(o, "to", l->to);
         if (l->placement != NULL) {
             struct text t = {.arena = r->arena};
-            placement_print(g, l->placement, &t);
+            placement_tell(g, l->placement, &t);
             report_text(o, "placement", t.at);
         }
         report_text(o, "reason", l->reason);
         add_alternatives(o, l);
+    }
+    cJSON *regions = report_list(root, "regions");
+    for (uint32_t i = 1; i <= r->c->solution->region_count; i++) {
+        cJSON_AddItemToArray(regions, cJSON_CreateNumber(r->c->solution->region_kind[i]));
     }
 }
 
@@ -234,10 +240,9 @@ double report_collectives(const struct report *r, cJSON *root)
         total += bytes;
         cJSON_AddNumberToObject(o, "bytes", bytes);
         report_text(o, "elements",
-                 dim_text(p->dims, graph_elements(p, n->op == OP_REDUCE_SCATTER ? n->operand[0] : v), r->arena));
+                    dim_text(p->dims, graph_elements(p, n->op == OP_REDUCE_SCATTER ? n->operand[0] : v), r->arena));
         report_text(o, "reason", why_collective(n->op));
         find_causes(&causes, v, o);
     }
     return total;
 }
-

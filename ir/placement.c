@@ -314,9 +314,50 @@ void mesh_print_subaxes(const struct mesh *m, uint32_t subaxes, struct text *out
     }
 }
 
+static const char *partial_name(int32_t kind)
+{
+    static const char *const name[] = {"none", "sum", "max", "min", "prod"};
+    return name[kind >= 0 && kind <= 4 ? kind : 0];
+}
+
+static bool has_several_axes(const struct mesh *m)
+{
+    for (uint32_t i = 1; i < m->count; i++)
+        if (m->axis[i] && m->axis[0] && strcmp(m->axis[i], m->axis[0]) != 0)
+            return true;
+    return false;
+}
+
+static void tell_factor(const struct graph *g, const struct factor *f, struct text *out)
+{
+    dim_print(g->dims, f->extent, out);
+    if (!f->partition)
+        return;
+    text_printf(out, "/%u", g->partitions.at[f->partition].parts);
+    if (has_several_axes(&g->mesh)) {
+        text_put(out, ":");
+        mesh_print_subaxes(&g->mesh, g->partitions.at[f->partition].subaxes, out);
+    }
+}
+
+void placement_tell(const struct graph *g, const struct placement *p, struct text *out)
+{
+    text_put(out, "[");
+    for (uint32_t i = 0; i < p->rank; i++)
+        for (uint32_t k = 0; k < p->axis[i].count; k++) {
+            text_put(out, k ? " | " : i ? ", " : "");
+            for (uint32_t f = 0; f < p->axis[i].segment[k].count; f++) {
+                text_put(out, f ? " x " : "");
+                tell_factor(g, &p->axis[i].segment[k].factor[f], out);
+            }
+        }
+    text_put(out, "]");
+    if (p->partial)
+        text_printf(out, " partial(%s)", partial_name(p->partial));
+}
+
 void placement_print(const struct graph *g, const struct placement *p, struct text *out)
 {
-    static const char *const kind[] = {"none", "sum", "max", "min", "prod"};
     text_put(out, "[");
     for (uint32_t i = 0; i < p->rank; i++) {
         text_put(out, i ? ", " : "");
@@ -334,7 +375,7 @@ void placement_print(const struct graph *g, const struct placement *p, struct te
     if (open)
         text_put(out, "}");
     if (p->partial) {
-        text_printf(out, " partial(%s: ", kind[p->partial >= 0 && p->partial <= 4 ? p->partial : 0]);
+        text_printf(out, " partial(%s: ", partial_name(p->partial));
         mesh_print_subaxes(&g->mesh, p->partial_subaxes, out);
         text_put(out, ")");
     }

@@ -56,6 +56,9 @@ dim axis_local_extent(struct graph *g, const struct axis_layout *a); /* this ran
 struct intervals axis_intervals(const struct graph *g, const struct axis_layout *a, uint32_t r, struct arena *arena);
 /* As text: "[b, s, 3*64]{axis 2: 12/s:1 x 64} partial(sum: tp)" - for dump, explain and tests. */
 void placement_print(const struct graph *g, const struct placement *p, struct text *out);
+/* For people: "[batch, 12/4 x 64]", each factor with the number of its parts; with the axes that cut it, "12/4:tp", where the mesh has several; and
+ * "partial(sum)" behind it. */
+void placement_tell(const struct graph *g, const struct placement *p, struct text *out);
 /* "tp" for all sub-axes of that name, "tp.0, tp.2" for some. */
 void mesh_print_subaxes(const struct mesh *m, uint32_t subaxes, struct text *out);
 
@@ -96,6 +99,7 @@ struct layer { /* one switch point */
     int32_t axis;                      /* of the param as stored, that is cut; -1 */
     uint32_t kind;                     /* equal for layers that stand at the same place of equal blocks; 0: a loss */
     const struct placement *placement; /* in which its weight is taken; NULL: no weight */
+    uint32_t from, to;                 /* regions that its input comes from and its result goes to, from 1; 0: none */
     const char *reason;                /* one line for people */
     uint32_t alternative_count;
     const struct alternative *alternative;
@@ -112,11 +116,13 @@ struct solution {
     uint32_t class_count;
     const struct class_info *classes;
     uint32_t layer_count;
-    const struct layer *layers; /* in node order */
-    uint32_t switches;          /* conversions that communicate */
-    double bytes_per_rank;      /* weights + states, maximum over ranks */
-    double time;                /* seconds by the cost model at nominal dims */
-    const char *note;           /* NULL, or why nothing was split */
+    const struct layer *layers;  /* in node order */
+    uint32_t region_count;       /* pieces of the graph between layers */
+    const uint32_t *region_kind; /* per region, from 1 ([0] is unused): equal for equal ones */
+    uint32_t switches;           /* conversions that communicate */
+    double bytes_per_rank;       /* weights + states, maximum over ranks */
+    double time;                 /* seconds by the cost model at nominal dims */
+    const char *note;            /* NULL, or why nothing was split */
 };
 
 #endif

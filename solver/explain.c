@@ -115,6 +115,8 @@ static void add_layer(struct solver *s, struct arena *arena, const struct soluti
     describe_unit(s, u, out, l, &t);
     l->reason = t.at;
     l->kind = layer_kind(s, kinds, u, l);
+    l->from = u->from;
+    l->to = u->to;
     add_alternatives(s, arena, u, l);
 }
 
@@ -149,4 +151,9 @@ void explain(struct solver *s, struct arena *arena, struct solution *out)
     }
     out->layers = layers.at;
     out->layer_count = layers.count;
+    out->region_count = s->regions.count - 1;
+    uint32_t *kind = NEW_ARRAY(arena, uint32_t, s->regions.count);
+    for (uint32_t r = 1; r < s->regions.count; r++)
+        kind[r] = s->regions.at[r].signature;
+    out->region_kind = kind;
 }

@@ -36,7 +36,7 @@ struct args {
     LIST(struct given) given; /* in the order of the command line */
 };
 
-extern const struct command command_compile, command_run, command_dump, command_verify, command_doctor;
+extern const struct command command_compile, command_run, command_dump, command_explain, command_verify, command_doctor;
 
 /* Parses argv (after the subcommand). TPC_USAGE with one line that says what is wrong and what is known. */
 status args_parse(struct arena *arena, const struct command *command, int argc, char **argv, struct diag *diag,

@@ -2,8 +2,8 @@
 #include "frontend/cli/cli.h"
 #include "runtime/tpc.h"
 
-static const struct command *const commands[] = {&command_compile, &command_run, &command_dump, &command_verify,
-                                                 &command_doctor};
+static const struct command *const commands[] = {&command_compile, &command_run,    &command_dump,
+                                                 &command_explain, &command_verify, &command_doctor};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void usage(FILE *to)
@@ -64,7 +64,8 @@ int main(int argc, char **argv)
     }
     if (v.command == NULL) {
         return (int)diag_error(NULL, TPC_USAGE, NULL,
-                               "unknown command '%s' (compile, run, dump, verify, doctor; see tpc --help)", argv[1]);
+                               "unknown command '%s' (compile, run, dump, explain, verify, doctor; see tpc --help)",
+                               argv[1]);
     }
     v.arena = arena_new();
     if (v.arena == NULL) {

@@ -1,0 +1,100 @@
+/* frontend/cli/explain.c - tpc explain: a plan told to people, from the plan alone. */
+#include "frontend/explain/explain.h"
+#include "frontend/cli/cli.h"
+#include "runtime/plan.h"
+
+#include <errno.h>
+
+static const struct option_info options[] = {
+    {"--diff", "OTHER", "what the plan OTHER does otherwise"},
+    {"--html", "FILE", "one self-contained page: layers by colour, collectives, weights per rank; click for reasons"},
+    {"--dot", "FILE", "the folded graph for Graphviz (- is standard output)"},
+    {0},
+};
+
+static status read_document(struct arena *arena, const char *path, struct diag *diag, struct document *out)
+{
+    struct plan *p = NULL;
+    status s = plan_read(arena, path, diag, &p);
+    return s != TPC_OK ? s : document_parse(arena, path, p->decisions, p->decisions_length, diag, out);
+}
+
+/* The whole text or, when that fails, no file. */
+static status write_file(const char *path, const struct text *t, struct diag *diag)
+{
+    if (strcmp(path, "-") == 0) {
+        fwrite(t->at, 1, t->length, stdout);
+        return TPC_OK;
+    }
+    FILE *f = fopen(path, "wb");
+    if (f == NULL) {
+        return diag_error(diag, TPC_IO, path, "cannot write: %s", strerror(errno));
+    }
+    bool written = fwrite(t->at, 1, t->length, f) == t->length;
+    if (fclose(f) != 0 || !written) {
+        status s = diag_error(diag, TPC_IO, path, "cannot write: %s", strerror(errno));
+        remove(path);
+        return s;
+    }
+    return TPC_OK;
+}
+
+static status explain_names(struct arena *arena, const struct args *args, const struct document *d, struct diag *diag)
+{
+    struct text t = {.arena = arena};
+    for (uint32_t i = 1; i < args->positional.count; i++) {
+        if (!explain_one(d, args->positional.at[i], &t)) {
+            return diag_error(diag, TPC_USAGE, args->positional.at[0],
+                              "no layer, weight or value is called '%s'; `tpc explain %s` lists the layers, and * in "
+                              "a name stands for anything",
+                              args->positional.at[i], args->positional.at[0]);
+        }
+    }
+    fwrite(t.at, 1, t.length, stdout);
+    return TPC_OK;
+}
+
+static status explain_plan(struct arena *arena, const struct args *args, struct diag *diag)
+{
+    const char *other = args_value(args, "--diff", NULL), *html = args_value(args, "--html", NULL),
+               *dot = args_value(args, "--dot", NULL);
+    struct document d, with;
+    struct text t = {.arena = arena};
+    status s = read_document(arena, args->positional.at[0], diag, &d);
+    if (s == TPC_OK && html != NULL) {
+        struct text page = {.arena = arena};
+        explain_html(&d, &page);
+        s = write_file(html, &page, diag);
+    }
+    if (s == TPC_OK && dot != NULL) {
+        struct text picture = {.arena = arena};
+        explain_dot(&d, &picture);
+        s = write_file(dot, &picture, diag);
+    }
+    if (s == TPC_OK && other != NULL) {
+        if ((s = read_document(arena, other, diag, &with)) != TPC_OK) {
+            return s;
+        }
+        explain_diff(&d, &with, &t);
+    }
+    if (s != TPC_OK || args->positional.count > 1) {
+        return s != TPC_OK ? s : explain_names(arena, args, &d, diag);
+    }
+    if (html == NULL && dot == NULL && other == NULL) {
+        explain_summary(&d, &t);
+    }
+    fwrite(t.at, 1, t.length, stdout);
+    return TPC_OK;
+}
+
+const struct command command_explain = {
+    .name = "explain",
+    .usage = "PLAN [NODE|WEIGHT]... [--diff OTHER] [--html FILE] [--dot FILE]",
+    .summary = "why a plan is as it is: on one page, per layer, beside another plan, as a picture",
+    .examples = "  tpc explain plan.bin\n  tpc explain plan.bin '*layers.0*up_proj*'\n  tpc explain plan.bin --diff "
+                "other.bin\n  tpc explain plan.bin --html plan.html\n  tpc explain plan.bin --dot - | dot -Tsvg\n",
+    .options = options,
+    .least = 1,
+    .most = 64,
+    .run = explain_plan,
+};
