@@ -4,6 +4,8 @@
 #include <cjson/cJSON.h>
 #include <math.h>
 
+enum { MOST_RANKS = 4096 };
+
 static const cJSON *field(const cJSON *o, const char *name)
 {
     return cJSON_GetObjectItemCaseSensitive(o, name);
@@ -45,21 +47,18 @@ static uint32_t count_of(const cJSON *list)
     return cJSON_IsArray(list) ? (uint32_t)cJSON_GetArraySize(list) : 0;
 }
 
-/* "tp 4" or "dp 2 x tp 4" of {"dp": 2, "tp": 4}. */
-static void read_mesh(struct document *d, const cJSON *root)
+/* "tp 4", or "dp 2 x tp 4". */
+static void read_mesh(struct document *d, const cJSON *mesh)
 {
     struct text t = {.arena = d->arena};
-    double ranks = 1;
     const cJSON *x = NULL;
-    cJSON_ArrayForEach(x, field(root, "mesh"))
+    cJSON_ArrayForEach(x, field(mesh, "axes"))
     {
-        if (cJSON_IsNumber(x) && x->valuedouble >= 1 && x->string != NULL) {
-            text_printf(&t, "%s%s %.0f", t.length == 0 ? "" : " x ", printable(d->arena, x->string), x->valuedouble);
-            ranks *= x->valuedouble;
-        }
+        text_printf(&t, "%s%s %.0f", t.length == 0 ? "" : " x ", text_of(d->arena, x, "name"), number_of(x, "size", 1));
     }
+    double ranks = number_of(mesh, "ranks", 1);
     d->mesh = t.at == NULL ? "1 rank" : t.at;
-    d->ranks = ranks >= 1 && ranks <= 4096 ? (uint32_t)ranks : 1;
+    d->ranks = ranks >= 1 && ranks <= MOST_RANKS ? (uint32_t)ranks : 1;
 }
 
 static void read_nominal(struct document *d, const cJSON *cost)
@@ -267,7 +266,7 @@ status document_parse(struct arena *arena, const char *name, const char *json, s
     *out = (struct document){.arena = arena, .text = json, .length = length};
     out->model = text_of(arena, field(root, "model"), "path");
     out->note = cJSON_IsString(field(root, "note")) ? text_of(arena, root, "note") : NULL;
-    read_mesh(out, root);
+    read_mesh(out, field(root, "mesh"));
     read_collectives(out, root);
     read_layers(out, root);
     read_values(out, root);
