@@ -14,6 +14,8 @@ struct tpc_model {
     struct engine *engine;
     struct tensor *input; /* per input of the graph */
     bool *keep, *bound;
+    LIST(struct role_binding) role; /* tpc_bind_role, once per input */
+    struct role_binding noted;      /* the one in hand */
 };
 
 static_assert(TPC_TYPE_BOOL == (int)DT_BOOL && TPC_TYPE_F64 == (int)DT_F64 && (int)DT_COUNT == TPC_TYPE_F64 + 1,
@@ -273,24 +275,84 @@ int tpc_output(tpc_model *m, size_t output, tpc_tensor *out)
     return 0;
 }
 
+/* ---- generating ---------------------------------------------------------------------------------------------------------- */
+
 struct generating {
     tpc_model *model;
-    struct generate_options options;
+    const tpc_generation *what;
 };
+
+/* What is bound serves inputs that generation does not fill itself. */
+static const struct tensor *bound_inputs(const tpc_model *m, struct arena *scratch)
+{
+    uint32_t count = graph_of(m)->inputs.count;
+    struct tensor *given = NEW_ARRAY(scratch, struct tensor, count + 1);
+    for (uint32_t i = 0; i < count; i++)
+        if (m->bound[i] && !m->keep[i])
+            given[i] = m->input[i];
+    return given;
+}
 
 static status generate_tokens(void *context, struct diag *diag)
 {
     struct generating *g = context;
-    struct arena *scratch = arena_new_in(g->model->arena);
-    status s = generate(g->model->engine, g->model->plan, &g->options, scratch, diag);
+    const tpc_generation *what = g->what;
+    tpc_model *m = g->model;
+    struct arena *scratch = arena_new_in(m->arena);
+    struct prompt *prompt = NEW_ARRAY(scratch, struct prompt, what->rows + 1);
+    for (size_t r = 0; r < what->rows; r++)
+        prompt[r] = (struct prompt){what->prompt[r], what->prompt_length[r]};
+    struct generate_options o = {.prompt = prompt,
+                                 .rows = what->rows,
+                                 .count = what->count,
+                                 .stop = what->stop,
+                                 .stop_count = what->stop_count,
+                                 .sampling = {what->temperature, what->top_k, what->top_p, what->seed},
+                                 .context = what->context,
+                                 .binding = m->role.at,
+                                 .binding_count = m->role.count,
+                                 .given = bound_inputs(m, scratch),
+                                 .given_last = true,
+                                 .step = what->step,
+                                 .user = what->user};
+    status s = generate(m->engine, m->plan, &o, scratch, diag);
     arena_free(scratch);
     return s;
 }
 
-int tpc_generate(tpc_model *m, const int64_t *prompt, size_t prompt_count, size_t count,
-                 void (*token)(void *user, int64_t id), void *user)
+int tpc_generate(tpc_model *m, const tpc_generation *what)
 {
-    struct generating g = {
-        m, {.prompt = prompt, .prompt_count = prompt_count, .count = count, .token = token, .user = user}};
+    if (!m || !what || (what->rows && (!what->prompt || !what->prompt_length)) || (what->stop_count && !what->stop))
+        return misuse("tpc_generate: a NULL argument");
+    for (size_t r = 0; r < what->rows; r++)
+        if (what->prompt_length[r] && !what->prompt[r])
+            return misuse("tpc_generate: a prompt without tokens");
+    struct generating g = {m, what};
     return call(generate_tokens, &g);
+}
+
+static status note_role(void *context, struct diag *diag)
+{
+    struct generating *g = context;
+    tpc_model *m = g->model;
+    (void)diag;
+    for (uint32_t i = 0; i < m->role.count; i++)
+        if (m->role.at[i].input == m->noted.input) {
+            m->role.at[i] = m->noted;
+            return TPC_OK;
+        }
+    *PUSH(m->arena, &m->role) = m->noted;
+    return TPC_OK;
+}
+
+int tpc_bind_role(tpc_model *m, size_t input, const char *text)
+{
+    role r = text ? role_from_text(text) : ROLE_NONE;
+    if (input >= graph_of(m)->inputs.count)
+        return misuse("tpc_bind_role: no such input");
+    if (r == ROLE_NONE)
+        return misuse("tpc_bind_role: a role is tokens, mask, positions, past_length, total_length or given");
+    m->noted = (struct role_binding){graph_of(m)->inputs.at[input].name, r};
+    struct generating g = {m, NULL};
+    return call(note_role, &g);
 }

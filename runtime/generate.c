@@ -1,282 +1,251 @@
-/* runtime/generate.c - the loop of greedy generation, and what it takes a model's inputs for. Start with generate.
+/* runtime/generate.c - the loop of generation. Start with generate.
  *
- * Invariant: every extent that a model leaves open follows from three numbers: one sequence, so many tokens now, so many before.
+ * Invariant: rows go on in step; one that has ended is fed its last token again, and what comes of it is not handed out.
  */
-#include "runtime/generate.h"
+#include "runtime/generate_impl.h"
 
-typedef enum role { ROLE_TOKENS, ROLE_MASK, ROLE_POSITIONS, ROLE_STATE } role;
+/* ---- before the first step -------------------------------------------------------------------------------------------- */
 
-struct writer {
-    struct engine *engine;
-    const struct plan *plan;
-    const struct graph *graph;
-    struct arena *arena;
-    struct diag *diag;
-    role *role; /* per input */
-    bool *keep; /* per input: taken from the last run */
-    struct tensor *input;
-    int64_t *of; /* symbols that the tokens' shape gives; -1 unknown */
-    uint32_t tokens, logits;
-    bool states;
-    int64_t *all; /* prompt and what was written */
-    int64_t length, past;
-};
-
-/* ---- what inputs are for ---------------------------------------------------------------------------------------------- */
-
-static const struct node *input_node(const struct writer *w, uint32_t i)
+static status check_options(const struct generate_options *o, struct diag *diag)
 {
-    return graph_node(w->graph, w->graph->inputs.at[i].value);
+    const struct sampling *s = &o->sampling;
+    if (o->rows == 0)
+        return diag_error(diag, TPC_USAGE, NULL, "there is no prompt");
+    for (size_t r = 0; r < o->rows; r++) {
+        if (o->prompt[r].count == 0 && o->rows == 1)
+            return diag_error(diag, TPC_USAGE, NULL, "the prompt is empty");
+        if (o->prompt[r].count == 0)
+            return diag_error(diag, TPC_USAGE, NULL, "prompt %zu is empty", r + 1);
+        if (o->prompt[r].count > INT32_MAX || o->count > INT32_MAX)
+            return diag_error(diag, TPC_USAGE, NULL, "prompt %zu and what is to be written are too long", r + 1);
+    }
+    if (o->rows > INT32_MAX)
+        return diag_error(diag, TPC_USAGE, NULL, "there are too many prompts");
+    if (!(s->temperature >= 0) || s->temperature > 1e30)
+        return diag_error(diag, TPC_USAGE, NULL, "a temperature must be a number from 0 on");
+    if (!(s->top_p >= 0) || s->top_p > 1 || s->top_k < 0)
+        return diag_error(diag, TPC_USAGE, NULL, "top-p must lie between 0 and 1, and top-k may not be negative");
+    return TPC_OK;
 }
 
-static bool named(const struct writer *w, uint32_t i, const char *part)
+static void copy_prompts(struct writer *w)
 {
-    return strstr(w->graph->inputs.at[i].name, part) != NULL;
+    const struct generate_options *o = w->o;
+    w->text = NEW_ARRAY(w->arena, int64_t *, o->rows);
+    w->length = NEW_ARRAY(w->arena, int64_t, o->rows);
+    w->ended = NEW_ARRAY(w->arena, bool, o->rows);
+    for (size_t r = 0; r < o->rows; r++) {
+        w->text[r] = NEW_ARRAY(w->arena, int64_t, o->prompt[r].count + o->count);
+        memcpy(w->text[r], o->prompt[r].token, o->prompt[r].count * sizeof **w->text);
+        w->length[r] = (int64_t)o->prompt[r].count;
+        w->longest = w->length[r] > w->longest ? w->length[r] : w->longest;
+    }
 }
 
-static bool is_state(const struct writer *w, uint32_t i)
+static bool rows_differ(const struct writer *w)
 {
-    for (uint32_t s = 0; s < w->graph->states.count; s++)
-        if (w->graph->states.at[s].input == i)
+    for (size_t r = 1; r < w->o->rows; r++)
+        if (w->length[r] != w->length[0])
             return true;
     return false;
 }
 
-static status refuse(const struct writer *w, uint32_t i, const char *why)
+/* On which side rows of unequal length are padded, so that each is computed as if it were alone. */
+static status choose_padding(struct writer *w)
 {
-    return diag_error(w->diag, TPC_UNSUPPORTED, NULL, "cannot generate with this model: input '%s' %s",
-                      w->graph->inputs.at[i].name, why);
+    const struct roles *r = &w->roles;
+    bool fixed = !r->states && w->fixed > 0;
+    w->padding = fixed ? PADDING_RIGHT : PADDING_LEFT;
+    if (!rows_differ(w) || fixed)
+        return TPC_OK;
+    if (r->mask_summed && !r->mask_by_place) { /* the sum says how many of a row's first places count */
+        w->padding = PADDING_RIGHT;
+        return TPC_OK;
+    }
+    if (r->mask && (r->positions || r->mask_summed))
+        return TPC_OK;
+    if (!r->states) { /* what follows a token does not matter to it */
+        w->padding = PADDING_RIGHT;
+        return TPC_OK;
+    }
+    return diag_error(w->diag, TPC_UNSUPPORTED, NULL,
+                      "prompts of unequal lengths need %s, which this model has not: give prompts of one length",
+                      r->mask ? "positions (an input, or counted from the mask)" : "a mask");
 }
 
-static status find_tokens(struct writer *w)
+static status check_room(struct writer *w)
 {
-    uint32_t by_name = UINT32_MAX, by_shape = UINT32_MAX, candidates = 0;
-    for (uint32_t i = 0; i < w->graph->inputs.count; i++) {
-        const struct node *n = input_node(w, i);
-        if (!dtype_is_int(n->dtype) || n->rank != 2 || is_state(w, i))
-            continue;
-        if (named(w, i, "input_ids"))
-            by_name = by_name == UINT32_MAX ? i : by_name;
-        if (named(w, i, "mask") || named(w, i, "position"))
-            continue;
-        by_shape = i;
-        candidates++;
-    }
-    w->tokens = by_name != UINT32_MAX ? by_name : by_shape;
-    if (by_name == UINT32_MAX && candidates != 1)
-        return diag_error(
-            w->diag, TPC_UNSUPPORTED, NULL,
-            "cannot generate with this model: %u of its inputs could be the tokens (integers [batch, sequence])",
-            (unsigned)candidates);
+    int64_t count = (int64_t)w->o->count, hold = w->roles.states ? states_hold(w) : INT64_MAX;
+    w->room = w->longest + count - 1; /* the last token is not fed back */
+    if (w->o->context > 0 && w->room > w->o->context)
+        return diag_error(w->diag, TPC_USAGE, NULL,
+                          "a context of %lld is too small: %lld tokens of the prompt and %lld to write need %lld",
+                          (long long)w->o->context, (long long)w->longest, (long long)count, (long long)w->room);
+    if (w->room > hold)
+        return diag_error(w->diag, TPC_USAGE, NULL,
+                          "the model's states hold %lld entries: %lld tokens of the prompt and %lld to write need %lld",
+                          (long long)hold, (long long)w->longest, (long long)count, (long long)w->room);
     return TPC_OK;
 }
 
-static status find_roles(struct writer *w)
-{
-    for (uint32_t i = 0; i < w->graph->inputs.count; i++) {
-        const struct node *n = input_node(w, i);
-        if (is_state(w, i)) {
-            w->role[i] = ROLE_STATE;
-            w->states = true;
-        } else if (i == w->tokens) {
-            w->role[i] = ROLE_TOKENS;
-        } else if (named(w, i, "mask") && n->rank == 2) {
-            w->role[i] = ROLE_MASK;
-        } else if (named(w, i, "position") && dtype_is_int(n->dtype) && (n->rank == 1 || n->rank == 2)) {
-            w->role[i] = ROLE_POSITIONS;
-        } else {
-            return refuse(w, i, "is none that it knows how to fill (states, tokens, mask, positions)");
-        }
-    }
-    for (uint32_t s = 0; s < w->graph->states.count; s++)
-        if (!w->graph->states.at[s].appended)
-            return refuse(w, w->graph->states.at[s].input, "is a state of fixed size, which is not supported yet");
-    return TPC_OK;
-}
+/* ---- one step ------------------------------------------------------------------------------------------------------------ */
 
-static status find_logits(struct writer *w)
+/* How many places the next step has: all that are left, but one at a time where the plan fixes that. */
+static status choose_step(struct writer *w, int64_t *now)
 {
-    uint32_t found = UINT32_MAX;
-    for (uint32_t i = w->graph->outputs.count; i-- > 0;) {
-        const struct node *n = graph_node(w->graph, w->graph->outputs.at[i].value);
-        bool state = false;
-        for (uint32_t s = 0; s < w->graph->states.count; s++)
-            state = state || w->graph->states.at[s].output == i;
-        if (state || n->rank != 3 || !dtype_is_float(n->dtype))
-            continue;
-        found = i;
-        if (strstr(w->graph->outputs.at[i].name, "logits"))
-            break;
-    }
-    w->logits = found;
-    return found != UINT32_MAX
+    int64_t fixed = w->fixed, length = 0;
+    for (size_t r = 0; r < w->o->rows; r++)
+        length = w->length[r] > length ? w->length[r] : length;
+    *now = length - w->past;
+    if (fixed == 0 || fixed == *now)
+        return TPC_OK;
+    bool one_by_one = w->roles.states && fixed == 1 && w->padding == PADDING_LEFT;
+    bool room_behind = !w->roles.states && fixed > *now;
+    *now = fixed;
+    return one_by_one || room_behind
                ? TPC_OK
-               : diag_error(
-                     w->diag, TPC_UNSUPPORTED, NULL,
-                     "cannot generate with this model: no output is logits (floats [batch, sequence, vocabulary])");
+               : diag_error(w->diag, TPC_UNSUPPORTED, NULL,
+                            "cannot generate with this model: it takes %lld tokens at a time, not %lld",
+                            (long long)fixed, (long long)(length - w->past));
 }
 
-/* ---- shapes ----------------------------------------------------------------------------------------------------------- */
-
-/* Symbols are known from the tokens' shape; a plain symbol that is not among them takes `otherwise`. */
-static bool extent_of(const struct writer *w, dim d, int64_t otherwise, int64_t *out)
+static status know_fixed(struct writer *w)
 {
-    const struct dims *t = w->graph->dims;
-    for (uint32_t s = 0; s < dims_symbol_count(t); s++)
-        if (w->of[s] < 0 && dim_uses_symbol(t, d, s)) {
-            *out = otherwise;
-            return true;
-        }
-    return dim_eval(t, d, w->of, out);
+    w->fixed = fixed_extent(w, w->roles.tokens, 1);
+    w->batch = fixed_extent(w, w->roles.tokens, 0);
+    if (w->batch == 0)
+        w->batch = (int64_t)w->o->rows;
+    return w->batch >= (int64_t)w->o->rows
+               ? TPC_OK
+               : diag_error(w->diag, TPC_UNSUPPORTED, NULL,
+                            "cannot generate %zu texts at a time with this model: its batch is fixed to %lld",
+                            w->o->rows, (long long)w->batch);
 }
 
-static void know_symbol(struct writer *w, dim d, int64_t x)
+/* First logit of the row's last token; false: that token has none. */
+static bool find_row(const struct writer *w, const struct tensor *logits, int64_t row, size_t *first)
 {
-    struct dim_node n = dim_get(w->graph->dims, d);
-    if (n.op == DIM_SYMBOL)
-        w->of[n.symbol] = x;
-}
-
-/* The whole extent of an axis of a state: of its placement, since its node has a rank's. Empty along the axis that grows. */
-static bool state_extent(const struct writer *w, uint32_t input, uint32_t axis, int64_t *out)
-{
-    int64_t otherwise = 1;
-    for (uint32_t s = 0; s < w->graph->states.count; s++)
-        if (w->graph->states.at[s].input == input && w->graph->states.at[s].axis == axis)
-            otherwise = 0;
-    const struct placement *p = w->plan->links.input ? w->plan->links.input[input] : NULL;
-    if (!p)
-        return extent_of(w, input_node(w, input)->shape[axis], otherwise, out);
-    *out = 0;
-    for (uint32_t s = 0; s < p->axis[axis].count; s++) {
-        const struct segment *segment = &p->axis[axis].segment[s];
-        int64_t product = 1, extent = 0;
-        for (uint32_t f = 0; f < segment->count; f++)
-            if (!extent_of(w, segment->factor[f].extent, otherwise, &extent) || !i64_mul(product, extent, &product))
-                return false;
-        if (!i64_add(*out, product, out))
+    int64_t vocabulary = logits->shape[logits->rank - 1], places = logits->rank == 3 ? logits->shape[1] : 1;
+    int64_t place = last_place(w, row);
+    if (places != w->now) { /* of the last place alone */
+        if (places != 1 || place != w->now - 1)
             return false;
+        place = 0;
     }
-    return true;
+    *first = (size_t)((row * places + place) * vocabulary);
+    return row < logits->shape[0];
 }
 
-static status shape_input(struct writer *w, uint32_t i, int64_t now)
+static bool stops(const struct generate_options *o, int64_t token)
 {
-    const struct node *n = input_node(w, i);
-    int64_t shape[MAX_RANK];
-    for (uint32_t a = 0; a < n->rank; a++) {
-        bool last = a + 1 == n->rank;
-        int64_t otherwise = !last ? 1 : w->role[i] == ROLE_POSITIONS ? now : w->past + now;
-        bool good = w->role[i] == ROLE_STATE ? state_extent(w, i, a, &shape[a])
-                                             : extent_of(w, n->shape[a], otherwise, &shape[a]);
-        if (!good)
-            return refuse(w, i, "has an extent that overflows");
-    }
-    if (!tensor_new(w->arena, &w->input[i], n->dtype, n->rank, shape))
-        return refuse(w, i, "is too large");
-    return TPC_OK;
+    for (size_t k = 0; k < o->stop_count; k++)
+        if (o->stop[k] == token)
+            return true;
+    return false;
 }
 
-/* ---- one step ----------------------------------------------------------------------------------------------------------- */
-
-static void fill_input(struct writer *w, uint32_t i, int64_t now)
+/* Chooses each row's next token from the logits; -1 in token[] for rows that had ended. */
+static status choose_tokens(struct writer *w, size_t step, int64_t *token)
 {
-    struct tensor *t = &w->input[i];
-    for (size_t k = 0; k < t->count; k++) {
-        if (w->role[i] == ROLE_TOKENS)
-            dtype_store_i64(t->dtype, t->data, k, w->all[w->past + (int64_t)k % now]);
-        else if (w->role[i] == ROLE_POSITIONS)
-            dtype_store_i64(t->dtype, t->data, k, w->past + (int64_t)k % now);
-        else if (dtype_is_float(t->dtype))
-            dtype_store_f64(t->dtype, t->data, k, 1);
-        else
-            dtype_store_i64(t->dtype, t->data, k, 1);
-    }
-}
-
-static status check_tokens(const struct writer *w, int64_t now)
-{
-    const struct tensor *t = &w->input[w->tokens];
-    if (t->shape[1] != now)
-        return diag_error(w->diag, TPC_UNSUPPORTED, NULL,
-                          "cannot generate with this model: it takes %lld tokens at a time, not %lld",
-                          (long long)t->shape[1], (long long)now);
-    if (t->shape[0] != 1)
-        return diag_error(w->diag, TPC_UNSUPPORTED, NULL, "cannot generate with this model: its batch is fixed to %lld",
-                          (long long)t->shape[0]);
-    return TPC_OK;
-}
-
-/* Runs tokens [past, length); the next one goes to *token. */
-static status step(struct writer *w, int64_t *token)
-{
-    int64_t now = w->length - w->past;
-    const struct node *tokens = input_node(w, w->tokens);
-    know_symbol(w, tokens->shape[0], 1);
-    know_symbol(w, tokens->shape[1], now);
-    for (uint32_t i = 0; i < w->graph->inputs.count; i++) {
-        w->keep[i] = w->role[i] == ROLE_STATE && w->past > 0;
-        if (w->keep[i])
-            continue;
-        status s = shape_input(w, i, now);
-        if (s != TPC_OK)
-            return s;
-        if (i == w->tokens && (s = check_tokens(w, now)) != TPC_OK)
-            return s;
-        if (w->role[i] != ROLE_STATE)
-            fill_input(w, i, now);
-    }
-    status s = engine_run(w->engine, w->input, w->keep, w->diag);
     struct tensor logits;
-    if (s != TPC_OK || (s = engine_output(w->engine, w->logits, w->diag, &logits)) != TPC_OK)
+    status s = engine_output(w->engine, w->roles.logits, w->diag, &logits);
+    if (s != TPC_OK)
         return s;
-    if (logits.shape[2] == 0 || logits.shape[1] == 0 || logits.shape[0] == 0)
+    int64_t vocabulary = logits.shape[logits.rank - 1];
+    if (logits.count == 0)
         return diag_error(w->diag, TPC_UNSUPPORTED, NULL, "cannot generate with this model: its logits are empty");
-    size_t first = (size_t)((logits.shape[1] - 1) * logits.shape[2]);
-    *token = 0;
-    for (int64_t k = 1; k < logits.shape[2]; k++) /* the first of equals */
-        if (dtype_load_f64(logits.dtype, logits.data, first + (size_t)k) >
-            dtype_load_f64(logits.dtype, logits.data, first + (size_t)*token))
-            *token = k;
+    for (size_t r = 0; r < w->o->rows; r++) {
+        size_t first = 0;
+        token[r] = -1;
+        if (w->ended[r])
+            continue;
+        if (!find_row(w, &logits, (int64_t)r, &first))
+            return diag_error(w->diag, TPC_UNSUPPORTED, NULL,
+                              "cannot generate with this model: it has no logits for the last token of prompt %zu",
+                              r + 1);
+        double uniform = sample_uniform(w->o->sampling.seed, r, step);
+        token[r] = sample_token(&w->o->sampling, &logits, first, (size_t)vocabulary, uniform, w->arena);
+        if (token[r] < 0)
+            return diag_error(w->diag, TPC_DATA, NULL, "the logits of step %zu are no numbers: the model overflows",
+                              step + 1);
+    }
     return TPC_OK;
 }
 
-status generate(struct engine *engine, const struct plan *plan, const struct generate_options *o, struct arena *arena,
+/* Runs until all of the text so far is in. */
+static status run_text(struct writer *w)
+{
+    int64_t length = 0, now = 0;
+    for (size_t r = 0; r < w->o->rows; r++)
+        length = w->length[r] > length ? w->length[r] : length;
+    for (;;) {
+        status s = choose_step(w, &now);
+        w->now = now;
+        if (s == TPC_OK)
+            s = fill_inputs(w);
+        if (s == TPC_OK)
+            s = engine_run(w->engine, w->input, w->keep, w->diag);
+        if (s != TPC_OK || !w->roles.states || w->past + w->now >= length)
+            return s;
+        w->past += w->now;
+    }
+}
+
+static status step(struct writer *w, size_t number, int64_t *token)
+{
+    struct arena_mark mark = arena_mark(w->arena);
+    status s = run_text(w);
+    if (s == TPC_OK)
+        s = choose_tokens(w, number, token);
+    arena_rewind(w->arena, mark);
+    return s;
+}
+
+/* Appends the tokens; true: there is a row that goes on. */
+static bool take_tokens(struct writer *w, struct generate_options *o, const int64_t *token)
+{
+    bool goes_on = false;
+    for (size_t r = 0; r < o->rows; r++) {
+        int64_t last = w->text[r][w->length[r] - 1];
+        w->text[r][w->length[r]++] = w->ended[r] ? last : token[r];
+        o->written += !w->ended[r];
+        w->ended[r] = w->ended[r] || stops(o, token[r]);
+        goes_on = goes_on || !w->ended[r];
+    }
+    if (w->roles.states)
+        w->past += w->now;
+    return goes_on;
+}
+
+status generate(struct engine *engine, const struct plan *plan, struct generate_options *o, struct arena *arena,
                 struct diag *diag)
 {
     const struct graph *g = plan->program->graph;
-    size_t room = 0;
-    struct writer w = {.engine = engine, .plan = plan, .graph = g, .arena = arena, .diag = diag};
-    if (o->prompt_count == 0 || !size_add(o->prompt_count, o->count, &room))
-        return diag_error(diag, TPC_USAGE, NULL, "the prompt is empty");
-    w.role = NEW_ARRAY(arena, role, g->inputs.count + 1);
+    struct writer w = {.engine = engine, .plan = plan, .graph = g, .arena = arena, .diag = diag, .o = o};
+    o->written = 0;
+    status s = check_options(o, diag);
+    if (s == TPC_OK)
+        s = roles_find(plan, o, arena, diag, &w.roles);
+    if (s != TPC_OK)
+        return s;
     w.keep = NEW_ARRAY(arena, bool, g->inputs.count + 1);
     w.input = NEW_ARRAY(arena, struct tensor, g->inputs.count + 1);
     w.of = NEW_ARRAY(arena, int64_t, dims_symbol_count(g->dims) + 1);
-    w.all = NEW_ARRAY(arena, int64_t, room);
     memset(w.of, 0xff, dims_symbol_count(g->dims) * sizeof *w.of); /* -1 */
-    memcpy(w.all, o->prompt, o->prompt_count * sizeof *w.all);
-    w.length = (int64_t)o->prompt_count;
-    status s = find_tokens(&w);
+    int64_t *token = NEW_ARRAY(arena, int64_t, o->rows);
+    copy_prompts(&w);
+    s = know_fixed(&w);
     if (s == TPC_OK)
-        s = find_roles(&w);
+        s = choose_padding(&w);
     if (s == TPC_OK)
-        s = find_logits(&w);
+        s = check_room(&w);
     for (size_t i = 0; i < o->count && s == TPC_OK; i++) {
-        int64_t token = 0;
-        struct arena_mark mark = arena_mark(arena);
-        s = step(&w, &token);
-        arena_rewind(arena, mark);
+        s = step(&w, i, token);
         if (s != TPC_OK)
+            return s;
+        bool goes_on = take_tokens(&w, o, token);
+        if ((o->step && !o->step(o->user, o->rows, token)) || !goes_on)
             break;
-        if (w.states)
-            w.past = w.length;
-        w.all[w.length++] = token;
-        if (o->token)
-            o->token(o->user, token);
-        for (size_t k = 0; k < o->stop_count; k++)
-            if (o->stop[k] == token)
-                return TPC_OK;
     }
     return s;
 }

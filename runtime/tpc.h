@@ -16,6 +16,7 @@
 #define TPC_API
 #endif
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -94,9 +95,31 @@ TPC_API int tpc_run(tpc_model *model);
 /* Output of the last run, whole. */
 TPC_API int tpc_output(tpc_model *model, size_t output, tpc_tensor *out);
 
-/* Greedy generation: calls token(user, id) for each of at most `count` tokens. Bindings are left alone. */
-TPC_API int tpc_generate(tpc_model *model, const int64_t *prompt, size_t prompt_count, size_t count,
-                         void (*token)(void *user, int64_t id), void *user);
+/* ---- generation: `tpc run --generate` for a program; docs/generation.md says which models it takes and how inputs are filled ---- */
+
+typedef struct tpc_generation {   /* all zero but prompts and counts is greedy */
+    const int64_t *const *prompt; /* [rows] token ids of each row, */
+    const size_t *prompt_length;  /* [rows] and how many: at least 1 */
+    size_t rows;                  /* at least 1; rows of unequal length are padded inside */
+    size_t count;                 /* tokens to write per row, at most */
+    const int64_t *stop;          /* token ids that end a row; they are handed out too */
+    size_t stop_count;
+    double temperature; /* 0: the likeliest token, of equals the lowest id */
+    int64_t top_k;      /* draw among so many; 0: all */
+    double top_p;       /* draw among the fewest that reach this probability; 0 or 1: all */
+    uint64_t seed;      /* the same seed, prompts and plan give the same tokens */
+    int64_t context;    /* tokens that the model's states have room for, fixed; 0: they grow */
+    /* Called after each step on the caller's thread with one token per row, -1 for a row that had ended before. 0 ends all. It may not call into
+     * the model. NULL is allowed. */
+    bool (*step)(void *user, size_t rows, const int64_t *token);
+    void *user;
+} tpc_generation;
+
+/* Everything in `what` is read during the call only. Bindings are left alone; what tpc_bind_state keeps is overwritten. */
+TPC_API int tpc_generate(tpc_model *model, const tpc_generation *what);
+/* How generation fills an input where that does not show: "tokens", "mask", "positions", "past_length", "total_length", or "given" (with what tpc_bind
+ * has bound). */
+TPC_API int tpc_bind_role(tpc_model *model, size_t input, const char *role);
 
 #ifdef __cplusplus
 }

@@ -83,4 +83,10 @@ status cli_random_input(struct arena *arena, const struct graph *g, const struct
 status cli_extents(struct arena *arena, const struct args *args, const struct graph *g, int64_t **extent,
                    struct diag *diag);
 
+/* ---- generate.c ---- */
+struct engine;
+/* tpc run --generate `count`. given: per input of the program, dtype DT_NONE where it was not. */
+status cli_generate(struct arena *arena, const struct args *args, const struct plan *plan, struct engine *engine,
+                    const struct tensor *given, int64_t count, struct diag *diag);
+
 #endif

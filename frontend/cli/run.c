@@ -1,6 +1,5 @@
 /* frontend/cli/run.c - tpc run: a plan on its ranks, with given or made-up inputs, or writing text. */
 #include "frontend/cli/cli.h"
-#include "runtime/generate.h"
 #include "runtime/layout.h"
 
 #include <stdlib.h>
@@ -15,9 +14,18 @@ static const struct option_info options[] = {
     {"--random-inputs", "SEED", "make up the inputs that are not given"},
     {"--size", "SYMBOL=N", "a dynamic extent of made-up inputs (8); may be repeated"},
     {"--repeat", "N", "run N times and print each run's time to stderr"},
+    {"--generate", "N", "write at most N tokens per prompt (docs/generation.md)"},
     {"--prompt", "TEXT", "bytes to go on from (byte-level models)"},
     {"--prompt-ids", "1,2,3", "token ids to go on from"},
-    {"--generate", "N", "write N tokens, greedily"},
+    {"--batch-file", "FILE", "one prompt per line: token ids, or else texts (byte-level models)"},
+    {"--text", NULL, "the lines of --batch-file are texts, whatever they look like"},
+    {"--temperature", "T", "draw tokens at this temperature (0: take the likeliest; 1 with --top-k or --top-p)"},
+    {"--top-k", "K", "draw among the K likeliest"},
+    {"--top-p", "P", "draw among the fewest likeliest that reach probability P together"},
+    {"--seed", "S", "of the draws (0)"},
+    {"--eos", "ID,...", "tokens that end a text; may be repeated"},
+    {"--context", "N", "room for N tokens in the model's states (they grow)"},
+    {"--bind", "INPUT=ROLE", "fill an input as tokens, mask, positions, past_length or total_length"},
     {"--threads", "N", "threads per rank (cores / ranks)"},
     {"--profile", NULL, "print where the time went to stderr"},
     {0},
@@ -92,10 +100,11 @@ static dtype input_type(const struct graph *g, uint32_t i)
     return graph_node(g, g->inputs.at[i].value)->dtype;
 }
 
-static status read_inputs(struct job *j)
+/* --inputs and --input. */
+static status read_given(struct job *j)
 {
     const struct graph *g = j->graph;
-    const char *folder = args_value(j->args, "--inputs", NULL), *seed = args_value(j->args, "--random-inputs", NULL);
+    const char *folder = args_value(j->args, "--inputs", NULL);
     status s = TPC_OK;
     if (folder != NULL) {
         s = cli_read_folder(j->arena, folder, "input", g->inputs.count, j->inputs, j->diag);
@@ -118,7 +127,15 @@ static status read_inputs(struct job *j)
         s = cli_read_tensor(j->arena, e + 1, input_type(g, k), &j->inputs[k], j->diag);
         j->given[k] = true;
     }
+    return s;
+}
+
+static status read_inputs(struct job *j)
+{
+    const struct graph *g = j->graph;
+    const char *seed = args_value(j->args, "--random-inputs", NULL);
     int64_t number = 0, *extent = NULL;
+    status s = read_given(j);
     if (s == TPC_OK && seed != NULL) {
         s = args_number(j->args, "--random-inputs", 0, INT64_MAX, &number, j->diag);
         s = s == TPC_OK ? cli_extents(j->arena, j->args, g, &extent, j->diag) : s;
@@ -223,72 +240,21 @@ static status run_inputs(struct job *j)
     return s == TPC_OK ? write_outputs(j) : s;
 }
 
-/* "1,2,3" */
-static status parse_ids(struct job *j, const char *text, int64_t **ids, size_t *count)
+/* Options that speak of generation say nothing without --generate. */
+static status check_no_generation(const struct args *args, struct diag *diag)
 {
-    *ids = NEW_ARRAY(j->arena, int64_t, strlen(text) / 2 + 1);
-    for (const char *at = text; *at != 0;) {
-        char *end = NULL;
-        long long id = strtoll(at, &end, 10);
-        if (end == at || id < 0 || (*end != ',' && *end != 0)) {
-            return diag_error(j->diag, TPC_USAGE, NULL, "run: --prompt-ids is '%s' but must be token ids such as 1,2,3",
-                              text);
-        }
-        (*ids)[(*count)++] = id;
-        at = *end == ',' ? end + 1 : end;
-    }
-    return *count > 0 ? TPC_OK : diag_error(j->diag, TPC_USAGE, NULL, "run: --prompt-ids is empty");
-}
-
-/* Bytes as bytes, ids as a list. */
-static void print_token(void *user, int64_t token)
-{
-    const bool *as_text = user;
-    if (*as_text) {
-        putchar((int)(token & 255));
-    } else {
-        printf("%lld\n", (long long)token);
-    }
-    fflush(stdout);
-}
-
-static status generate_tokens(struct job *j, int64_t count)
-{
-    const char *prompt = args_value(j->args, "--prompt", NULL), *list = args_value(j->args, "--prompt-ids", NULL);
-    int64_t *ids = NULL;
-    size_t n = 0;
-    bool as_text = prompt != NULL;
-    if ((prompt == NULL) == (list == NULL)) {
-        return diag_error(j->diag, TPC_USAGE, NULL, "run: --generate needs either --prompt or --prompt-ids");
-    }
-    if (prompt != NULL) {
-        n = strlen(prompt);
-        ids = NEW_ARRAY(j->arena, int64_t, n + 1);
-        for (size_t i = 0; i < n; i++) {
-            ids[i] = (unsigned char)prompt[i];
-        }
-        fputs(prompt, stdout);
-    } else {
-        status s = parse_ids(j, list, &ids, &n);
-        if (s != TPC_OK) {
-            return s;
+    static const char *const names[] = {"--prompt",      "--prompt-ids", "--batch-file", "--text",
+                                        "--temperature", "--top-k",      "--top-p",      "--seed",
+                                        "--eos",         "--bind",       "--context"};
+    for (uint32_t i = 0; i < args->given.count; i++) {
+        for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+            if (strcmp(args->given.at[i].name, names[k]) == 0) {
+                return diag_error(diag, TPC_USAGE, NULL, "run: %s needs --generate N: how many tokens to write",
+                                  names[k]);
+            }
         }
     }
-    if (n == 0) {
-        return diag_error(j->diag, TPC_USAGE, NULL, "run: the prompt is empty");
-    }
-    struct generate_options o = {
-        .prompt = ids, .prompt_count = n, .count = (size_t)count, .token = print_token, .user = &as_text};
-    double begin = seconds();
-    status s = generate(j->engine, j->plan, &o, j->arena, j->diag);
-    if (as_text) {
-        putchar('\n');
-    }
-    if (s == TPC_OK) {
-        double t = seconds() - begin;
-        fprintf(stderr, "%lld tokens, %.1f per second\n", (long long)count, t > 0 ? (double)count / t : 0.0);
-    }
-    return s;
+    return TPC_OK;
 }
 
 static status run(struct arena *arena, const struct args *args, struct diag *diag)
@@ -297,9 +263,8 @@ static status run(struct arena *arena, const struct args *args, struct diag *dia
     int64_t count = -1, threads = 0;
     status s = args_number(args, "--generate", 0, 1000000, &count, diag);
     s = s == TPC_OK ? args_number(args, "--threads", 1, 1024, &threads, diag) : s;
-    if (s == TPC_OK && count < 0 &&
-        (args_value(args, "--prompt", NULL) != NULL || args_value(args, "--prompt-ids", NULL) != NULL)) {
-        s = diag_error(diag, TPC_USAGE, NULL, "run: --prompt needs --generate N: how many tokens to write");
+    if (s == TPC_OK && count < 0) {
+        s = check_no_generation(args, diag);
     }
     if (s != TPC_OK || (s = plan_read(arena, args->positional.at[0], diag, &j.plan)) != TPC_OK) {
         return s;
@@ -312,7 +277,11 @@ static status run(struct arena *arena, const struct args *args, struct diag *dia
         return s;
     }
     arena_defer(arena, close_engine, j.engine);
-    s = count >= 0 ? generate_tokens(&j, count) : run_inputs(&j);
+    if (count < 0) {
+        s = run_inputs(&j);
+    } else if ((s = read_given(&j)) == TPC_OK) {
+        s = cli_generate(arena, args, j.plan, j.engine, j.inputs, count, diag);
+    }
     if (s == TPC_OK && o.profile) {
         struct text t = {.arena = arena};
         engine_profile(j.engine, 20, &t);
@@ -329,7 +298,8 @@ const struct command command_run = {
     .examples = "  tpc run plan.bin --input ids=1x3xi64=5,6,7 --output logits=@logits.npy\n"
                 "  tpc run plan.bin --inputs test_data_set_0 --outputs out\n"
                 "  tpc run plan.bin --random-inputs 1 --size sequence=512 --repeat 10\n"
-                "  tpc run plan.bin --prompt 'Once upon' --generate 100\n",
+                "  tpc run plan.bin --prompt 'Once upon' --generate 100 --temperature 0.8 --seed 1\n"
+                "  tpc run plan.bin --batch-file prompts.txt --generate 20 --eos 2\n",
     .options = options,
     .least = 1,
     .most = 1,

@@ -8,6 +8,7 @@
 #include "runtime/tensor_file.h"
 #include "runtime/tpc.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdlib.h>
 
@@ -265,10 +266,12 @@ struct collected {
     size_t count;
 };
 
-static void collect(void *user, int64_t id)
+static bool collect(void *user, size_t rows, const int64_t *token)
 {
     struct collected *c = user;
-    c->id[c->count++] = id;
+    for (size_t r = 0; r < rows; r++)
+        c->id[c->count++] = token[r];
+    return true;
 }
 
 static void generates_the_same_on_any_ranks(void **state)
@@ -279,8 +282,9 @@ static void generates_the_same_on_any_ranks(void **state)
         struct ready r;
         make_ready(&r, decoder, ranks, 1);
         struct collected c = {0};
-        static const int64_t prompt[] = {3, 7, 1};
-        struct generate_options o = {.prompt = prompt, .prompt_count = 3, .count = 20, .token = collect, .user = &c};
+        static const int64_t ids[] = {3, 7, 1};
+        static const struct prompt prompt = {ids, 3};
+        struct generate_options o = {.prompt = &prompt, .rows = 1, .count = 20, .step = collect, .user = &c};
         assert_int_equal(generate(r.engine, &r.plan, &o, r.arena, &loud), TPC_OK);
         assert_int_equal(c.count, 20);
         if (ranks == 1)
@@ -294,6 +298,50 @@ static void generates_the_same_on_any_ranks(void **state)
         assert_in_range(c.count, 1, 3);
         end(&r);
     }
+}
+
+struct counted {
+    int64_t count[VOCABULARY];
+};
+
+static bool count_tokens(void *user, size_t rows, const int64_t *token)
+{
+    struct counted *c = user;
+    for (size_t r = 0; r < rows; r++)
+        c->count[token[r]]++;
+    return true;
+}
+
+/* 4000 rows of one prompt, one token each: as often as softmax(logits / temperature) says, within five standard deviations. */
+static void draws_as_the_logits_say(void **state)
+{
+    (void)state;
+    enum { ROWS = 4000 };
+    struct ready r;
+    make_ready(&r, decoder, 2, 1);
+    static const int64_t ids[] = {3, 7, 1};
+    struct prompt *prompt = NEW_ARRAY(r.arena, struct prompt, ROWS);
+    for (int i = 0; i < ROWS; i++)
+        prompt[i] = (struct prompt){ids, 3};
+    struct counted c = {{0}};
+    struct generate_options o = {.prompt = prompt,
+                                 .rows = ROWS,
+                                 .count = 1,
+                                 .step = count_tokens,
+                                 .user = &c,
+                                 .sampling = {.temperature = 0.4, .seed = 3}};
+    assert_int_equal(generate(r.engine, &r.plan, &o, r.arena, &loud), TPC_OK);
+    assert_int_equal(o.written, ROWS);
+    struct tensor logits;
+    assert_int_equal(engine_output(r.engine, 0, &loud, &logits), TPC_OK);
+    double weight[VOCABULARY], total = 0;
+    for (size_t k = 0; k < VOCABULARY; k++)
+        total += weight[k] = exp((double)((float *)logits.data)[2 * VOCABULARY + k] / 0.4);
+    for (size_t k = 0; k < VOCABULARY; k++) {
+        double p = weight[k] / total;
+        assert_true(fabs((double)c.count[k] - ROWS * p) <= 5 * sqrt(ROWS * p * (1 - p)) + 1);
+    }
+    end(&r);
 }
 
 static void mistakes_are_told(void **state)
@@ -442,7 +490,13 @@ static void public_interface(void **state)
     assert_int_equal(tpc_output(m, 1, &t), 0);
     assert_int_equal(t.shape[2], 4);
     struct collected c = {0};
-    assert_int_equal(tpc_generate(m, ids, 3, 5, collect, &c), 0);
+    tpc_generation what = {.prompt = (const int64_t *[]){ids},
+                           .prompt_length = (size_t[]){3},
+                           .rows = 1,
+                           .count = 5,
+                           .step = collect,
+                           .user = &c};
+    assert_int_equal(tpc_generate(m, &what), 0);
     assert_int_equal(c.count, 5);
     tpc_close(m);
     remove("api.bin");
@@ -457,6 +511,7 @@ int main(void)
         cmocka_unit_test(states_from_outside),
         cmocka_unit_test(states_kept),
         cmocka_unit_test(generates_the_same_on_any_ranks),
+        cmocka_unit_test(draws_as_the_logits_say),
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(builtins_are_right),
         cmocka_unit_test(out_of_memory),

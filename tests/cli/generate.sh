@@ -1,0 +1,137 @@
+#!/bin/sh
+# tests/cli/generate.sh TPC - tpc run --generate: the tokens that ONNX Runtime writes (tests/models/*/greedy.txt, made by greedy.py), for each prompt
+# alone and for all in one batch, on 1, 2 and 3 ranks; sampling, stopping, and what is refused.
+set -u
+tpc=$1
+models=$(cd "$(dirname "$0")/../models" && pwd)
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+failed=0
+passed=0
+
+wrong() {
+    failed=$((failed + 1))
+    echo "FAILED: $*"
+    sed 's/^/    /' "$tmp/err" | head -3
+}
+
+# same WHAT WANTED GOT
+same() {
+    if [ "$2" = "$3" ]; then
+        passed=$((passed + 1))
+    else
+        wrong "$1: $3, not $2"
+    fi
+}
+
+ids() { tr '\n' ',' <"$tmp/out" | sed 's/,$//'; }
+run() { timeout 60 "$tpc" run "$@" >"$tmp/out" 2>"$tmp/err"; }
+
+# refused CODE TEXT ARGUMENT...: one line that holds TEXT, nothing on stdout
+refused() {
+    code=$1 text=$2
+    shift 2
+    run "$@"
+    got=$?
+    if [ $got = "$code" ] && grep -qF -- "$text" "$tmp/err" && [ "$(grep -c error: "$tmp/err")" = 1 ] && ! [ -s "$tmp/out" ]; then
+        passed=$((passed + 1))
+    else
+        wrong "exit code $got and no '$text': $*"
+    fi
+}
+
+# ---- greedy, against ONNX Runtime
+
+for list in "$models"/*/greedy.txt; do
+    name=$(basename "$(dirname "$list")")
+    cut -d' ' -f1 "$list" >"$tmp/prompts"
+    count=$(head -1 "$list" | cut -d' ' -f2 | tr ',' '\n' | wc -l)
+    for ranks in 1 2 3; do
+        "$tpc" compile "$models/$name/model.onnx" --tp $ranks -o "$tmp/$name.$ranks" >/dev/null 2>"$tmp/err" || wrong "$name does not compile"
+        while read -r prompt wanted; do
+            [ $ranks = 1 ] || break
+            run "$tmp/$name.$ranks" --generate "$count" --prompt-ids "$prompt"
+            same "$name on $ranks" "$wanted" "$(ids)"
+        done <"$list"
+        run "$tmp/$name.$ranks" --generate "$count" --batch-file "$tmp/prompts"
+        row=1
+        while read -r prompt wanted; do
+            same "$name on $ranks, row $row" "$wanted" "$(cut -d' ' -f$row "$tmp/out" | tr '\n' ',' | sed 's/,$//')"
+            row=$((row + 1))
+        done <"$list"
+    done
+done
+
+# ---- the cache against none: each token from the whole text
+
+plan=$tmp/llama-past-opt18.2
+read -r text wanted <"$models/llama-past-opt18/greedy.txt"
+for token in $(echo "$wanted" | tr ',' ' '); do
+    run "$plan" --generate 1 --prompt-ids "$text"
+    same "recomputed" "$token" "$(ids)"
+    text=$text,$token
+done
+
+# ---- stopping
+
+read -r text wanted <"$models/llama-past-opt18/greedy.txt"
+third=$(echo "$wanted" | cut -d, -f3)
+run "$plan" --generate 14 --prompt-ids "$text" --eos "$third,99999" --eos 88888
+same "stops at the third" "$(echo "$wanted" | cut -d, -f1-3)" "$(ids)"
+cut -d' ' -f1 "$models/llama-past-opt18/greedy.txt" >"$tmp/prompts"
+run "$plan" --generate 14 --batch-file "$tmp/prompts" --eos "$third"
+same "the first row has ended, the last goes on" "- $(tail -1 "$models/llama-past-opt18/greedy.txt" | cut -d' ' -f2 | cut -d, -f5)" \
+    "$(sed -n 5p "$tmp/out" | cut -d' ' -f1,4)"
+run "$plan" --generate 0 --prompt-ids 1
+same "nothing wanted" "" "$(ids)"
+
+# ---- sampling
+
+draw() { run "$plan" --generate 40 --prompt-ids 5,9 "$@" && ids; }
+same "the same seed" "$(draw --temperature 1.5 --seed 7)" "$(draw --temperature 1.5 --seed 7)"
+[ "$(draw --temperature 1.5 --seed 7)" != "$(draw --temperature 1.5 --seed 8)" ] || wrong "another seed gives the same"
+same "the likeliest alone" "$(draw)" "$(draw --top-k 1 --seed 3)"
+same "a narrow nucleus" "$(draw)" "$(draw --top-p 0.000001 --seed 3)"
+
+# ---- bytes
+
+"$tpc" compile "$models/../../examples/charlm/model.onnx" --tp 2 -o "$tmp/charlm" >/dev/null 2>"$tmp/err" || wrong "charlm does not compile"
+run "$tmp/charlm" --generate 40 --prompt 'Elizabeth '
+same "a text" 'Elizabeth was so much glancing at the same time th' "$(cat "$tmp/out")"
+printf 'Elizabeth \nIt is a truth \n' >"$tmp/texts"
+run "$tmp/charlm" --generate 40 --batch-file "$tmp/texts"
+same "a batch of texts" 'Elizabeth was so much glancing at the same time th
+It is a truth a moment I am sure I had not been at all' "$(cat "$tmp/out")"
+printf '1,2\n3\n' >"$tmp/digits"
+run "$tmp/charlm" --generate 1 --batch-file "$tmp/digits" --text
+same "digits as text" 1,2 "$(head -c 3 "$tmp/out")"
+
+# ---- refused
+
+refused 69 "byte-level" "$plan" --generate 3 --prompt hello
+refused 69 "byte-level" "$plan" --generate 3 --batch-file "$tmp/texts"
+refused 64 "the prompt is empty" "$tmp/charlm" --generate 3 --prompt ''
+refused 64 "--prompt-ids" "$plan" --generate 3 --prompt-ids 1,,2
+refused 64 "--prompt-ids" "$plan" --generate 3 --prompt-ids 1,
+refused 64 "--prompt-ids" "$plan" --generate 3 --prompt-ids 99999999999999999999
+refused 65 "is not below 209" "$plan" --generate 3 --prompt-ids 1,209
+refused 64 "one of --prompt" "$plan" --generate 3
+refused 64 "one of --prompt" "$plan" --generate 3 --prompt-ids 1 --batch-file "$tmp/prompts"
+refused 64 "--generate" "$plan" --prompt-ids 1
+refused 64 "context of 8 is too small" "$plan" --generate 6 --prompt-ids 1,2,3,4 --context 8
+refused 64 "--top-p" "$plan" --generate 6 --prompt-ids 1 --top-p 1.5
+refused 64 "temperature 0" "$plan" --generate 6 --prompt-ids 1 --seed 1
+refused 64 "--eos" "$plan" --generate 6 --prompt-ids 1 --eos x
+refused 64 "INPUT=tokens" "$plan" --generate 6 --prompt-ids 1 --bind position_ids=angles
+refused 64 "no input 'nobody'" "$plan" --generate 6 --prompt-ids 1 --bind nobody=mask
+refused 64 "is a state" "$plan" --generate 6 --prompt-ids 1 --bind past_key_values.0.key=mask
+refused 64 "cannot be" "$plan" --generate 6 --prompt-ids 1 --bind position_ids=given
+: >"$tmp/empty"
+refused 65 "no prompt" "$plan" --generate 6 --batch-file "$tmp/empty"
+printf '1,2\n\n3\n' >"$tmp/gap"
+refused 65 "line 2 is empty" "$tmp/charlm" --generate 6 --batch-file "$tmp/gap"
+refused 66 "none.txt" "$plan" --generate 6 --batch-file "$tmp/none.txt"
+refused 65 "tmp" "$plan" --generate 6 --batch-file "$tmp"
+
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
