@@ -41,8 +41,20 @@ for library in "-D $libdir/libtpc.so" "$libdir/libtpc.a"; do
     nm -g --defined-only $library | awk 'NF == 3 && $3 !~ /^tpc_/ { print "exported, but not ours to take: " $3; bad = 1 } END { exit bad }'
 done
 
-# the example, on the installed library, prints the bias-free product of zeros
+# the examples, on the installed library: the bias-free product of zeros; what ONNX Runtime writes
+example() { # NAME
+    # shellcheck disable=SC2046
+    "$CC" -std=c11 -Wall -Wextra -Wpedantic -Werror "$SOURCE/examples/$1.c" $(pkg-config --cflags --libs tpc) -o "$1"
+}
 "$root/bin/tpc" compile "$SOURCE/tests/cli/bad/good.onnx" --tp 2 -o embed.plan
-# shellcheck disable=SC2046
-"$CC" -std=c11 -Wall -Wextra -Wpedantic -Werror "$SOURCE/examples/embed.c" $(pkg-config --cflags --libs tpc) -o embed
-[ "$(LD_LIBRARY_PATH=$libdir ./embed embed.plan)" = "y 4x3: 0" ] || { echo "examples/embed.c prints something else"; exit 1; }
+example embed
+[ "$(LD_LIBRARY_PATH=$libdir ./embed embed.plan)" = "y: 0" ] || { echo "examples/embed.c prints something else"; exit 1; }
+model=$SOURCE/tests/models/llama-past-opt18
+"$root/bin/tpc" compile "$model/model.onnx" --tp 2 -o generate.plan
+example generate
+sed -n 2p "$model/greedy.txt" | {
+    read -r prompt wanted
+    # shellcheck disable=SC2046
+    got=$(LD_LIBRARY_PATH=$libdir ./generate generate.plan $(echo "$prompt" | tr ',' ' ') | tr '\n' ',')
+    [ "$got" = "$(echo "$wanted" | cut -d, -f1-10)," ] || { echo "examples/generate.c writes $got, not $wanted"; exit 1; }
+}
