@@ -38,7 +38,8 @@ typedef enum status {
     TPC_UNSUPPORTED = 69, /* a valid model that needs what tpc does not have */
     TPC_INTERNAL = 70,    /* our own bug, or a generated kernel that does not compile */
     TPC_NOMEM = 71,       /* out of memory */
-    TPC_IO = 74           /* read or write failed */
+    TPC_IO = 74,          /* read or write failed */
+    TPC_RANKS = 75        /* ranks that are processes did not come together, or one was lost */
 } status;
 
 typedef enum severity { DIAG_NOTE, DIAG_WARNING, DIAG_ERROR } severity;

@@ -5,7 +5,7 @@
  * last reading of it. What is large is read where it lies: pointers are posted before a first barrier, and a second one lets the
  * owners go on. An all-reduce that is large is cut: each rank sums one slice of all buffers and writes it to all results.
  */
-#include "runtime/comm.h"
+#include "runtime/blocks.h"
 #include "runtime/sync.h"
 
 #include <assert.h>
@@ -263,35 +263,6 @@ static bool reduce_scatter(struct comm *c, uint32_t subaxes, enum reduction redu
     return staged || meet(c, m->group);
 }
 
-/* What part p gives to part q: of every `before` and `between`, one block of the two axes. In p's buffer the gathered axis has p's extent and the
- * other is whole; in q's buffer it is the other way round. */
-static void exchange_block(const struct comm_exchange *x, uint32_t parts, uint32_t p, uint32_t q, size_t size,
-                           const char *from, char *to)
-{
-    const int64_t *gather = x->gather_first ? x->first : x->second, *cut = x->gather_first ? x->second : x->first;
-    int64_t from_extent[2], to_extent[2], from_start[2] = {0, 0}, to_start[2] = {0, 0}, count[2];
-    int g = x->gather_first ? 0 : 1;
-    count[g] = own(gather, p);
-    count[!g] = own(cut, q);
-    from_extent[g] = own(gather, p);
-    from_extent[!g] = cut[parts];
-    to_extent[g] = gather[parts];
-    to_extent[!g] = own(cut, q);
-    from_start[!g] = cut[q];
-    to_start[g] = gather[p];
-    size_t bytes = (size_t)(count[1] * x->after) * size;
-    if (bytes == 0)
-        return;
-    for (int64_t b = 0; b < x->before; b++)
-        for (int64_t i = 0; i < count[0]; i++)
-            for (int64_t k = 0; k < x->between; k++) {
-                int64_t f =
-                    ((b * from_extent[0] + from_start[0] + i) * x->between + k) * from_extent[1] + from_start[1];
-                int64_t t = ((b * to_extent[0] + to_start[0] + i) * x->between + k) * to_extent[1] + to_start[1];
-                memcpy(to + (size_t)(t * x->after) * size, from + (size_t)(f * x->after) * size, bytes);
-            }
-}
-
 static bool all_to_all(struct comm *c, uint32_t subaxes, size_t size, const struct comm_exchange *x, const void *in,
                        void *out)
 {
@@ -302,7 +273,7 @@ static bool all_to_all(struct comm *c, uint32_t subaxes, size_t size, const stru
     if (!from)
         return false;
     for (uint32_t p = 0; p < m->group->count; p++)
-        exchange_block(x, m->group->count, p, m->part, size, from[p], out);
+        block_copy(x, m->group->count, p, m->part, size, from[p], out);
     return meet(c, m->group);
 }
 

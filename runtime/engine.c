@@ -6,6 +6,7 @@
 #include "codegen/codegen.h"
 #include "ir/bind.h"
 #include "runtime/engine_impl.h"
+#include "runtime/processes.h"
 
 /* ---- commands on all ranks ---------------------------------------------------------------------------------------- */
 
@@ -72,16 +73,16 @@ static status run_ranked(struct rank *r)
 static status obey(void *context)
 {
     struct rank *r = context;
-    double start = r->index == 0 && r->step_seconds ? seconds_now() : 0;
+    double start = r == r->engine->rank && r->step_seconds ? seconds_now() : 0;
     status s = shape_plan_find(r);
-    if (r->index == 0 && r->step_seconds)
+    if (r == r->engine->rank && r->step_seconds)
         r->engine->stats.shape_seconds += seconds_now() - start;
     if (s != TPC_OK)
         return s;
     if (r->engine->command == COMMAND_RUN)
         return run_ranked(r);
     s = load_weights(r);
-    if (s == TPC_OK && r->index + 1 == r->engine->ranks) /* while the other ranks load */
+    if (s == TPC_OK && r + 1 == r->engine->rank + r->engine->local) /* while the other ranks load */
         gemm_warm();
     return s == TPC_OK ? execute(r, PHASE_LOAD) : s;
 }
@@ -124,7 +125,7 @@ static void *rank_main(void *argument)
 
 static status report(struct engine *e, struct diag *diag)
 {
-    for (uint32_t i = 0; i < e->ranks; i++) {
+    for (uint32_t i = 0; i < e->local; i++) {
         const struct rank *r = &e->rank[i];
         if (r->result == TPC_OK || r->stopped)
             continue;
@@ -132,28 +133,31 @@ static status report(struct engine *e, struct diag *diag)
         const char *node = at ? graph_where(e->graph, at, e->scratch) : NULL;
         const char *where = node;
         if (e->ranks > 1)
-            where = arena_printf(e->scratch, "rank %u%s%s", (unsigned)i, node ? ": " : "", node ? node : "");
+            where = arena_printf(e->scratch, "rank %u%s%s", (unsigned)r->index, node ? ": " : "", node ? node : "");
         return diag_error(diag, r->result, where, "%s", r->failure.text[0] ? r->failure.text : "failed");
     }
+    if (e->options.processes)
+        return TPC_RANKS;
     return diag_error(diag, TPC_INTERNAL, NULL, "the ranks stopped and none says why");
 }
 
 static status command_all(struct engine *e, enum command command, struct diag *diag)
 {
     e->command = command;
-    atomic_store_explicit(&e->left, e->ranks - 1, memory_order_relaxed);
+    atomic_store_explicit(&e->left, e->local - 1, memory_order_relaxed);
     uint32_t seen = signal_value(&e->done);
-    if (e->ranks > 1)
+    if (e->local > 1)
         signal_raise(&e->go);
     command_rank(&e->rank[0]);
-    if (e->ranks > 1)
+    if (e->local > 1)
         signal_wait(&e->done, seen, NULL);
     bool good = true;
-    for (uint32_t i = 0; i < e->ranks; i++)
+    for (uint32_t i = 0; i < e->local; i++)
         good = good && e->rank[i].result == TPC_OK;
     if (good)
         return TPC_OK;
-    comm_threads_reset(e->world);
+    if (e->world)
+        comm_threads_reset(e->world);
     return report(e, diag);
 }
 
@@ -183,11 +187,12 @@ static void know_edges(struct engine *e)
     }
 }
 
-static status make_rank(struct engine *e, uint32_t index, struct diag *diag)
+static status make_rank(struct engine *e, uint32_t local, struct diag *diag)
 {
-    struct rank *r = &e->rank[index];
+    struct rank *r = &e->rank[local];
     const struct graph *g = e->graph;
-    *r = (struct rank){.engine = e, .index = index, .comm = comm_threads_rank(e->world, index)};
+    struct comm *comm = e->world ? comm_threads_rank(e->world, local) : e->alone;
+    *r = (struct rank){.engine = e, .index = comm->rank, .comm = comm};
     r->scratch = arena_new_in(e->arena);
     r->address = NEW_ARRAY(e->arena, void *, e->program->buffers.count + 1);
     r->input = NEW_ARRAY(e->arena, struct store, g->inputs.count + 1);
@@ -201,11 +206,11 @@ static status make_rank(struct engine *e, uint32_t index, struct diag *diag)
     r->device = device_cpu_new(e->kernels, e->options.threads);
     if (!r->device)
         guard_out_of_memory(0);
-    if (index == 0)
+    if (local == 0)
         return TPC_OK;
     int error = pthread_create(&r->thread, NULL, rank_main, r);
     if (error)
-        return diag_error(diag, TPC_INTERNAL, NULL, "rank %u: cannot start its thread: %s", (unsigned)index,
+        return diag_error(diag, TPC_INTERNAL, NULL, "rank %u: cannot start its thread: %s", (unsigned)r->index,
                           strerror(error));
     r->started = true;
     return TPC_OK;
@@ -217,23 +222,48 @@ struct opening {
     struct diag *diag;
 };
 
+static status make_comm(struct engine *e)
+{
+    if (e->options.processes)
+        e->alone = comm_processes_new(e->options.processes, &e->graph->mesh);
+    else
+        e->world = comm_threads_new(&e->graph->mesh);
+    if (!e->world && !e->alone)
+        guard_out_of_memory(0);
+    return TPC_OK;
+}
+
+/* Of the processes on one host, the first fills the cache for the others. */
+static status load_kernels(struct engine *e, struct diag *diag)
+{
+    double start = seconds_now();
+    const struct processes *p = e->options.processes;
+    bool first = !p || processes_first_here(p, NULL) == processes_rank(p);
+    uint32_t all = (1u << e->graph->mesh.count) - 1;
+    if (!first && !e->alone->ops->barrier(e->alone, all))
+        return TPC_RANKS;
+    status s = kernels_load(e->arena, e->program, NULL, diag, &e->kernels);
+    e->stats.kernel_compile_seconds = seconds_now() - start;
+    if (s == TPC_OK && p && first && !e->alone->ops->barrier(e->alone, all))
+        return TPC_RANKS;
+    return s;
+}
+
 static status open_engine(void *context)
 {
     struct opening *o = context;
     struct engine *e = o->engine;
     double start = seconds_now();
     e->scratch = arena_new_in(e->arena);
-    status s = kernels_load(e->arena, e->program, NULL, o->diag, &e->kernels);
-    e->stats.kernel_compile_seconds = seconds_now() - start;
+    status s = make_comm(e);
+    if (s == TPC_OK)
+        s = load_kernels(e, o->diag);
     if (s != TPC_OK)
         return s;
     know_edges(e);
-    e->world = comm_threads_new(&e->graph->mesh);
-    e->rank = NEW_ARRAY(e->arena, struct rank, e->ranks);
-    e->rank_stats = NEW_ARRAY(e->arena, struct engine_rank_stats, e->ranks);
-    if (!e->world)
-        guard_out_of_memory(0);
-    for (uint32_t i = 0; i < e->ranks && s == TPC_OK; i++)
+    e->rank = NEW_ARRAY(e->arena, struct rank, e->local);
+    e->rank_stats = NEW_ARRAY(e->arena, struct engine_rank_stats, e->local);
+    for (uint32_t i = 0; i < e->local && s == TPC_OK; i++)
         s = make_rank(e, i, o->diag);
     if (s == TPC_OK)
         s = find_weights(e, o->folder, o->diag);
@@ -265,8 +295,12 @@ status engine_open(const struct program *program, const struct links *links, con
         e->links = *links;
     if (options)
         e->options = *options;
+    e->local = e->options.processes ? 1 : e->ranks;
+    uint32_t here = e->local;
+    if (e->options.processes)
+        (void)processes_first_here(e->options.processes, &here);
     if (e->options.threads == 0)
-        e->options.threads = sync_cores() > e->ranks ? sync_cores() / e->ranks : 1;
+        e->options.threads = here && sync_cores() > here ? sync_cores() / here : 1;
     e->stats.ranks = e->ranks;
     e->stats.threads = e->options.threads;
     struct opening opening = {e, folder, diag};
@@ -292,7 +326,7 @@ static void close_rank(struct rank *r)
         store_free(r, &r->input[i]);
     for (uint32_t i = 0; i < 2 * e->graph->outputs.count; i++)
         store_free(r, &r->output[i]);
-    if (r->index == 0)
+    if (r == e->rank)
         for (uint32_t i = 0; i < e->graph->outputs.count; i++)
             store_free(r, &e->joined[i]);
     r->device->ops->close(r->device);
@@ -304,10 +338,10 @@ void engine_close(struct engine *e)
         return;
     e->command = COMMAND_QUIT;
     signal_raise(&e->go);
-    for (uint32_t i = 0; e->rank && i < e->ranks; i++)
+    for (uint32_t i = 0; e->rank && i < e->local; i++)
         if (e->rank[i].started)
             pthread_join(e->rank[i].thread, NULL);
-    for (uint32_t i = 0; e->rank && i < e->ranks; i++)
+    for (uint32_t i = 0; e->rank && i < e->local; i++)
         if (e->rank[i].engine)
             close_rank(&e->rank[i]);
     comm_threads_free(e->world);
@@ -447,126 +481,4 @@ status engine_run(struct engine *e, const struct tensor *inputs, const bool *kee
     e->stats.runs++;
     e->stats.run_seconds += seconds_now() - start;
     return TPC_OK;
-}
-
-/* ---- outputs -------------------------------------------------------------------------------------------------------- */
-
-bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out)
-{
-    value v = e->graph->outputs.at[index].value;
-    int64_t shape[MAX_RANK];
-    if (!e->ran)
-        return false;
-    const struct node *n = graph_node(e->graph, v);
-    if (!e->cut_output[index])
-        return shape_of_value(e->graph, v, e->rank[0].now->of, out);
-    return layout_whole(e->graph, e->links.output[index], e->rank[0].now->of, shape) &&
-           tensor_shape(out, n->dtype, n->rank, shape);
-}
-
-/* Where rank r's part of an output of the last run is. */
-static void *part_of_output(const struct engine *e, uint32_t r, uint32_t index)
-{
-    return e->rank[r].output[2 * index + (e->state_output[index] ? e->turn : 0)].at;
-}
-
-struct joining {
-    struct engine *engine;
-    uint32_t index;
-    struct tensor *out;
-    struct diag *diag;
-};
-
-static status join_output(void *context)
-{
-    struct joining *j = context;
-    struct engine *e = j->engine;
-    const struct graph *g = e->graph;
-    const struct placement *p = e->links.output[j->index];
-    uint32_t others = ((1u << g->mesh.count) - 1) & ~placement_subaxes(g, p);
-    struct store *to = &e->joined[j->index];
-    if (store_reserve(&e->rank[0], to, tensor_bytes(j->out)) != TPC_OK)
-        return diag_error(j->diag, TPC_NOMEM, NULL, "out of memory for output '%s'", g->outputs.at[j->index].name);
-    for (uint32_t r = 0; r < e->ranks; r++) {
-        struct layout l;
-        if (mesh_part_of(&g->mesh, others, r) != 0)
-            continue; /* the same as another's */
-        if (!layout_of(g, p, r, e->rank[r].now->of, e->scratch, &l))
-            return diag_error(j->diag, TPC_INTERNAL, NULL, "output '%s' cannot be put together",
-                              g->outputs.at[j->index].name);
-        layout_join(&l, dtype_size(j->out->dtype), part_of_output(e, r, j->index), to->at);
-    }
-    j->out->data = to->at;
-    return TPC_OK;
-}
-
-status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct tensor *out)
-{
-    if (!engine_output_shape(e, index, out))
-        return diag_error(diag, TPC_USAGE, NULL, "there is no output: no run, or the last one failed");
-    out->data = part_of_output(e, 0, index);
-    if (!e->cut_output[index])
-        return TPC_OK;
-    struct joining j = {e, index, out, diag};
-    struct arena_mark mark = arena_mark(e->scratch);
-    status s = guard_run(diag, join_output, &j);
-    arena_rewind(e->scratch, mark);
-    return s;
-}
-
-const struct engine_stats *engine_stats(const struct engine *e)
-{
-    struct engine *own = e->rank[0].engine;
-    struct engine_rank_stats *stats = own->rank_stats;
-    for (uint32_t i = 0; i < e->ranks; i++) {
-        stats[i] = e->rank[i].stats;
-        for (uint32_t o = 0; o < 2 * e->graph->outputs.count; o++)
-            stats[i].outputs += e->rank[i].output[o].capacity;
-    }
-    own->stats.rank = stats;
-    return &own->stats;
-}
-
-void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
-{
-    static const char *const kinds[] = {[STEP_KERNEL] = "kernel",
-                                        [STEP_DOT] = "dot",
-                                        [STEP_COLLECTIVE] = "collective",
-                                        [STEP_BUILTIN] = "builtin",
-                                        [STEP_COPY] = "copy"};
-    const struct rank *r = &e->rank[0];
-    const struct engine_stats *t = &e->stats;
-    text_printf(
-        out,
-        "%llu runs, %.3f ms each; of all: dots %.1f, kernels %.1f, collectives %.1f, builtins %.1f, shapes %.1f ms\n",
-        (unsigned long long)t->runs, t->runs ? 1e3 * t->run_seconds / (double)t->runs : 0, 1e3 * t->dot_seconds,
-        1e3 * t->kernel_seconds, 1e3 * t->collective_seconds, 1e3 * t->builtin_seconds, 1e3 * t->shape_seconds);
-    for (uint32_t i = 0; i < e->ranks; i++) {
-        const struct engine_rank_stats *m = &engine_stats(e)->rank[i];
-        text_printf(
-            out,
-            "rank %u: MB of weights %.1f mapped, %.1f copied, %.1f computed; intermediate values %.1f; outputs %.1f\n",
-            (unsigned)i, 1e-6 * (double)m->weight_mapped, 1e-6 * (double)m->weight_copied, 1e-6 * (double)m->kept,
-            1e-6 * (double)m->arena, 1e-6 * (double)m->outputs);
-    }
-    text_printf(out, "%llu collectives, %.1f MB\n", (unsigned long long)t->collectives,
-                1e-6 * (double)t->collective_bytes);
-    if (!r->step_seconds)
-        return;
-    double below = 1e300;
-    for (uint32_t i = 0; i < lines; i++) {
-        uint32_t best = UINT32_MAX;
-        for (uint32_t s = 0; s < e->program->steps.count; s++)
-            if (r->step_seconds[s] < below && r->step_seconds[s] > 0 &&
-                (best == UINT32_MAX || r->step_seconds[s] > r->step_seconds[best]))
-                best = s;
-        if (best == UINT32_MAX)
-            return;
-        below = r->step_seconds[best];
-        const struct step *step = &e->program->steps.at[best];
-        text_printf(out, "%9.3f ms  step %-5u %-10s ", 1e3 * below, (unsigned)best, kinds[step->kind]);
-        if (step->kind == STEP_KERNEL)
-            text_printf(out, "%-4u ", (unsigned)step->kernel);
-        text_printf(out, "%s\n", graph_where(e->graph, step->node, out->arena));
-    }
 }

@@ -1,9 +1,10 @@
 /* runtime/engine.h - a Program that is loaded and ready: its ranks, their weights and memory; runs on any input shapes.
  *
  * Invariant: an engine belongs to one thread at a time. Between runs no rank works. After a run that failed an engine may be run again, but kept
- * states are gone.
+ * states are gone. Where ranks are processes, all of them call engine_run and engine_output alike and in the same order; a failed run is the end, and the
+ * rank that has not failed itself gets TPC_RANKS without a diagnostic (processes_leave says why).
  *
- * Sections: engine.c (open, run, outputs), engine_load.c (weights), engine_shape.c (everything that follows from the inputs' shapes), executor.c (a rank's
+ * Sections: engine.c (open, run), engine_output.c (outputs, statistics), engine_load.c (weights), engine_shape.c (everything that follows from the inputs' shapes), executor.c (a rank's
  * steps)
  */
 #ifndef TPC_RUNTIME_ENGINE_H
@@ -12,9 +13,13 @@
 #include "ir/tensor.h"
 #include "runtime/plan.h"
 
+struct processes; /* runtime/processes.h */
+
 struct engine_options {
-    uint32_t threads; /* per rank; 0: cores / ranks, at least 1 */
+    uint32_t threads; /* per rank; 0: cores / ranks of this host, at least 1 */
     bool profile;     /* time every step */
+    struct processes
+        *processes; /* this process is one rank; NULL: it is all of them, as threads. Must outlive the engine */
 };
 
 struct engine_rank_stats {
@@ -50,6 +55,9 @@ status engine_run(struct engine *e, const struct tensor *inputs, const bool *kee
 status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct tensor *out);
 /* Its type and shape alone. false: there was no run. */
 bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out);
+
+/* This process has rank 0, which shows and writes results. */
+bool engine_leads(const struct engine *e);
 
 const struct engine_stats *engine_stats(const struct engine *e);
 /* Times and memory as text; with options.profile also the steps that took longest on rank 0, one line each. */

@@ -81,7 +81,8 @@ struct engine {
     struct links links;
     struct engine_options options;
     struct arena *arena, *scratch;
-    struct comm_world *world;
+    struct comm_world *world; /* ranks are threads; else: */
+    struct comm *alone;       /* of the one rank that this process is */
     struct kernel_set *kernels;
     struct weights *weights;
     const void **param;       /* bytes of the params that buffers use */
@@ -90,8 +91,8 @@ struct engine {
     bool *cut_input, *cut_output; /* per input, output: a rank holds a part only */
     uint32_t *state_of_input;     /* per input: 1 + graph->states index, 0 none */
     bool *state_output;           /* per output: the end of a state */
-    uint32_t ranks;
-    struct rank *rank;
+    uint32_t ranks, local;        /* of the program; of this process */
+    struct rank *rank;            /* local */
     /* the command that runs */
     enum command command;
     struct signal go, done;

@@ -181,7 +181,7 @@ status find_weights(struct engine *e, const char *folder, struct diag *diag)
         status s = e->param[param] ? TPC_OK : weights_param(e->weights, param, diag, &e->param[param]);
         if (s != TPC_OK)
             return s;
-        for (uint32_t r = 0; r < e->ranks; r++) {
+        for (uint32_t r = 0; r < e->local; r++) {
             struct slice slice;
             if (slice_of(&e->rank[r], buffer, &slice) != TPC_OK)
                 return diag_error(diag, TPC_DATA, NULL, "%s", e->rank[r].failure.text);

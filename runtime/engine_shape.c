@@ -307,7 +307,7 @@ status shape_plan_find(struct rank *r)
         return s;
     plan->age = load ? 0 : r->clock; /* what was made for loading serves nothing else */
     r->now = plan;
-    if (r->index == 0 && !load)
+    if (r == e->rank && !load)
         e->stats.shape_plans++;
     return TPC_OK;
 }

@@ -73,7 +73,7 @@ static status run_collective(struct rank *r, const struct step *step, const stru
     status s = r->device->ops->finish(r->device, &r->failure);
     if (s != TPC_OK)
         return s;
-    if (r->index == 0) {
+    if (r == e->rank) {
         e->stats.collectives++;
         e->stats.collective_bytes += x->bytes;
     }
@@ -115,7 +115,7 @@ static void note_time(struct rank *r, uint32_t index, double seconds)
 {
     struct engine_stats *stats = &r->engine->stats;
     r->step_seconds[index] += seconds;
-    if (r->index != 0)
+    if (r != r->engine->rank)
         return;
     step_kind kind = r->engine->program->steps.at[index].kind;
     if (kind == STEP_DOT)

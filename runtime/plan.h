@@ -24,6 +24,7 @@ struct plan {
     const char *decisions; /* the JSON document of `tpc dump --json`; terminated */
     size_t decisions_length;
     const char *folder; /* that paths of weight files start from: the model's, as found from where the plan is now */
+    uint64_t hash;      /* of all that the file says: equal plans have equal ones */
 };
 
 struct plan_contents {

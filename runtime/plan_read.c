@@ -140,6 +140,7 @@ status plan_parse(struct arena *arena, const char *name, const char *folder, con
         return s;
     plan->decisions_length = r.section[SECTION_DECISIONS].length;
     plan->decisions = arena_strndup(arena, r.section[SECTION_DECISIONS].at, plan->decisions_length);
+    plan->hash = get_little((const unsigned char *)bytes + PLAN_HASH_AT, 8);
     plan->folder = find_folder(arena, plan->program->graph, folder, &place);
     *out = plan;
     return TPC_OK;

@@ -68,6 +68,16 @@ struct links cli_links(struct arena *arena, const struct compiled *c);
 /* --mesh or --tp, and --sequence-parallel, into the options' ranks, axes and sequence. Neither given: `ranks` is left alone. */
 status cli_mesh(struct arena *arena, const struct args *args, struct diag *diag, struct compile_options *out);
 
+/* ---- ranks.c ---- */
+struct ranks; /* this process as one rank of several */
+struct processes;
+/* *out is NULL where no launcher has started several processes (or it failed). Behind it diagnostics are kept for cli_ranks_leave. Takes --timeout. */
+status cli_ranks_join(struct arena *arena, const struct args *args, const struct plan *plan, struct diag *diag,
+                      struct ranks **out);
+struct processes *cli_ranks_processes(const struct ranks *r); /* NULL of NULL, as in what follows */
+bool cli_ranks_speaks(const struct ranks *r);                 /* this process prints and writes the results */
+status cli_ranks_leave(struct ranks *r, status s);            /* what to exit with; engines are not used any more */
+
 /* ---- tensors.c ---- */
 /* DIR/input_K.pb or DIR/output_K.pb for K < count; TPC_NOINPUT where one is missing. */
 status cli_read_folder(struct arena *arena, const char *folder, const char *stem, uint32_t count, struct tensor *out,

@@ -269,7 +269,7 @@ static status write_all(struct writing *w, struct engine *engine)
         putchar('\n');
     else if (w->as_text && s == TPC_OK)
         show_texts(w);
-    if (s == TPC_OK)
+    if (s == TPC_OK && engine_leads(engine))
         fprintf(stderr, "%zu tokens in %.3f s, %.1f per second\n", w->o.written, took,
                 took > 0 ? (double)w->o.written / took : 0.0);
     return s;

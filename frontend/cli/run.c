@@ -28,6 +28,7 @@ static const struct option_info options[] = {
     {"--bind", "INPUT=ROLE", "fill an input as tokens, mask, positions, past_length or total_length"},
     {"--threads", "N", "threads per rank (cores / ranks)"},
     {"--profile", NULL, "print where the time went to stderr"},
+    {"--timeout", "SECONDS", "ranks that are processes: how long one may be missing or silent (30)"},
     {0},
 };
 
@@ -40,6 +41,7 @@ struct job {
     struct tensor *inputs;
     bool *given;
     struct engine *engine;
+    bool speaks; /* of several processes one writes the results */
 };
 
 static void close_engine(void *object)
@@ -53,8 +55,10 @@ static status wanted_inputs(const struct job *j, const char *wrong)
     struct graph *g = j->plan->program->graph;
     const struct links *links = &j->plan->links;
     status s = diag_error(j->diag, TPC_DATA, j->args->positional.at[0], "%s", wrong);
-    fprintf(stderr, "the model wants:\n");
-    for (uint32_t i = 0; i < g->inputs.count; i++) {
+    if (j->speaks) {
+        fprintf(stderr, "the model wants:\n");
+    }
+    for (uint32_t i = 0; i < g->inputs.count && j->speaks; i++) {
         const struct node *n = graph_node(g, g->inputs.at[i].value);
         struct text t = {.arena = j->arena};
         for (uint32_t a = 0; a < n->rank; a++) {
@@ -170,7 +174,7 @@ static status write_outputs(struct job *j)
     const struct graph *g = j->graph;
     const char *folder = args_value(j->args, "--outputs", NULL);
     bool written = folder != NULL || args_value(j->args, "--output", NULL) != NULL;
-    if (folder != NULL && mkdir(folder, 0777) != 0) {
+    if (folder != NULL && j->speaks && mkdir(folder, 0777) != 0) {
         struct stat st;
         if (stat(folder, &st) != 0 || !S_ISDIR(st.st_mode)) {
             return diag_error(j->diag, TPC_IO, folder, "cannot make the folder");
@@ -179,7 +183,10 @@ static status write_outputs(struct job *j)
     for (uint32_t i = 0; i < g->outputs.count; i++) {
         struct tensor t;
         const char *name = g->outputs.at[i].name;
-        status s = engine_output(j->engine, i, j->diag, &t);
+        status s = engine_output(j->engine, i, j->diag, &t); /* every rank asks: parts are put together */
+        if (s == TPC_OK && !j->speaks) {
+            continue;
+        }
         if (s == TPC_OK && folder != NULL) {
             s = cli_write_tensor(j->arena, arena_printf(j->arena, "%s/output_%u.pb", folder, i), name, &t, j->diag);
         }
@@ -233,7 +240,7 @@ static status run_inputs(struct job *j)
     for (int64_t k = 0; k < repeat && s == TPC_OK; k++) {
         double begin = seconds();
         s = engine_run(j->engine, j->inputs, NULL, j->diag);
-        if (s == TPC_OK && args_value(j->args, "--repeat", NULL) != NULL) {
+        if (s == TPC_OK && j->speaks && args_value(j->args, "--repeat", NULL) != NULL) {
             fprintf(stderr, "run %lld: %.3f ms\n", (long long)k, 1e3 * (seconds() - begin));
         }
     }
@@ -257,37 +264,47 @@ static status check_no_generation(const struct args *args, struct diag *diag)
     return TPC_OK;
 }
 
+static status run_plan(struct job *j, const struct engine_options *o, int64_t count)
+{
+    status s = engine_open(j->plan->program, &j->plan->links, j->plan->folder, o, j->diag, &j->engine);
+    if (s != TPC_OK) {
+        return s;
+    }
+    arena_defer(j->arena, close_engine, j->engine);
+    if (count < 0) {
+        s = run_inputs(j);
+    } else if ((s = read_given(j)) == TPC_OK) {
+        s = cli_generate(j->arena, j->args, j->plan, j->engine, j->inputs, count, j->diag);
+    }
+    if (s == TPC_OK && o->profile && j->speaks) {
+        struct text t = {.arena = j->arena};
+        engine_profile(j->engine, 20, &t);
+        fputs(t.at == NULL ? "" : t.at, stderr);
+    }
+    return s;
+}
+
 static status run(struct arena *arena, const struct args *args, struct diag *diag)
 {
     struct job j = {.arena = arena, .args = args, .diag = diag};
+    struct ranks *ranks = NULL;
     int64_t count = -1, threads = 0;
     status s = args_number(args, "--generate", 0, 1000000, &count, diag);
     s = s == TPC_OK ? args_number(args, "--threads", 1, 1024, &threads, diag) : s;
     if (s == TPC_OK && count < 0) {
         s = check_no_generation(args, diag);
     }
-    if (s != TPC_OK || (s = plan_read(arena, args->positional.at[0], diag, &j.plan)) != TPC_OK) {
+    if (s != TPC_OK || (s = plan_read(arena, args->positional.at[0], diag, &j.plan)) != TPC_OK ||
+        (s = cli_ranks_join(arena, args, j.plan, diag, &ranks)) != TPC_OK) {
         return s;
     }
     j.graph = j.plan->program->graph;
     j.inputs = NEW_ARRAY(arena, struct tensor, j.graph->inputs.count + 1);
     j.given = NEW_ARRAY(arena, bool, j.graph->inputs.count + 1);
-    struct engine_options o = {.threads = (uint32_t)threads, .profile = args_flag(args, "--profile")};
-    if ((s = engine_open(j.plan->program, &j.plan->links, j.plan->folder, &o, diag, &j.engine)) != TPC_OK) {
-        return s;
-    }
-    arena_defer(arena, close_engine, j.engine);
-    if (count < 0) {
-        s = run_inputs(&j);
-    } else if ((s = read_given(&j)) == TPC_OK) {
-        s = cli_generate(arena, args, j.plan, j.engine, j.inputs, count, diag);
-    }
-    if (s == TPC_OK && o.profile) {
-        struct text t = {.arena = arena};
-        engine_profile(j.engine, 20, &t);
-        fputs(t.at == NULL ? "" : t.at, stderr);
-    }
-    return s;
+    j.speaks = cli_ranks_speaks(ranks);
+    struct engine_options o = {
+        .threads = (uint32_t)threads, .profile = args_flag(args, "--profile"), .processes = cli_ranks_processes(ranks)};
+    return cli_ranks_leave(ranks, run_plan(&j, &o, count));
 }
 
 const struct command command_run = {

@@ -1,18 +1,22 @@
-/* tests/unit/comm_test.c - collectives of ranks as threads against their definition: every type, uneven parts, sub-axes, more
- * ranks than cores, and one rank that gives up.
+/* tests/unit/comm_test.c - collectives against their definition: every type, uneven parts, sub-axes, more ranks than cores, and one
+ * rank that gives up. The same for ranks as threads and for ranks as processes (each played by a thread here, with connections of its own).
  */
-#include "runtime/comm.h"
+#include "runtime/processes.h"
 
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 enum { MOST_RANKS = 12 };
 
 struct job {
-    struct comm_world *world;
+    struct comm_world *world; /* NULL: processes */
+    struct processes *process[MOST_RANKS];
+    struct comm *comm[MOST_RANKS];
+    uint16_t port;
     struct mesh mesh;
     uint32_t subaxes;
     int (*body)(struct job *job, struct comm *c); /* number of failures */
@@ -31,7 +35,8 @@ struct thread {
 static void *run_rank(void *argument)
 {
     struct thread *t = argument;
-    t->failures = t->job->body(t->job, comm_threads_rank(t->job->world, t->rank));
+    struct job *job = t->job;
+    t->failures = job->body(job, job->world ? comm_threads_rank(job->world, t->rank) : job->comm[t->rank]);
     return NULL;
 }
 
@@ -50,11 +55,57 @@ static int on_all_ranks(struct job *job)
     return failures;
 }
 
-static void in_world(uint32_t ranks, struct job *job)
+static void *join_rank(void *argument)
 {
+    struct thread *t = argument;
+    struct job *job = t->job;
+    struct processes_options o = {
+        .launch = {.rank = t->rank, .ranks = job->mesh.ranks, .port = job->port}, .timeout = 20, .version = "test"};
+    strcpy(o.launch.address, "127.0.0.1");
+    t->failures = processes_join(&o, NULL, &job->process[t->rank]) != TPC_OK;
+    job->comm[t->rank] = t->failures ? NULL : comm_processes_new(job->process[t->rank], &job->mesh);
+    return NULL;
+}
+
+static void *leave_rank(void *argument)
+{
+    struct thread *t = argument;
+    t->failures = processes_leave(t->job->process[t->rank], TPC_OK, NULL) != TPC_OK;
+    return NULL;
+}
+
+static void each_rank(struct job *job, void *(*body)(void *))
+{
+    struct thread thread[MOST_RANKS];
+    for (uint32_t r = 0; r < job->mesh.ranks; r++) {
+        thread[r] = (struct thread){.job = job, .rank = r};
+        assert_int_equal(pthread_create(&thread[r].thread, NULL, body, &thread[r]), 0);
+    }
+    for (uint32_t r = 0; r < job->mesh.ranks; r++) {
+        pthread_join(thread[r].thread, NULL);
+        assert_int_equal(thread[r].failures, 0);
+    }
+}
+
+static void in_world(uint32_t ranks, struct job *job, bool processes)
+{
+    static uint16_t port;
     mesh_init(&job->mesh, "tp", ranks);
-    job->world = comm_threads_new(&job->mesh);
-    assert_non_null(job->world);
+    if (!processes || ranks == 1) {
+        job->world = comm_threads_new(&job->mesh);
+        assert_non_null(job->world);
+        return;
+    }
+    port = port ? (uint16_t)(port + 1) : (uint16_t)(33000 + getpid() % 20000);
+    job->port = port;
+    each_rank(job, join_rank);
+}
+
+static void end_world(struct job *job)
+{
+    if (!job->world)
+        each_rank(job, leave_rank);
+    comm_threads_free(job->world);
 }
 
 /* A number that depends on rank and place; small, so that integers of any width tell them apart. */
@@ -128,15 +179,14 @@ static int reduce_body(struct job *job, struct comm *c)
 
 static void reduces(void **state)
 {
-    (void)state;
     for (uint32_t ranks = 1; ranks <= 6; ranks++) {
         struct job job = {.body = reduce_body};
-        in_world(ranks, &job);
+        in_world(ranks, &job, *state);
         for (uint32_t mask = 0; mask < 1u << job.mesh.count; mask++) {
             job.subaxes = mask;
             assert_int_equal(on_all_ranks(&job), 0);
         }
-        comm_threads_free(job.world);
+        end_world(&job);
     }
 }
 
@@ -258,12 +308,11 @@ static int broadcast_body(struct job *job, struct comm *c)
 
 static void moves(void **state)
 {
-    (void)state;
     int (*const bodies[])(struct job *, struct comm *) = {gather_body, exchange_body, broadcast_body};
     static const uint32_t worlds[] = {1, 2, 3, 4, 8, 12};
     for (size_t w = 0; w < sizeof worlds / sizeof *worlds; w++) {
         struct job job = {0};
-        in_world(worlds[w], &job);
+        in_world(worlds[w], &job, *state);
         for (uint32_t mask = 0; mask < 1u << job.mesh.count; mask++)
             for (size_t b = 0; b < 3; b++)
                 for (int64_t elements = 1; elements < 500; elements *= 90) {
@@ -272,7 +321,7 @@ static void moves(void **state)
                     job.elements = elements;
                     assert_int_equal(on_all_ranks(&job), 0);
                 }
-        comm_threads_free(job.world);
+        end_world(&job);
     }
 }
 
@@ -295,13 +344,12 @@ static int mixed_body(struct job *job, struct comm *c)
 
 static void mixed_sizes(void **state)
 {
-    (void)state;
     for (uint32_t ranks = 2; ranks <= 5; ranks++) {
         struct job job = {.body = mixed_body};
-        in_world(ranks, &job);
+        in_world(ranks, &job, *state);
         job.subaxes = (1u << job.mesh.count) - 1;
         assert_int_equal(on_all_ranks(&job), 0);
-        comm_threads_free(job.world);
+        end_world(&job);
     }
 }
 
@@ -323,7 +371,7 @@ static void one_gives_up(void **state)
 {
     (void)state;
     struct job job = {0};
-    in_world(4, &job);
+    in_world(4, &job, false);
     job.subaxes = 3;
     for (int round = 0; round < 20; round++) {
         job.body = giving_up_body;
@@ -334,14 +382,46 @@ static void one_gives_up(void **state)
         if (round % 10 == 0)
             assert_int_equal(on_all_ranks(&job), 0);
     }
-    comm_threads_free(job.world);
+    end_world(&job);
+}
+
+/* Both ranks call, but not for the same: it must end, and say so. */
+static int at_odds_body(struct job *job, struct comm *c)
+{
+    float x[8] = {0};
+    return c->ops->all_reduce(c, job->subaxes, REDUCTION_SUM, DT_F32, x, x, c->rank == 0 ? 8 : 7);
+}
+
+static void *leave_at_odds(void *argument)
+{
+    struct thread *t = argument;
+    t->failures = processes_leave(t->job->process[t->rank], TPC_RANKS, NULL) != TPC_RANKS;
+    return NULL;
+}
+
+static void at_odds(void **state)
+{
+    (void)state;
+    struct job job = {.body = at_odds_body};
+    in_world(2, &job, true);
+    job.subaxes = 1;
+    assert_int_equal(on_all_ranks(&job), 0);
+    each_rank(&job, leave_at_odds);
 }
 
 int main(void)
 {
+    static bool processes = true, *const p = &processes;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums_are_right), cmocka_unit_test(reduces),      cmocka_unit_test(moves),
-        cmocka_unit_test(mixed_sizes),    cmocka_unit_test(one_gives_up),
+        cmocka_unit_test(sums_are_right),
+        cmocka_unit_test(reduces),
+        cmocka_unit_test(moves),
+        cmocka_unit_test(mixed_sizes),
+        cmocka_unit_test(one_gives_up),
+        cmocka_unit_test_prestate(reduces, p),
+        cmocka_unit_test_prestate(moves, p),
+        cmocka_unit_test_prestate(mixed_sizes, p),
+        cmocka_unit_test(at_odds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

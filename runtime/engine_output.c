@@ -1,0 +1,165 @@
+/* runtime/engine_output.c - what a run has left: outputs, put together where ranks hold parts of them; times and sizes.
+ *
+ * Invariant: nothing here changes what the next run computes. Where ranks are processes, an output that is cut goes from all to all.
+ */
+#include "runtime/engine_impl.h"
+#include "runtime/processes.h"
+
+/* ---- outputs -------------------------------------------------------------------------------------------------------- */
+
+bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out)
+{
+    value v = e->graph->outputs.at[index].value;
+    int64_t shape[MAX_RANK];
+    if (!e->ran)
+        return false;
+    const struct node *n = graph_node(e->graph, v);
+    if (!e->cut_output[index])
+        return shape_of_value(e->graph, v, e->rank[0].now->of, out);
+    return layout_whole(e->graph, e->links.output[index], e->rank[0].now->of, shape) &&
+           tensor_shape(out, n->dtype, n->rank, shape);
+}
+
+/* Where rank r's part of an output of the last run is. */
+static void *part_of_output(const struct engine *e, uint32_t r, uint32_t index)
+{
+    return e->rank[r].output[2 * index + (e->state_output[index] ? e->turn : 0)].at;
+}
+
+struct joining {
+    struct engine *engine;
+    uint32_t index;
+    struct tensor *out;
+    struct diag *diag;
+};
+
+/* Rank r's part: where it is or, of another process, brought here. The same call on all of them. NULL: the run is over. */
+static const void *fetch_part(struct engine *e, uint32_t r, uint32_t index, const struct layout *l, size_t size)
+{
+    if (!e->alone)
+        return part_of_output(e, r, index);
+    size_t bytes = size;
+    for (uint32_t a = 0; a < l->rank; a++)
+        bytes *= (size_t)l->local[a];
+    bool own = r == e->rank[0].index;
+    void *to = own ? part_of_output(e, 0, index) : arena_alloc(e->scratch, bytes);
+    uint32_t all = (1u << e->graph->mesh.count) - 1;
+    return e->alone->ops->broadcast(e->alone, all, mesh_part_of(&e->graph->mesh, all, r), bytes, to, to) ? to : NULL;
+}
+
+/* The layout of any rank's part in the last run. */
+static bool layout_of_rank(struct engine *e, const struct placement *p, uint32_t r, struct layout *out)
+{
+    const int64_t *of = e->rank[e->alone ? 0 : r].now->of;
+    if (e->alone) {
+        uint32_t symbols = dims_symbol_count(e->graph->dims);
+        int64_t *own = arena_copy(e->scratch, of, (symbols + 1) * sizeof *of);
+        if (!graph_bind_rank(e->graph, r, own))
+            return false;
+        of = own;
+    }
+    return layout_of(e->graph, p, r, of, e->scratch, out);
+}
+
+static status join_output(void *context)
+{
+    struct joining *j = context;
+    struct engine *e = j->engine;
+    const struct graph *g = e->graph;
+    const struct placement *p = e->links.output[j->index];
+    uint32_t others = ((1u << g->mesh.count) - 1) & ~placement_subaxes(g, p);
+    size_t size = dtype_size(j->out->dtype);
+    struct store *to = &e->joined[j->index];
+    if (store_reserve(&e->rank[0], to, tensor_bytes(j->out)) != TPC_OK)
+        return diag_error(j->diag, TPC_NOMEM, NULL, "out of memory for output '%s'", g->outputs.at[j->index].name);
+    for (uint32_t r = 0; r < e->ranks; r++) {
+        struct layout l;
+        if (mesh_part_of(&g->mesh, others, r) != 0)
+            continue; /* the same as another's */
+        if (!layout_of_rank(e, p, r, &l))
+            return diag_error(j->diag, TPC_INTERNAL, NULL, "output '%s' cannot be put together",
+                              g->outputs.at[j->index].name);
+        const void *part = fetch_part(e, r, j->index, &l, size);
+        if (!part)
+            return TPC_RANKS;
+        layout_join(&l, size, part, to->at);
+    }
+    j->out->data = to->at;
+    return TPC_OK;
+}
+
+status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct tensor *out)
+{
+    if (!engine_output_shape(e, index, out))
+        return diag_error(diag, TPC_USAGE, NULL, "there is no output: no run, or the last one failed");
+    out->data = part_of_output(e, 0, index);
+    if (!e->cut_output[index])
+        return TPC_OK;
+    struct joining j = {e, index, out, diag};
+    struct arena_mark mark = arena_mark(e->scratch);
+    status s = guard_run(diag, join_output, &j);
+    arena_rewind(e->scratch, mark);
+    return s;
+}
+
+bool engine_leads(const struct engine *e)
+{
+    return e->rank[0].index == 0;
+}
+
+const struct engine_stats *engine_stats(const struct engine *e)
+{
+    struct engine *own = e->rank[0].engine;
+    struct engine_rank_stats *stats = own->rank_stats;
+    for (uint32_t i = 0; i < e->local; i++) {
+        stats[i] = e->rank[i].stats;
+        for (uint32_t o = 0; o < 2 * e->graph->outputs.count; o++)
+            stats[i].outputs += e->rank[i].output[o].capacity;
+    }
+    own->stats.rank = stats;
+    return &own->stats;
+}
+
+void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
+{
+    static const char *const kinds[] = {[STEP_KERNEL] = "kernel",
+                                        [STEP_DOT] = "dot",
+                                        [STEP_COLLECTIVE] = "collective",
+                                        [STEP_BUILTIN] = "builtin",
+                                        [STEP_COPY] = "copy"};
+    const struct rank *r = &e->rank[0];
+    const struct engine_stats *t = &e->stats;
+    text_printf(
+        out,
+        "%llu runs, %.3f ms each; of all: dots %.1f, kernels %.1f, collectives %.1f, builtins %.1f, shapes %.1f ms\n",
+        (unsigned long long)t->runs, t->runs ? 1e3 * t->run_seconds / (double)t->runs : 0, 1e3 * t->dot_seconds,
+        1e3 * t->kernel_seconds, 1e3 * t->collective_seconds, 1e3 * t->builtin_seconds, 1e3 * t->shape_seconds);
+    for (uint32_t i = 0; i < e->local; i++) {
+        const struct engine_rank_stats *m = &engine_stats(e)->rank[i];
+        text_printf(
+            out,
+            "rank %u: MB of weights %.1f mapped, %.1f copied, %.1f computed; intermediate values %.1f; outputs %.1f\n",
+            (unsigned)e->rank[i].index, 1e-6 * (double)m->weight_mapped, 1e-6 * (double)m->weight_copied,
+            1e-6 * (double)m->kept, 1e-6 * (double)m->arena, 1e-6 * (double)m->outputs);
+    }
+    text_printf(out, "%llu collectives, %.1f MB\n", (unsigned long long)t->collectives,
+                1e-6 * (double)t->collective_bytes);
+    if (!r->step_seconds)
+        return;
+    double below = 1e300;
+    for (uint32_t i = 0; i < lines; i++) {
+        uint32_t best = UINT32_MAX;
+        for (uint32_t s = 0; s < e->program->steps.count; s++)
+            if (r->step_seconds[s] < below && r->step_seconds[s] > 0 &&
+                (best == UINT32_MAX || r->step_seconds[s] > r->step_seconds[best]))
+                best = s;
+        if (best == UINT32_MAX)
+            return;
+        below = r->step_seconds[best];
+        const struct step *step = &e->program->steps.at[best];
+        text_printf(out, "%9.3f ms  step %-5u %-10s ", 1e3 * below, (unsigned)best, kinds[step->kind]);
+        if (step->kind == STEP_KERNEL)
+            text_printf(out, "%-4u ", (unsigned)step->kernel);
+        text_printf(out, "%s\n", graph_where(e->graph, step->node, out->arena));
+    }
+}
