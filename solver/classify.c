@@ -158,16 +158,20 @@ static value only_use(const struct solver *s, value v)
 }
 
 /* A partial sum flows along values that are used once: joint_parent[v] is that use when it can pass the sum on. */
-static void find_joints(struct solver *s)
+void find_joints(struct solver *s)
 {
     for (value v = s->node_count; v-- > 1;) {
         value w = s->region_of[v] ? only_use(s, v) : 0;
+        s->joint_parent[v] = 0;
         for (uint32_t i = 0; w && i < graph_node(s->g, w)->operand_count; i++)
             if (graph_node(s->g, w)->operand[i] == v && is_internal(s, w, i) &&
-                op_passes_sum(s->g, graph_node(s->g, w), i))
+                op_passes_sum(s->g, graph_node(s->g, w), i) && !rows_convert(s, w, i) && !rows_may_sum(s, w))
                 s->joint_parent[v] = w;
         s->joint_root[v] = s->joint_parent[v] ? s->joint_root[s->joint_parent[v]] : v;
     }
+    for (uint32_t i = 0; i < s->units.count; i++)
+        if (s->units.at[i].kind != UNIT_EDGE)
+            s->units.at[i].joint = s->joint_root[s->units.at[i].node];
 }
 
 static void add_unit(struct solver *s, enum unit_kind kind, value v, uint32_t slot)

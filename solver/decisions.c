@@ -50,7 +50,7 @@ static bool fits(struct decisions *d, const uint32_t *masks)
 }
 
 /* The masks with every set of shared values gathered that they cut. */
-static void add_gathers(struct decisions *d, const uint32_t *masks)
+static void add_gathers(struct decisions *d, const uint32_t *masks, uint32_t sequence)
 {
     uint32_t n = d->region->class_count, cut = 0, set = 0;
     for (uint32_t i = 0; i < d->region->shared_count; i++)
@@ -58,11 +58,28 @@ static void add_gathers(struct decisions *d, const uint32_t *masks)
             if (masks[k] && (d->region->shared_holds[i] >> k & 1))
                 cut |= 1u << i;
     do {
-        uint32_t *with = (uint32_t *)arena_copy(d->s->arena, masks, (n + 1) * sizeof *masks);
+        uint32_t *with = (uint32_t *)arena_copy(d->s->arena, masks, (n + 2) * sizeof *masks);
         with[n] = set;
+        with[n + 1] = sequence;
         *PUSH(d->s->temporary, &d->out) = with;
         set = (set - cut) & cut; /* the next subset of `cut` */
     } while (set);
+}
+
+/* Sequence shards lie over what the classes leave of the tensor axis. */
+static void add_sequences(struct decisions *d, const uint32_t *masks)
+{
+    uint32_t left = d->s->over[AXIS_TENSOR];
+    bool sequences = false;
+    for (uint32_t i = 0; i < d->region->class_count; i++)
+        left &= ~masks[i];
+    for (uint32_t i = 0; i < d->region->row_count; i++)
+        sequences = sequences || d->s->trees.at[d->region->rows[i]].row == ROW_SEQUENCE;
+    bool split = left && sequences && d->s->options->sequence != SEQUENCE_WHOLE;
+    if (!split || d->s->options->sequence == SEQUENCE_BY_COST)
+        add_gathers(d, masks, 0);
+    if (split)
+        add_gathers(d, masks, left);
 }
 
 /* Whether every class of the set may take the sub-axis; the empty set, which is the last, always. */
@@ -79,12 +96,12 @@ static void enumerate_from(struct decisions *d, uint32_t subaxis, uint32_t *set_
 {
     uint32_t n = d->region->class_count;
     if (subaxis == d->s->mesh->count) {
-        uint32_t *masks = NEW_ARRAY(d->s->arena, uint32_t, n + 1);
+        uint32_t *masks = NEW_ARRAY(d->s->arena, uint32_t, n + 2);
         for (uint32_t a = 0; a < subaxis; a++)
             for (uint32_t i = 0; i < n; i++)
                 masks[i] |= (d->set[set_of[a]] >> i & 1) << a;
         if (fits(d, masks))
-            add_gathers(d, masks);
+            add_sequences(d, masks);
         return;
     }
     uint32_t first = 0;

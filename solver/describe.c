@@ -51,7 +51,7 @@ static void put_placement(struct bytes *b, const struct placement *p)
 static void put_tree(struct bytes *b, const struct solver *s, tree t, unsigned depth)
 {
     const struct tree_node *n = &s->trees.at[tree_find(s, t)];
-    put(b, (uint64_t)n->kind << 60 | (uint64_t)n->ordinal << 32 | n->extent);
+    put(b, (uint64_t)n->kind << 60 | (uint64_t)n->row << 56 | (uint64_t)n->ordinal << 32 | n->extent);
     put(b, n->count);
     for (uint32_t i = 0; i < n->count && depth < 60; i++)
         put_tree(b, s, n->child[i], depth + 1);
@@ -94,8 +94,10 @@ static void put_region(struct bytes *b, struct solver *s, const struct region *r
         put(b, s->joint_parent[v] ? position(r->values, r->value_count, s->joint_parent[v]) : UINT32_MAX);
         for (uint32_t k = 0; k < n->rank; k++)
             put_tree(b, s, s->axes[v][k], 0);
+        put(b, s->whole[v]);
         for (uint32_t k = 0; s->slot[v] && k < n->operand_count; k++) {
             value u = n->operand[k];
+            put(b, s->whole_at[v] ? s->whole_at[v][k] : 0);
             put(b, is_internal(s, v, k) ? position(r->values, r->value_count, u) : 1ull << 40 | s->cone[u]);
             for (uint32_t x = 0; !is_internal(s, v, k) && x < graph_node(s->g, u)->rank; x++)
                 put_tree(b, s, s->slot[v][k][x], 0);

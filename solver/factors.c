@@ -59,6 +59,7 @@ static bool constant(const struct solver *s, dim d, int64_t *out)
 static void block_below(struct solver *s, tree t, enum block why, value node, unsigned depth)
 {
     t = find(s, t);
+    at(s, t)->blocks |= (uint16_t)(1u << why);
     if (!at(s, t)->block) {
         at(s, t)->block = (uint8_t)why;
         at(s, t)->why = node;
@@ -70,6 +71,18 @@ static void block_below(struct solver *s, tree t, enum block why, value node, un
 void tree_block(struct solver *s, tree t, enum block why, value node)
 {
     block_below(s, t, why, node, 0);
+}
+
+/* All reasons that block `from` block `to`, the first one first. */
+static void block_alike(struct solver *s, tree to, tree from)
+{
+    uint16_t blocks = at(s, from)->blocks;
+    value node = at(s, from)->why;
+    if (at(s, from)->block)
+        tree_block(s, to, (enum block)at(s, from)->block, node);
+    for (int why = 1; blocks >> why; why++)
+        if (blocks >> why & 1)
+            tree_block(s, to, (enum block)why, node);
 }
 
 static void leaves_below(const struct solver *s, tree t, struct arena *arena, tree_list *out, unsigned depth)
@@ -109,12 +122,8 @@ static void refine(struct solver *s, tree t, enum tree_kind kind, tree first, tr
     at(s, t)->kind = (uint8_t)kind;
     at(s, t)->child = child;
     at(s, t)->count = 2;
-    if (at(s, t)->block) {
-        enum block why = (enum block)at(s, t)->block;
-        value node = at(s, t)->why;
-        tree_block(s, first, why, node);
-        tree_block(s, second, why, node);
-    }
+    block_alike(s, first, t);
+    block_alike(s, second, t);
 }
 
 /* f := g. */
@@ -122,12 +131,9 @@ static void set_to(struct solver *s, tree f, tree g, value node)
 {
     if (f == g)
         return;
-    enum block why = (enum block)at(s, f)->block;
-    value who = at(s, f)->why;
     at(s, f)->link = g;
     *PUSH(s->arena, &s->ties) = (struct tie){f, g, node};
-    if (why)
-        tree_block(s, g, why, who);
+    block_alike(s, g, f);
 }
 
 /* Appends the factors of t, products opened, extent 1 left out. */
@@ -502,4 +508,31 @@ void tree_unify(struct solver *s, tree a, tree b, value node)
             !at(s, g)->block && !contains(s, g, f, 0) && !contains(s, f, g, 0))
             set_to(s, f, g, node);
     }
+}
+
+bool tree_mirror(struct solver *s, tree a, tree b)
+{
+    tree f = find(s, a), g = find(s, b);
+    bool changed = false;
+    if (f == g || at(s, f)->extent != at(s, g)->extent || (at(s, f)->kind == TREE_LEAF && at(s, g)->kind == TREE_LEAF))
+        return false;
+    if (at(s, f)->kind != TREE_LEAF && at(s, g)->kind == TREE_LEAF) {
+        tree swap = f;
+        f = g, g = swap;
+    }
+    uint32_t count = at(s, g)->count;
+    if (at(s, f)->kind == TREE_LEAF) {
+        tree *child = NEW_ARRAY(s->arena, tree, count);
+        for (uint32_t i = 0; i < count; i++)
+            child[i] = tree_leaf(s, at(s, find(s, at(s, g)->child[i]))->extent);
+        at(s, f)->kind = at(s, g)->kind;
+        at(s, f)->count = count;
+        at(s, f)->child = child;
+        for (uint32_t i = 0; i < count; i++)
+            block_alike(s, child[i], f);
+        changed = true;
+    }
+    for (uint32_t i = 0; at(s, f)->kind == at(s, g)->kind && at(s, f)->count == count && i < count; i++)
+        changed = tree_mirror(s, at(s, f)->child[i], at(s, g)->child[i]) || changed;
+    return changed;
 }

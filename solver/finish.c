@@ -103,6 +103,13 @@ static void place_op(struct finish *f, value v)
         f->out->operand[v][i] = with_sum(p, all || carries ? f->flows[v] : 0, f->arena);
     }
     f->out->result[v] = with_sum(placed(s, v, f->arena), f->flows[v], f->arena);
+    uint32_t rows = rows_summed(s, v);
+    if (rows) {
+        struct placement *p = (struct placement *)arena_copy(f->arena, f->out->result[v], sizeof *p);
+        p->partial = n->op == OP_REDUCE_SUM ? REDUCTION_SUM : n->op == OP_REDUCE_MAX ? REDUCTION_MAX : REDUCTION_MIN;
+        p->partial_subaxes = rows;
+        f->out->result[v] = p;
+    }
 }
 
 /* ---- prelude ---- */

@@ -30,7 +30,8 @@ enum row_kind { ROW_NONE, ROW_BATCH, ROW_SEQUENCE }; /* rows.c */
 
 struct tree_node {
     uint8_t kind, block;
-    bool candidate; /* lies on a weight of a linear or an embedding */
+    uint16_t blocks; /* all reasons, bit per enum block; `block` is the first */
+    bool candidate;  /* lies on a weight of a linear or an embedding */
     dim extent;
     tree link; /* this node stands for that one */
     uint32_t count;
@@ -80,14 +81,19 @@ struct region {
     tree *classes;      /* candidates that may be cut, in order of first appearance */
     uint32_t *conflict; /* per class: mask of classes that share a value with it */
     uint32_t *allowed;  /* per class: the sub-axes that it may take, by the roles of their axes */
+    uint32_t row_count;
+    tree *rows; /* batches and sequences */
     uint32_t unit_count;
     uint32_t *units;
     uint32_t signature;    /* equal for isomorphic regions */
     uint32_t shared_count; /* values that several units take: gathered once when the decision says so */
     value *shared;
     uint32_t *shared_holds; /* per shared value: the classes that it holds */
-    const uint32_t
-        *decision; /* mask per class, then the shared values that are gathered, as a mask; NULL: not decided */
+    uint32_t shard_count;   /* values on sequence shards that several units take: gathered once */
+    value *shards;
+    /* mask per class; then the shared values that are gathered, as a mask; then the sub-axes of the tensor axis that cut the sequence. NULL: not
+     * decided */
+    const uint32_t *decision;
 };
 
 struct solver {
@@ -105,6 +111,7 @@ struct solver {
     uint32_t *region_of; /* per value; 0: prelude */
     tree **axes;         /* per value of a region: a tree per axis */
     tree ***slot;        /* per op of a region and operand position */
+    bool rows;           /* batch or sequence may be cut */
     uint64_t *whole;     /* per value of a region, as its op gives it: rows that are whole (struct view) */
     uint64_t **whole_at; /* the same per op and operand position, as the op takes it; NULL: none */
     value *joint_parent; /* the only use that passes a partial sum on; 0 */
@@ -138,6 +145,8 @@ void tree_unify(struct solver *s, tree a, tree b, value node);
 void tree_align(struct solver *s, tree_list *a, tree_list *b, value node);
 tree tree_slice(struct solver *s, tree t, dim start, dim size, value node);
 tree tree_concat(struct solver *s, uint32_t count, const tree *part, dim extent);
+/* Refines the leaves of one axis as the other's are, without tying them; true when something changed. */
+bool tree_mirror(struct solver *s, tree a, tree b);
 /* Leaves in order, each once per occurrence. */
 void tree_leaves(const struct solver *s, tree t, struct arena *arena, tree_list *out);
 
@@ -148,6 +157,21 @@ bool op_passes_sum(const struct graph *g, const struct node *n, uint32_t operand
 /* ---- classify.c ---- */
 void classify(struct solver *s);
 bool is_internal(const struct solver *s, value v, uint32_t operand);
+void find_joints(struct solver *s); /* anew, when what stands in their way has become known */
+
+/* ---- rows.c: batch and sequence ---- */
+/* Makes row axes alike on both sides of every unit; after rules_apply. */
+void rows_mirror(struct solver *s);
+/* Names the rows of all regions and finds where they are whole; when candidates and blocks are known. */
+void rows_find(struct solver *s);
+/* Sub-axes over which a reduction sums up rows of which each rank has a part, under the decisions. */
+uint32_t rows_summed(struct solver *s, value v);
+/* Whether it may, under some decision. */
+bool rows_may_sum(struct solver *s, value v);
+/* Whether a conversion of rows stands at an operand inside a region. */
+bool rows_convert(const struct solver *s, value v, uint32_t operand);
+/* Whether a value as made holds a cut row of that kind. */
+bool rows_hold(struct solver *s, value v, enum row_kind kind);
 
 /* ---- layout.c: trees under a decision -> placements ---- */
 /* A value as its op gives it or as a use takes it: a tree per axis, and which leaves (bit k: the k-th of all axes, in order; the 64th and later are
@@ -165,6 +189,7 @@ struct view slot_view(const struct solver *s, value v, uint32_t operand);
 const struct placement *view_placement(struct solver *s, struct graph *into, const struct view *view, uint32_t over,
                                        struct arena *arena);
 void region_decide(struct solver *s, uint32_t region, const uint32_t *masks); /* NULL: undecide */
+uint32_t decision_sequence(const struct region *r, const uint32_t *masks);
 void region_classes(struct solver *s);
 void region_shared(struct solver *s);
 /* Balanced cuts; in the scratch graph without symbols of their own. */
@@ -172,6 +197,8 @@ uint32_t class_partition(struct solver *s, struct graph *into, dim extent, uint3
 /* Region-side placement of a value, whole for the prelude. */
 const struct placement *value_placement(struct solver *s, value v, struct arena *arena);
 const struct placement *slot_placement(struct solver *s, value v, uint32_t operand, struct arena *arena);
+/* A value of a decided region, gathered but for the batch and the sequence's own axes: what several units take. */
+const struct placement *gathered_placement(struct solver *s, struct graph *into, value v, struct arena *arena);
 bool placement_disjoint(const struct graph *g, const struct placement *p);
 
 /* ---- pull_back.c ---- */

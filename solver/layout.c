@@ -157,6 +157,12 @@ const struct placement *slot_placement(struct solver *s, value v, uint32_t opera
     return view_placement(s, s->scratch, &view, OVER_ALL, arena);
 }
 
+const struct placement *gathered_placement(struct solver *s, struct graph *into, value v, struct arena *arena)
+{
+    struct view view = value_view(s, v);
+    return view_placement(s, into, &view, s->over[AXIS_DATA] | s->over[AXIS_CONTEXT], arena);
+}
+
 bool placement_disjoint(const struct graph *g, const struct placement *p)
 {
     uint32_t seen = p->partial ? p->partial_subaxes : 0;
@@ -276,8 +282,9 @@ static void block_repeats(struct solver *s)
 
 typedef LIST(tree) class_list;
 
-/* Adds the candidates among the axes to the region's classes; returns them as a mask. */
-static uint32_t collect(struct solver *s, uint32_t r, class_list *list, const tree *axes, uint32_t rank)
+/* Adds the candidates among the axes to the region's classes, and its rows; returns the former as a mask. */
+static uint32_t collect(struct solver *s, uint32_t r, class_list *list, class_list *rows, const tree *axes,
+                        uint32_t rank)
 {
     uint32_t here = 0;
     for (uint32_t i = 0; i < rank; i++) {
@@ -285,6 +292,8 @@ static uint32_t collect(struct solver *s, uint32_t r, class_list *list, const tr
         tree_leaves(s, axes[i], s->temporary, &leaves);
         for (uint32_t k = 0; k < leaves.count; k++) {
             struct tree_node *n = &s->trees.at[leaves.at[k]];
+            if (n->row && n->region != r)
+                *PUSH(s->arena, rows) = leaves.at[k];
             n->region = r;
             int64_t extent;
             if (!n->candidate || n->block || !dim_is_const(s->g->dims, n->extent, &extent) || extent < 2)
@@ -309,27 +318,31 @@ static void note_conflicts(uint32_t *conflict, uint32_t here)
 
 void region_classes(struct solver *s)
 {
+    rows_mirror(s);
     trees_flatten(s);
     for (uint32_t i = 0; i < s->units.count; i++)
         mark_candidates(s, &s->units.at[i]);
     block_repeats(s);
+    rows_find(s);
     for (uint32_t r = 1; r < s->regions.count; r++) {
         struct region *region = &s->regions.at[r];
-        class_list list = {0};
+        class_list list = {0}, rows = {0};
         region->conflict = NEW_ARRAY(s->arena, uint32_t, MOST_CLASSES);
         for (uint32_t i = 0; i < region->value_count; i++) {
             value v = region->values[i];
             const struct node *n = graph_node(s->g, v);
             struct arena_mark mark = arena_mark(s->temporary);
-            note_conflicts(region->conflict, collect(s, r, &list, s->axes[v], n->rank));
+            note_conflicts(region->conflict, collect(s, r, &list, &rows, s->axes[v], n->rank));
             for (uint32_t k = 0; s->slot[v] && k < n->operand_count; k++)
                 if (!is_internal(s, v, k))
                     note_conflicts(region->conflict,
-                                   collect(s, r, &list, s->slot[v][k], graph_node(s->g, n->operand[k])->rank));
+                                   collect(s, r, &list, &rows, s->slot[v][k], graph_node(s->g, n->operand[k])->rank));
             arena_rewind(s->temporary, mark);
         }
         region->class_count = list.count;
         region->classes = list.at;
+        region->row_count = rows.count;
+        region->rows = rows.at;
         region->allowed = NEW_ARRAY(s->arena, uint32_t, list.count + 1);
         for (uint32_t i = 0; i < list.count; i++)
             region->allowed[i] = s->over[AXIS_TENSOR];
@@ -350,41 +363,79 @@ static uint32_t held_classes(struct solver *s, value v)
 }
 
 /* Values that a unit and another op take, and that a class may cut. Beyond the limit each unit pays for its own gather, in the search. */
+static void share_classes(struct solver *s, struct region *region, const uint32_t *takers)
+{
+    region->shared = NEW_ARRAY(s->arena, value, MOST_SHARED);
+    region->shared_holds = NEW_ARRAY(s->arena, uint32_t, MOST_SHARED);
+    for (uint32_t i = 0; i < region->value_count && region->shared_count < MOST_SHARED && region->class_count; i++) {
+        value v = region->values[i];
+        uint32_t holds = takers[v] > 1 && !s->handed_out[v] ? held_classes(s, v) : 0;
+        if (!holds)
+            continue;
+        region->shared_holds[region->shared_count] = holds;
+        region->shared[region->shared_count++] = v;
+    }
+}
+
+/* Values on sequence shards that several units take: gathered once for all of them, always. */
+static void share_sequences(struct solver *s, struct region *region, const uint32_t *units)
+{
+    LIST(value) shards = {0};
+    for (uint32_t i = 0; i < region->value_count && s->options->sequence != SEQUENCE_WHOLE; i++) {
+        value v = region->values[i];
+        if (units[v] > 1 && !s->handed_out[v] && rows_hold(s, v, ROW_SEQUENCE))
+            *PUSH(s->arena, &shards) = v;
+    }
+    region->shard_count = shards.count;
+    region->shards = shards.at;
+}
+
 void region_shared(struct solver *s)
 {
-    uint32_t *takers = NEW_ARRAY(s->temporary, uint32_t, s->node_count);
-    for (uint32_t i = 0; i < s->units.count; i++)
+    uint32_t *takers = NEW_ARRAY(s->temporary, uint32_t, s->node_count),
+             *units = NEW_ARRAY(s->temporary, uint32_t, s->node_count);
+    for (uint32_t i = 0; i < s->units.count; i++) {
         takers[s->units.at[i].source] = 1;
+        units[s->units.at[i].source]++;
+    }
     for (value v = 1; v < s->node_count; v++)
         for (uint32_t i = 0, uses = 0; takers[v] && i < s->uses.first[v + 1] - s->uses.first[v]; i++) {
             uses += s->live[s->uses.use[s->uses.first[v] + i]];
             takers[v] = uses > 1 ? uses : 1;
         }
     for (uint32_t r = 1; r < s->regions.count; r++) {
-        struct region *region = &s->regions.at[r];
-        region->shared = NEW_ARRAY(s->arena, value, MOST_SHARED);
-        region->shared_holds = NEW_ARRAY(s->arena, uint32_t, MOST_SHARED);
-        for (uint32_t i = 0; i < region->value_count && region->shared_count < MOST_SHARED && region->class_count;
-             i++) {
-            value v = region->values[i];
-            uint32_t holds = takers[v] > 1 && !s->handed_out[v] ? held_classes(s, v) : 0;
-            if (!holds)
-                continue;
-            region->shared_holds[region->shared_count] = holds;
-            region->shared[region->shared_count++] = v;
-        }
+        share_classes(s, &s->regions.at[r], takers);
+        share_sequences(s, &s->regions.at[r], units);
     }
+}
+
+static void decide(struct solver *s, tree t, uint32_t mask)
+{
+    struct tree_node *n = &s->trees.at[t];
+    n->mask = mask;
+    n->partition = mask ? class_partition(s, s->scratch, n->extent, mask) : 0;
+}
+
+uint32_t decision_sequence(const struct region *r, const uint32_t *masks)
+{
+    return masks[r->class_count + 1];
 }
 
 void region_decide(struct solver *s, uint32_t region, const uint32_t *masks)
 {
     struct region *r = &s->regions.at[region];
+    uint32_t sequence = masks ? decision_sequence(r, masks) : 0;
     r->decision = masks;
-    for (uint32_t i = 0; i < r->shared_count; i++)
-        s->gathered[r->shared[i]] = masks && (masks[r->class_count] >> i & 1);
-    for (uint32_t i = 0; i < r->class_count; i++) {
-        struct tree_node *n = &s->trees.at[r->classes[i]];
-        n->mask = masks ? masks[i] : 0;
-        n->partition = n->mask ? class_partition(s, s->scratch, n->extent, n->mask) : 0;
+    for (uint32_t i = 0; i < r->shard_count; i++)
+        s->gathered[r->shards[i]] = sequence != 0;
+    for (uint32_t i = 0; i < r->shared_count; i++) {
+        bool shard = sequence && s->gathered[r->shared[i]];
+        s->gathered[r->shared[i]] = shard || (masks && (masks[r->class_count] >> i & 1));
+    }
+    for (uint32_t i = 0; i < r->class_count; i++)
+        decide(s, r->classes[i], masks ? masks[i] : 0);
+    for (uint32_t i = 0; i < r->row_count; i++) {
+        bool batch = s->trees.at[r->rows[i]].row == ROW_BATCH;
+        decide(s, r->rows[i], !masks ? 0 : batch ? s->over[AXIS_DATA] : s->over[AXIS_CONTEXT] | sequence);
     }
 }

@@ -294,6 +294,16 @@ static bool axes_back(struct graph *g, const struct node *n, uint32_t operand, c
     }
 }
 
+static bool constant_cuts(const struct graph *g, const struct placement *p)
+{
+    for (uint32_t i = 0; i < p->rank; i++)
+        for (uint32_t k = 0; !axis_is_whole(&p->axis[i]) && k < p->axis[i].count; k++)
+            for (uint32_t f = 0; f < p->axis[i].segment[k].count; f++)
+                if (!dim_is_const(g->dims, p->axis[i].segment[k].factor[f].extent, NULL))
+                    return false;
+    return true;
+}
+
 const struct placement *pull_back(struct graph *g, value v, uint32_t i, const struct placement *p, struct arena *arena)
 {
     const struct node *n = graph_node(g, v), *u = graph_node(g, n->operand[i]);
@@ -307,5 +317,7 @@ const struct placement *pull_back(struct graph *g, value v, uint32_t i, const st
     struct placement *out = NEW(arena, struct placement);
     out->rank = u->rank;
     out->axis = axis;
+    if (u->op == OP_PARAM && !constant_cuts(g, out))
+        return NULL; /* what a rank reads of a file is known before it runs */
     return placement_normalise(g, out, arena);
 }

@@ -52,6 +52,7 @@ void solver_start(struct solver *s, struct graph *g, const struct solve_options 
         .g = g, .options = options, .arena = arena, .temporary = arena_new_in(arena), .node_count = g->nodes.count};
     s->mesh = NEW(arena, struct mesh);
     start_mesh(s);
+    s->rows = s->over[AXIS_DATA] || s->over[AXIS_CONTEXT] || options->sequence != SEQUENCE_WHOLE;
     g->mesh = *s->mesh;
     g->mesh.ranks = 0; /* a Graph, not a Program */
     s->scratch = graph_derive(g);
@@ -100,11 +101,9 @@ static status check_options(const struct graph *g, const struct solve_options *o
         return diag_error(diag, TPC_USAGE, g->model_path, "%u ranks on %u axes: must be 1 to %d on at most %d",
                           (unsigned)ranks, o->axis_count, MAX_RANKS, MAX_MESH_AXES);
     for (uint32_t i = 0; i < o->axis_count; i++)
-        if (o->axis[i].role != AXIS_TENSOR && o->axis[i].size > 1)
+        if (o->axis[i].role == AXIS_EXPERT && o->axis[i].size > 1)
             return diag_error(diag, TPC_UNSUPPORTED, g->model_path,
-                              "mesh axis '%s' of %u: only tp can be larger than 1", o->axis[i].name, o->axis[i].size);
-    if (o->sequence == SEQUENCE_SPLIT)
-        return diag_error(diag, TPC_UNSUPPORTED, g->model_path, "--sequence-parallel is not there yet");
+                              "mesh axis '%s' of %u: experts cannot be divided yet", o->axis[i].name, o->axis[i].size);
     return TPC_OK;
 }
 

@@ -66,6 +66,22 @@ struct frame {
     struct placement *xp, *wp, *rp;
 };
 
+/* A prelude source as a unit may take it: whole, but for the batch and the sequence, which follow the result's own axes. */
+static const struct placement *with_rows(struct solver *s, const struct unit *u, const struct node *x,
+                                         struct graph *into, struct arena *arena)
+{
+    const struct node *n = graph_node(s->g, u->node);
+    const struct placement *result = gathered_placement(s, into, u->node, arena);
+    struct axis_layout *axis;
+    struct placement *p = copy_whole(x->rank, x->shape, &axis, arena);
+    uint32_t nb = (uint32_t)n->attribute.nbatch, nk = (uint32_t)n->attribute.ncontract;
+    uint32_t first = u->kind == UNIT_LINEAR ? nb : 0, rows = u->kind == UNIT_LINEAR ? x->rank - nb - nk : x->rank;
+    uint32_t at = u->kind == UNIT_EMBEDDING ? (uint32_t)n->attribute.axis : u->slot == 0 ? nb : n->rank - rows;
+    for (uint32_t i = 0; i < rows; i++)
+        axis[first + i] = result->axis[at + i];
+    return p;
+}
+
 static void frame_start(struct solver *s, const struct unit *u, struct frame *f, struct graph *into,
                         struct arena *arena)
 {
@@ -77,6 +93,8 @@ static void frame_start(struct solver *s, const struct unit *u, struct frame *f,
     f->source =
         u->from ? view_placement(s, into, &from, OVER_ALL, arena) : placement_whole(arena, f->x->rank, f->x->shape);
     f->target = view_placement(s, into, &to, OVER_ALL, arena);
+    if (!u->from && s->rows)
+        f->source = with_rows(s, u, f->x, into, arena);
     f->xp = copy_whole(f->x->rank, f->x->shape, &f->xa, arena);
     f->wp = copy_whole(f->w->rank, f->w->shape, &f->wa, arena);
     f->rp = copy_whole(f->node->rank, f->node->shape, &f->ra, arena);
@@ -153,7 +171,9 @@ static void settle(struct solver *s, const struct unit *u, const struct frame *f
     out->partial = 0;
     if (s->handed_out[u->node] ||
         s->gathered[u->node]) { /* made whole too, which the region pays: both at once may be less */
-        const struct placement *targets[2] = {f->target, placement_whole(arena, f->node->rank, f->node->shape)};
+        const struct placement *targets[2] = {f->target, s->handed_out[u->node]
+                                                             ? placement_whole(arena, f->node->rank, f->node->shape)
+                                                             : gathered_placement(s, into, u->node, arena)};
         struct cost both = conversions_cost(s, into, u->node, f->rp, 2, targets);
         struct cost paid = conversion_cost(s, into, f->node->dtype, f->target, targets[1]);
         out->settled = (struct cost){both.bytes - paid.bytes, both.time - paid.time, both.switches - paid.switches};
@@ -171,7 +191,9 @@ static void settle(struct solver *s, const struct unit *u, const struct frame *f
 static struct cost taking(struct solver *s, const struct unit *u, struct graph *into, const struct placement *from,
                           const struct placement *to)
 {
-    if ((s->gathered[u->source] || s->handed_out[u->source]) && placement_is_whole(to))
+    if (!u->from || (s->handed_out[u->source] && placement_is_whole(to)))
+        return cost_zero();
+    if (s->gathered[u->source] && placement_equal(to, gathered_placement(s, into, u->source, s->temporary)))
         return cost_zero();
     return conversion_cost(s, into, graph_node(s->g, u->source)->dtype, from, to);
 }

@@ -1,0 +1,659 @@
+/* solver/rows.c - batch and sequence: the factors that lie on no weight, and where a value has one whole although its class is cut.
+ *
+ * The rows of a linear (the axes that its weight lacks) and the indices of an embedding go through a whole model. Those that nothing ever needs whole are
+ * a *batch*, the others *sequences*. How they are cut is not searched: a batch takes the mesh's data axes, a sequence its context axes and, when
+ * the layers between the switch points shall lie on sequence shards, the sub-axes of the tensor axis that its region leaves free.
+ *
+ * Unlike a class on a weight, a sequence is not cut everywhere or nowhere: attention has each rank's queries meet everybody's keys and values. So each
+ * occurrence of a row in a value (the k-th leaf of its axes) is cut or whole on its own. Two ways lead to whole: an op needs it so (it contracts, scans,
+ * slices the axis), or all that is made of the value needs it so: then it is gathered as early as that, before it grows. Where a value as made
+ * and as taken differ, a conversion stands, inside a region too.
+ *
+ * Invariant: no value has two occurrences of one kind that are cut. Start with rows_find.
+ */
+#include "solver/internal.h"
+
+/* ---- the rows of a unit ---- */
+
+struct axis_pair {
+    tree from, to; /* source's axis (0: prelude), result's */
+};
+
+static uint32_t unit_rows(const struct solver *s, const struct unit *u, struct axis_pair *out)
+{
+    const struct node *n = graph_node(s->g, u->node), *x = graph_node(s->g, u->source);
+    const tree *from = u->from ? s->axes[u->source] : NULL;
+    if (u->kind == UNIT_EDGE) {
+        for (uint32_t i = 0; i < x->rank; i++)
+            out[i] = (struct axis_pair){from ? from[i] : 0, s->slot[u->node][u->slot][i]};
+        return x->rank;
+    }
+    uint32_t nb = (uint32_t)n->attribute.nbatch, nk = (uint32_t)n->attribute.ncontract;
+    uint32_t first = u->kind == UNIT_LINEAR ? nb : 0, rows = u->kind == UNIT_LINEAR ? x->rank - nb - nk : x->rank;
+    uint32_t at = u->kind == UNIT_EMBEDDING ? (uint32_t)n->attribute.axis : u->slot == 0 ? nb : n->rank - rows;
+    for (uint32_t i = 0; i < rows; i++)
+        out[i] = (struct axis_pair){from ? from[first + i] : 0, s->axes[u->node][at + i]};
+    return rows;
+}
+
+void rows_mirror(struct solver *s)
+{
+    struct axis_pair pair[MAX_RANK];
+    bool changed = s->rows;
+    for (int pass = 0; changed && pass < 16; pass++) {
+        changed = false;
+        for (uint32_t i = 0; i < s->units.count; i++) {
+            uint32_t count = unit_rows(s, &s->units.at[i], pair);
+            for (uint32_t k = 0; k < count; k++)
+                changed = (pair[k].from && tree_mirror(s, pair[k].from, pair[k].to)) || changed;
+        }
+    }
+}
+
+/* ---- which leaves are a batch, which a sequence ---- */
+
+enum { MOST_GROUPS = 64 };
+
+/* Leaves of several regions that are one row: linked through units. */
+struct groups {
+    uint32_t *parent; /* per tree */
+    uint16_t *blocks; /* per root */
+    bool *on_weight;  /* per root */
+    bool *row;        /* per root: rows of some unit */
+    uint8_t *number;  /* per root: 1 + its place among those that may be a batch */
+    uint32_t count, root[MOST_GROUPS];
+    uint64_t conflict[MOST_GROUPS]; /* those that share a value with it */
+};
+
+static uint32_t root_of(uint32_t *parent, uint32_t x)
+{
+    while (parent[x] != x) {
+        parent[x] = parent[parent[x]];
+        x = parent[x];
+    }
+    return x;
+}
+
+static bool is_one(const struct solver *s, tree t)
+{
+    return dim_is(s->g->dims, s->trees.at[t].extent, 1);
+}
+
+static void link_rows(struct solver *s, struct groups *g, const struct axis_pair *p, bool row)
+{
+    tree_list from = {0}, to = {0};
+    tree_leaves(s, p->to, s->temporary, &to);
+    if (p->from)
+        tree_leaves(s, p->from, s->temporary, &from);
+    bool same = from.count == to.count;
+    for (uint32_t i = 0; same && i < to.count; i++)
+        same = s->trees.at[from.at[i]].extent == s->trees.at[to.at[i]].extent;
+    for (uint32_t i = 0; i < to.count; i++) {
+        uint32_t b = root_of(g->parent, to.at[i]);
+        if (same) {
+            uint32_t a = root_of(g->parent, from.at[i]), low = a < b ? a : b;
+            bool either = g->row[a] || g->row[b];
+            g->parent[a] = low;
+            g->parent[b] = low;
+            g->row[low] = either;
+            b = low;
+        }
+        g->row[b] = g->row[b] || row;
+    }
+    for (uint32_t i = 0; row && i < from.count; i++)
+        g->row[root_of(g->parent, from.at[i])] = true;
+}
+
+/* Groups that may be a batch, in the order of the units and of their axes: the outermost first. */
+static void list_groups(struct solver *s, struct groups *g)
+{
+    struct axis_pair pair[MAX_RANK];
+    for (uint32_t i = 0; i < s->units.count; i++) {
+        uint32_t count = s->units.at[i].kind == UNIT_EDGE ? 0 : unit_rows(s, &s->units.at[i], pair);
+        for (uint32_t k = 0; k < count; k++) {
+            tree_list leaves = {0};
+            tree_leaves(s, pair[k].to, s->temporary, &leaves);
+            for (uint32_t x = 0; x < leaves.count && g->count < MOST_GROUPS; x++) {
+                uint32_t root = root_of(g->parent, leaves.at[x]);
+                if (g->number[root] || g->on_weight[root] || is_one(s, leaves.at[x]))
+                    continue;
+                g->root[g->count++] = root;
+                g->number[root] = (uint8_t)g->count;
+            }
+        }
+    }
+}
+
+static void note_conflicts(struct solver *s, struct groups *g)
+{
+    for (value v = 1; v < s->node_count; v++) {
+        uint64_t here = 0;
+        struct arena_mark mark = arena_mark(s->temporary);
+        tree_list leaves = {0};
+        for (uint32_t i = 0; s->region_of[v] && i < graph_node(s->g, v)->rank; i++)
+            tree_leaves(s, s->axes[v][i], s->temporary, &leaves);
+        for (uint32_t i = 0; i < leaves.count; i++) {
+            uint32_t number = g->number[root_of(g->parent, leaves.at[i])];
+            here |= number ? 1ull << (number - 1) : 0;
+        }
+        for (uint32_t i = 0; i < g->count; i++)
+            if (here >> i & 1)
+                g->conflict[i] |= here & ~(1ull << i);
+        arena_rewind(s->temporary, mark);
+    }
+}
+
+static struct groups find_groups(struct solver *s)
+{
+    struct groups g = {.parent = NEW_ARRAY(s->temporary, uint32_t, s->trees.count),
+                       .blocks = NEW_ARRAY(s->temporary, uint16_t, s->trees.count),
+                       .on_weight = NEW_ARRAY(s->temporary, bool, s->trees.count),
+                       .row = NEW_ARRAY(s->temporary, bool, s->trees.count),
+                       .number = NEW_ARRAY(s->temporary, uint8_t, s->trees.count)};
+    struct axis_pair pair[MAX_RANK];
+    for (tree t = 0; t < s->trees.count; t++)
+        g.parent[t] = t;
+    for (uint32_t i = 0; i < s->units.count; i++) {
+        uint32_t count = unit_rows(s, &s->units.at[i], pair);
+        for (uint32_t k = 0; k < count; k++)
+            link_rows(s, &g, &pair[k], s->units.at[i].kind != UNIT_EDGE);
+    }
+    for (tree t = 1; t < s->trees.count; t++) {
+        const struct tree_node *n = &s->trees.at[t];
+        if (n->link || n->kind != TREE_LEAF)
+            continue;
+        uint32_t root = root_of(g.parent, t);
+        g.blocks[root] |= n->blocks;
+        g.on_weight[root] = g.on_weight[root] || n->candidate;
+    }
+    list_groups(s, &g);
+    note_conflicts(s, &g);
+    return g;
+}
+
+/* Batches: first what nothing but a loss's sum ever needs whole, then, where there is no such row, what is at least never contracted nor sliced. */
+static uint64_t choose_batches(const struct groups *g)
+{
+    const uint16_t sum = 1u << BLOCK_REDUCED, some = (uint16_t)(sum | 1u << BLOCK_WHOLE_AXIS | 1u << BLOCK_OPAQUE);
+    uint64_t chosen = 0;
+    for (int round = 0; round < 2 && !chosen; round++)
+        for (uint32_t i = 0; i < g->count; i++)
+            if (!(g->blocks[g->root[i]] & ~(round ? some : sum)) && !(g->conflict[i] & chosen))
+                chosen |= 1ull << i;
+    return chosen;
+}
+
+static void name_rows(struct solver *s)
+{
+    struct groups g = find_groups(s);
+    uint64_t batch = choose_batches(&g);
+    bool sequences = s->over[AXIS_CONTEXT] || s->options->sequence != SEQUENCE_WHOLE;
+    for (tree t = 1; t < s->trees.count; t++) {
+        struct tree_node *n = &s->trees.at[t];
+        uint32_t root = root_of(g.parent, t), number = g.number[root];
+        if (n->link || n->kind != TREE_LEAF || n->candidate || !g.row[root] || is_one(s, t))
+            continue;
+        bool is_batch = number && (batch >> (number - 1) & 1);
+        n->row = is_batch ? (s->over[AXIS_DATA] ? ROW_BATCH : ROW_NONE) : sequences ? ROW_SEQUENCE : ROW_NONE;
+    }
+}
+
+/* ---- how rows go through an op ---- */
+
+/* Leaves of all axes of a value in order; axis i has [first[i], first[i + 1]). */
+struct leaves {
+    tree_list list;
+    uint32_t first[MAX_RANK + 1];
+};
+
+static struct leaves leaves_of(struct solver *s, const tree *axes, uint32_t rank)
+{
+    struct leaves l = {0};
+    for (uint32_t i = 0; i < rank; i++) {
+        tree_leaves(s, axes[i], s->temporary, &l.list);
+        l.first[i + 1] = l.list.count;
+    }
+    return l;
+}
+
+enum { MOST_LEAVES = 64, NEEDS_WHOLE = -1, TAKES_ANY = -2 };
+
+/* One operand of an op: which leaf of the result each of its leaves becomes, or NEEDS_WHOLE, or TAKES_ANY (summed over: any part will do). */
+struct passage {
+    struct solver *s;
+    const struct node *node;
+    struct leaves in, out;
+    int16_t to[MOST_LEAVES];
+};
+
+static bool same_leaf(const struct passage *p, uint32_t in, uint32_t out)
+{
+    tree a = p->in.list.at[in], b = p->out.list.at[out];
+    return a == b || (is_one(p->s, a) && is_one(p->s, b));
+}
+
+static bool same_run(const struct passage *p, uint32_t in, uint32_t out, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (!same_leaf(p, in + i, out + i))
+            return false;
+    return true;
+}
+
+static void pass_run(struct passage *p, uint32_t in, uint32_t out, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (in + i < MOST_LEAVES && out + i < MOST_LEAVES)
+            p->to[in + i] = (int16_t)(out + i);
+}
+
+/* Operand's axis a is result's axis r. */
+static void pass_axis(struct passage *p, uint32_t a, uint32_t r)
+{
+    uint32_t in = p->in.first[a], out = p->out.first[r], count = p->in.first[a + 1] - in;
+    if (count == p->out.first[r + 1] - out && same_run(p, in, out, count))
+        pass_run(p, in, out, count);
+}
+
+/* Result's axis r is a run of the leaves of operand's axis r. */
+static void pass_part(struct passage *p, uint32_t r)
+{
+    uint32_t in = p->in.first[r], end = p->in.first[r + 1], out = p->out.first[r], count = p->out.first[r + 1] - out;
+    uint32_t found = 0, at = 0;
+    for (uint32_t k = in; k + count <= end; k++)
+        if (same_run(p, k, out, count))
+            found++, at = k;
+    if (found == 1)
+        pass_run(p, at, out, count);
+}
+
+static bool listed(const struct node *n, uint32_t axis)
+{
+    for (uint32_t i = 0; i < n->attribute.list_count; i++)
+        if (n->attribute.list[i] == (int32_t)axis)
+            return true;
+    return false;
+}
+
+static bool has_sum(const struct solver *s, tree t, unsigned depth)
+{
+    const struct tree_node *n = &s->trees.at[tree_find(s, t)];
+    bool found = n->kind == TREE_SUM;
+    for (uint32_t i = 0; !found && i < n->count && depth < 60; i++)
+        found = has_sum(s, n->child[i], depth + 1);
+    return found;
+}
+
+static void pass_reduce(struct passage *p, const tree *axes, uint32_t rank)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < rank; i++) {
+        if (!listed(p->node, i)) {
+            pass_axis(p, i, kept++);
+            continue;
+        }
+        for (uint32_t k = p->in.first[i]; k < p->in.first[i + 1] && k < MOST_LEAVES; k++)
+            if (p->node->op != OP_REDUCE_PROD && !has_sum(p->s, axes[i], 0))
+                p->to[k] = TAKES_ANY;
+    }
+}
+
+static void pass_dot(struct passage *p, uint32_t operand, uint32_t rank)
+{
+    uint32_t nb = (uint32_t)p->node->attribute.nbatch, nk = (uint32_t)p->node->attribute.ncontract;
+    uint32_t left = graph_node(p->s->g, p->node->operand[0])->rank - nk;
+    for (uint32_t i = 0; i < rank - nk; i++)
+        pass_axis(p, i, i < nb || operand == 0 ? i : left + i - nb);
+}
+
+static void pass_gather(struct passage *p, uint32_t operand, uint32_t rank)
+{
+    uint32_t axis = (uint32_t)p->node->attribute.axis, nb = (uint32_t)p->node->attribute.nbatch;
+    uint32_t indices = graph_node(p->s->g, p->node->operand[1])->rank - nb;
+    for (uint32_t i = 0; i < rank; i++)
+        if (operand == 1)
+            pass_axis(p, i, i < nb ? i : axis + i - nb);
+        else if (i != axis)
+            pass_axis(p, i, i < axis ? i : i + indices - 1);
+}
+
+static void pass_scatter(struct passage *p, uint32_t operand, uint32_t rank)
+{
+    uint32_t axis = (uint32_t)p->node->attribute.axis, nb = (uint32_t)p->node->attribute.nbatch;
+    uint32_t indices = graph_node(p->s->g, p->node->operand[1])->rank - nb;
+    for (uint32_t i = 0; i < rank; i++)
+        if (operand == 1 ? i < nb : i < axis)
+            pass_axis(p, i, i);
+        else if (operand == 0 && i > axis)
+            pass_axis(p, i, i);
+        else if (operand == 2 && i >= axis + indices)
+            pass_axis(p, i, i - indices + 1);
+}
+
+/* The same leaves from the left and from the right; what a reshape mixes in between is whole. */
+static void pass_reshape(struct passage *p, const tree *axes, uint32_t rank, const tree *result)
+{
+    uint32_t x = p->in.list.count, y = p->out.list.count, left = 0;
+    bool sums = false;
+    for (uint32_t i = 0; i < rank; i++)
+        sums = sums || has_sum(p->s, axes[i], 0);
+    for (uint32_t i = 0; i < p->node->rank; i++)
+        sums = sums || has_sum(p->s, result[i], 0);
+    uint32_t *in = NEW_ARRAY(p->s->temporary, uint32_t, x + 1), *out = NEW_ARRAY(p->s->temporary, uint32_t, y + 1);
+    uint32_t ins = 0, outs = 0; /* those longer than 1 */
+    for (uint32_t i = 0; i < x; i++)
+        if (!is_one(p->s, p->in.list.at[i]))
+            in[ins++] = i;
+    for (uint32_t i = 0; i < y; i++)
+        if (!is_one(p->s, p->out.list.at[i]))
+            out[outs++] = i;
+    while (left < ins && left < outs && same_leaf(p, in[left], out[left]))
+        left++;
+    if (sums && (left < ins || left < outs))
+        return;
+    for (uint32_t i = 0; i < left; i++)
+        pass_run(p, in[i], out[i], 1);
+    while (ins > left && outs > left && same_leaf(p, in[ins - 1], out[outs - 1]))
+        pass_run(p, in[--ins], out[--outs], 1);
+}
+
+static void pass_slice(struct passage *p, uint32_t rank)
+{
+    for (uint32_t i = 0; i < rank; i++)
+        if (p->node->attribute.list[i] == 1)
+            pass_part(p, i);
+}
+
+static void pass_concat(struct passage *p, uint32_t operand, uint32_t rank)
+{
+    uint32_t axis = (uint32_t)p->node->attribute.axis, before = 0, all = 0,
+             mine = p->in.first[axis + 1] - p->in.first[axis];
+    for (uint32_t i = 0; i < rank; i++)
+        if (i != axis)
+            pass_axis(p, i, i);
+    for (uint32_t k = 0; k < p->node->operand_count; k++) {
+        tree_list leaves = {0};
+        tree_leaves(p->s, p->s->slot[p->node - p->s->g->nodes.at][k][axis], p->s->temporary, &leaves);
+        before += k < operand ? leaves.count : 0;
+        all += leaves.count;
+    }
+    uint32_t out = p->out.first[axis];
+    if (all == p->out.first[axis + 1] - out && same_run(p, p->in.first[axis], out + before, mine))
+        pass_run(p, p->in.first[axis], out + before, mine);
+}
+
+/* Every axis but those that the op needs whole. */
+static void pass_others(struct passage *p, uint32_t operand, uint32_t rank)
+{
+    const struct node *n = p->node;
+    uint32_t axis = (uint32_t)n->attribute.axis;
+    for (uint32_t i = 0; i < rank; i++)
+        switch ((int)n->op) {
+        case OP_CUMSUM:
+        case OP_TOPK:
+            if (i != axis)
+                pass_axis(p, i, i);
+            break;
+        case OP_REVERSE:
+            if (!listed(n, i))
+                pass_axis(p, i, i);
+            break;
+        case OP_WINDOW:
+            if (i != axis)
+                pass_axis(p, i, i < axis ? i : i + 1);
+            break;
+        case OP_PAD:
+            if (operand == 0 && graph_node(p->s->g, n->operand[0])->shape[i] == n->shape[i])
+                pass_axis(p, i, i);
+            break;
+        case OP_CROSS_ENTROPY:
+            if (i < n->rank)
+                pass_axis(p, i, i);
+            break;
+        default: /* nothing is known of it */
+            break;
+        }
+}
+
+/* Fills p->to for operand `operand` of op v. */
+static void pass(struct solver *s, value v, uint32_t operand, struct passage *p)
+{
+    const struct node *n = graph_node(s->g, v), *u = graph_node(s->g, n->operand[operand]);
+    const tree *axes = s->slot[v][operand];
+    *p = (struct passage){s, n, leaves_of(s, axes, u->rank), leaves_of(s, s->axes[v], n->rank), {0}};
+    for (uint32_t i = 0; i < MOST_LEAVES; i++)
+        p->to[i] = NEEDS_WHOLE;
+    if (op_info(n->op)->class == CLASS_POINTWISE)
+        for (uint32_t i = 0; i < u->rank; i++)
+            pass_axis(p, i, i);
+    else if (op_info(n->op)->class == CLASS_REDUCE)
+        pass_reduce(p, axes, u->rank);
+    else if (n->op == OP_DOT)
+        pass_dot(p, operand, u->rank);
+    else if (n->op == OP_GATHER)
+        pass_gather(p, operand, u->rank);
+    else if (n->op == OP_SCATTER)
+        pass_scatter(p, operand, u->rank);
+    else if (n->op == OP_RESHAPE)
+        pass_reshape(p, axes, u->rank, s->axes[v]);
+    else if (n->op == OP_TRANSPOSE)
+        for (uint32_t i = 0; i < n->rank; i++)
+            pass_axis(p, (uint32_t)n->attribute.list[i], i);
+    else if (n->op == OP_BROADCAST)
+        for (uint32_t i = 0; i < u->rank; i++)
+            pass_axis(p, i, (uint32_t)n->attribute.list[i]);
+    else if (n->op == OP_SLICE)
+        pass_slice(p, u->rank);
+    else if (n->op == OP_CONCAT)
+        pass_concat(p, operand, u->rank);
+    else
+        pass_others(p, operand, u->rank);
+}
+
+/* ---- what is whole ---- */
+
+struct whole {
+    struct solver *s;
+    uint64_t *forced;               /* per value: whatever its uses want */
+    uint64_t *wanted, *indifferent; /* per value, over the uses seen: all want it whole; all take any */
+};
+
+/* Leaves of the result that no operand hands on are made whole, but where an op repeats what it has. */
+static uint64_t made_whole(struct solver *s, value v)
+{
+    const struct node *n = graph_node(s->g, v);
+    uint64_t reached = 0;
+    if (s->role[v] != ROLE_OP || n->op == OP_BROADCAST)
+        return 0;
+    for (uint32_t i = 0; i < n->operand_count; i++) {
+        struct passage p;
+        pass(s, v, i, &p);
+        for (uint32_t k = 0; k < MOST_LEAVES; k++)
+            reached |= p.to[k] >= 0 ? 1ull << p.to[k] : 0;
+    }
+    return ~reached;
+}
+
+/* What op v wants of an operand, given what its result has. */
+static void want(struct whole *w, value v, uint32_t operand)
+{
+    struct solver *s = w->s;
+    struct passage p;
+    value u = graph_node(s->g, v)->operand[operand];
+    uint64_t need = 0, any = 0;
+    pass(s, v, operand, &p);
+    for (uint32_t k = 0; k < MOST_LEAVES && k < p.in.list.count; k++) {
+        any |= p.to[k] == TAKES_ANY ? 1ull << k : 0;
+        if (p.to[k] == NEEDS_WHOLE || (p.to[k] >= 0 && (s->whole[v] >> p.to[k] & 1)))
+            need |= 1ull << k;
+    }
+    s->whole_at[v][operand] = need;
+    if (!is_internal(s, v, operand))
+        return;
+    w->wanted[u] &= need | any;
+    w->indifferent[u] &= any;
+}
+
+/* Of two cut occurrences of one kind the later is whole. */
+static uint64_t surplus(struct solver *s, const struct leaves *l, uint64_t whole)
+{
+    uint64_t out = 0;
+    bool seen[3] = {false, false, false};
+    for (uint32_t k = 0; k < l->list.count && k < MOST_LEAVES; k++) {
+        uint8_t row = s->trees.at[l->list.at[k]].row;
+        if (row == ROW_NONE || (whole >> k & 1))
+            continue;
+        out |= seen[row] ? 1ull << k : 0;
+        seen[row] = true;
+    }
+    return out;
+}
+
+/* One pass backwards; true when a value was found to hold too much. */
+static bool settle_wholes(struct whole *w)
+{
+    struct solver *s = w->s;
+    bool changed = false;
+    for (value v = 0; v < s->node_count; v++)
+        w->wanted[v] = w->indifferent[v] = UINT64_MAX;
+    for (uint32_t i = 0; i < s->units.count; i++) /* conversions stand there: anything goes */
+        w->wanted[s->units.at[i].source] = w->indifferent[s->units.at[i].source] = 0;
+    for (value v = s->node_count; v-- > 1;) {
+        const struct node *n = graph_node(s->g, v);
+        if (!s->region_of[v])
+            continue;
+        struct arena_mark mark = arena_mark(s->temporary);
+        s->whole[v] = (s->is_output[v] ? 0 : w->wanted[v] & ~w->indifferent[v]) | w->forced[v];
+        struct leaves l = leaves_of(s, s->axes[v], n->rank);
+        uint64_t more = surplus(s, &l, s->whole[v]);
+        w->forced[v] |= more;
+        s->whole[v] |= more;
+        changed = changed || more;
+        for (uint32_t i = 0; s->role[v] == ROLE_OP && i < n->operand_count; i++)
+            want(w, v, i);
+        arena_rewind(s->temporary, mark);
+    }
+    return changed;
+}
+
+/* What is sliced off a value of which another part stays cut is gathered behind the slice: it is less. */
+static void gather_behind_slices(struct whole *w)
+{
+    struct solver *s = w->s;
+    uint64_t *before = (uint64_t *)arena_copy(s->temporary, s->whole, s->node_count * sizeof *s->whole);
+    for (value v = 1; v < s->node_count; v++) {
+        value u = s->role[v] == ROLE_OP ? graph_node(s->g, v)->operand[0] : 0;
+        if (!u || graph_node(s->g, v)->op != OP_SLICE || !s->region_of[v] || !is_internal(s, v, 0))
+            continue;
+        struct arena_mark mark = arena_mark(s->temporary);
+        struct passage p;
+        pass(s, v, 0, &p);
+        for (uint32_t k = 0; k < MOST_LEAVES && k < p.in.list.count; k++)
+            if (p.to[k] >= 0 && !(before[u] >> k & 1) && !(w->forced[v] >> p.to[k] & 1)) {
+                s->whole[v] &= ~(1ull << p.to[k]);
+                s->whole_at[v][0] &= ~(1ull << k);
+            }
+        arena_rewind(s->temporary, mark);
+    }
+}
+
+/* A sum takes what there is, as far as no other row of the operand is cut over the same ranks. */
+static void take_any(struct solver *s, value v)
+{
+    const struct node *n = graph_node(s->g, v);
+    struct passage p;
+    pass(s, v, 0, &p);
+    uint64_t *at = &s->whole_at[v][0];
+    bool taken[3] = {false, false, false};
+    for (uint32_t k = 0; k < p.in.list.count && k < MOST_LEAVES; k++)
+        if (p.to[k] >= 0 && !(*at >> k & 1))
+            taken[s->trees.at[p.in.list.at[k]].row] = true;
+    for (uint32_t k = 0; k < p.in.list.count && k < MOST_LEAVES; k++) {
+        uint8_t row = s->trees.at[p.in.list.at[k]].row;
+        if (p.to[k] != TAKES_ANY)
+            continue;
+        bool whole = taken[row] || (is_internal(s, v, 0) && (s->whole[n->operand[0]] >> k & 1));
+        *at |= whole ? 1ull << k : 0;
+        taken[row] = taken[row] || !whole;
+    }
+}
+
+uint32_t rows_summed(struct solver *s, value v)
+{
+    const struct node *n = graph_node(s->g, v);
+    uint32_t mask = 0;
+    if (!s->rows || s->role[v] != ROLE_OP || op_info(n->op)->class != CLASS_REDUCE)
+        return 0;
+    struct arena_mark mark = arena_mark(s->temporary);
+    const struct placement *p = slot_placement(s, v, 0, s->temporary);
+    for (uint32_t i = 0; i < p->rank; i++)
+        mask |= listed(n, i) ? axis_subaxes(s->scratch, &p->axis[i]) : 0;
+    arena_rewind(s->temporary, mark);
+    return mask;
+}
+
+bool rows_may_sum(struct solver *s, value v)
+{
+    const struct node *n = graph_node(s->g, v);
+    bool found = false;
+    if (!s->rows || s->role[v] != ROLE_OP || op_info(n->op)->class != CLASS_REDUCE || !s->whole_at[v])
+        return false;
+    struct arena_mark mark = arena_mark(s->temporary);
+    struct leaves l = leaves_of(s, s->slot[v][0], graph_node(s->g, n->operand[0])->rank);
+    for (uint32_t i = 0; i < graph_node(s->g, n->operand[0])->rank; i++)
+        for (uint32_t k = l.first[i]; listed(n, i) && k < l.first[i + 1] && k < MOST_LEAVES; k++)
+            found = found || (s->trees.at[l.list.at[k]].row && !(s->whole_at[v][0] >> k & 1));
+    arena_rewind(s->temporary, mark);
+    return found;
+}
+
+bool rows_convert(const struct solver *s, value v, uint32_t operand)
+{
+    value u = graph_node(s->g, v)->operand[operand];
+    if (!s->rows || !s->whole_at[v] || !is_internal(s, v, operand))
+        return false;
+    uint64_t differ = s->whole[u] ^ s->whole_at[v][operand];
+    struct arena_mark mark = arena_mark(s->temporary);
+    struct leaves l = leaves_of((struct solver *)(uintptr_t)s, s->axes[u], graph_node(s->g, u)->rank);
+    bool found = false;
+    for (uint32_t k = 0; differ && k < l.list.count && k < MOST_LEAVES; k++)
+        found = found || ((differ >> k & 1) && s->trees.at[l.list.at[k]].row);
+    arena_rewind(s->temporary, mark);
+    return found;
+}
+
+bool rows_hold(struct solver *s, value v, enum row_kind kind)
+{
+    struct leaves l = leaves_of(s, s->axes[v], graph_node(s->g, v)->rank);
+    for (uint32_t k = 0; k < l.list.count && k < MOST_LEAVES; k++)
+        if (s->trees.at[l.list.at[k]].row == kind && !(s->whole[v] >> k & 1))
+            return true;
+    return false;
+}
+
+void rows_find(struct solver *s)
+{
+    if (!s->rows)
+        return;
+    name_rows(s);
+    struct whole w = {s, NEW_ARRAY(s->temporary, uint64_t, s->node_count),
+                      NEW_ARRAY(s->temporary, uint64_t, s->node_count),
+                      NEW_ARRAY(s->temporary, uint64_t, s->node_count)};
+    for (value v = 1; v < s->node_count; v++) {
+        struct arena_mark mark = arena_mark(s->temporary);
+        if (s->slot[v])
+            s->whole_at[v] = NEW_ARRAY(s->arena, uint64_t, graph_node(s->g, v)->operand_count);
+        w.forced[v] = s->region_of[v] ? made_whole(s, v) : 0;
+        arena_rewind(s->temporary, mark);
+    }
+    for (int pass = 0; pass < 32 && settle_wholes(&w); pass++) {
+    }
+    gather_behind_slices(&w);
+    for (value v = 1; v < s->node_count; v++)
+        if (s->slot[v] && op_info(graph_node(s->g, v)->op)->class == CLASS_REDUCE) {
+            struct arena_mark mark = arena_mark(s->temporary);
+            take_any(s, v);
+            arena_rewind(s->temporary, mark);
+        }
+    find_joints(s); /* no sum passes a conversion */
+}
