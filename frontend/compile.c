@@ -80,8 +80,17 @@ status compile_graph(struct arena *arena, struct graph *graph, const struct comp
     if (o->every_value) {
         expose_values(out->graph);
     }
-    struct solve_options solving = {
-        .ranks = o->ranks, .axis_count = o->axis_count, .axis = o->axis, .sequence = o->sequence};
+    struct solve_options solving = {.ranks = o->ranks,
+                                    .axis_count = o->axis_count,
+                                    .axis = o->axis,
+                                    .sequence = o->sequence,
+                                    .machine = o->machine,
+                                    .objective = o->objective,
+                                    .nominal_count = o->nominal_count,
+                                    .nominal = o->nominal,
+                                    .byte_price = o->byte_price};
+    out->machine = o->machine != NULL ? o->machine : machine_default();
+    out->objective = o->objective;
     if ((s = solve(out->graph, &solving, arena, diag, &out->solution)) != TPC_OK) {
         return s;
     }

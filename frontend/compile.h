@@ -16,6 +16,11 @@ struct compile_options {
     uint32_t axis_count; /* as in struct solve_options; 0: one tensor axis of `ranks` */
     const struct mesh_axis *axis;
     enum sequence_parallel sequence;
+    const struct machine *machine; /* so these, and see frontend/budget.h */
+    enum objective objective;
+    uint32_t nominal_count;
+    const struct nominal *nominal;
+    int64_t byte_price;
     const char *dump_after; /* a pass's name: prints the Graph or Program behind it to dump_to; NULL: nothing */
     FILE *dump_to;
     bool every_value; /* every value becomes an output too (verify looks for the first that differs) */
@@ -25,6 +30,9 @@ struct compiled {
     struct graph *graph; /* simplified, unsplit */
     struct solution *solution;
     struct program *program;
+    const struct machine *machine; /* that the costs are of */
+    enum objective objective;
+    uint64_t memory_budget; /* bytes per rank; 0: none was given */
 };
 
 /* The names that dump_after takes, NULL-ended. */

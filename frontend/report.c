@@ -3,10 +3,11 @@
  * Names are the ONNX file's own. Lists are in node order, so that two plans of one model differ only where the decisions do.
  */
 #include "frontend/report.h"
+#include "frontend/predict.h"
 
 #include <inttypes.h>
 
-enum { SCHEMA_VERSION = 1, NOMINAL_EXTENT = 512 };
+enum { SCHEMA_VERSION = 1 };
 
 const char *report_name(const struct report *r, const struct graph *g, value v)
 {
@@ -138,21 +139,6 @@ static cJSON *intervals_by_rank(const struct shard *s, uint32_t axis, uint32_t r
 }
 
 /* What a rank stores: of a shard, or (not sharded) of a whole param. */
-static double stored_bytes(const struct graph *g, uint32_t index, bool sharded, uint32_t rank)
-{
-    const struct param *q = &g->params.at[sharded ? g->shards.at[index].param : index];
-    double bytes = (double)dtype_size(q->dtype);
-    for (uint32_t a = 0; a < q->rank; a++) {
-        double extent = sharded ? 0 : (double)q->shape[a];
-        const struct intervals *own = sharded ? &g->shards.at[index].of[a * g->mesh.ranks + rank] : NULL;
-        for (uint32_t i = 0; sharded && i < own->count; i++) {
-            extent += (double)(own->at[i].hi - own->at[i].lo);
-        }
-        bytes *= extent;
-    }
-    return bytes;
-}
-
 /* One entry per (param, way of cutting it) in use; a tied weight may have several. */
 static void add_params(const struct report *r, cJSON *root)
 {
@@ -185,7 +171,7 @@ static void add_params(const struct report *r, cJSON *root)
         cJSON *bytes = report_list(o, "bytes");
         for (uint32_t k = 0; k < p->mesh.ranks; k++) {
             uint32_t index = sharded ? (uint32_t)n->attribute.mode - 1 : (uint32_t)n->attribute.index;
-            cJSON_AddItemToArray(bytes, cJSON_CreateNumber(stored_bytes(p, index, sharded, k)));
+            cJSON_AddItemToArray(bytes, cJSON_CreateNumber((double)predict_weight(p, index, sharded, k)));
         }
         cJSON *cuts = NULL;
         for (uint32_t a = 0; n->attribute.mode > 0 && a < q->rank; a++) {
@@ -260,79 +246,13 @@ static void add_values(const struct report *r, cJSON *root)
     }
 }
 
-static double weight_bytes(const struct program *p, uint32_t rank)
-{
-    double total = 0;
-    for (uint32_t b = 0; b < p->buffers.count; b++) {
-        const struct buffer *x = &p->buffers.at[b];
-        if (x->kind == BUFFER_WEIGHT) {
-            total += stored_bytes(p->graph, x->index, x->sharded, rank);
-        }
-    }
-    return total;
-}
-
-static void add_memory(const struct report *r, cJSON *root)
-{
-    const struct program *p = r->c->program;
-    cJSON *memory = report_list(root, "memory");
-    uint64_t *offset = NEW_ARRAY(r->arena, uint64_t, p->buffers.count + 1);
-    for (uint32_t k = 0; k < p->graph->mesh.ranks; k++) {
-        cJSON *o = report_object(memory);
-        uint64_t arena_bytes = 0;
-        cJSON_AddNumberToObject(o, "rank", k);
-        cJSON_AddNumberToObject(o, "weights", weight_bytes(p, k));
-        bool known = graph_bind_rank(p->graph, k, r->nominal) && program_place(p, r->nominal, offset, &arena_bytes);
-        cJSON_AddNumberToObject(o, "activations", known ? (double)arena_bytes : 0);
-    }
-}
-
-/* Is symbol s the first axis of an input that has others: a batch? */
-static bool is_batch(const struct graph *g, uint32_t s)
-{
-    for (uint32_t i = 0; i < g->inputs.count; i++) {
-        const struct node *n = graph_node(g, g->inputs.at[i].value);
-        if (n->rank >= 2 && n->shape[0] == dim_of_symbol(g->dims, s)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* What sizes are told for: one row of every batch, NOMINAL_EXTENT of everything else that is dynamic. */
+/* What sizes are told for: the solver's nominal extents at prefill. */
 static void set_nominal(struct report *r)
 {
-    struct dims *t = r->c->program->graph->dims;
-    uint32_t n = dims_symbol_count(t);
-    r->nominal = NEW_ARRAY(r->arena, int64_t, n + 1);
-    for (uint32_t s = 0; s < n; s++) {
-        const struct symbol *y = dims_symbol(t, s);
-        int64_t wanted = is_batch(r->c->graph, s) ? 1 : NOMINAL_EXTENT;
-        r->nominal[s] = y->kind != SYMBOL_INPUT ? 0 : y->upper < wanted ? y->upper : wanted;
-    }
-    for (uint32_t s = 0; s < n; s++) { /* what a guard has made of a symbol */
-        const struct symbol *y = dims_symbol(t, s);
-        if (y->equal != DIM_NONE) {
-            (void)dim_eval(t, dim_resolve(t, y->equal), r->nominal, &r->nominal[s]);
-        }
-    }
+    const struct solution *d = r->c->solution;
+    r->nominal = NEW_ARRAY(r->arena, int64_t, dims_symbol_count(r->c->program->graph->dims) + 1);
+    memcpy(r->nominal, d->nominal[NOMINAL_PREFILL], d->nominal_count * sizeof *r->nominal);
     (void)graph_bind_rank(r->c->program->graph, 0, r->nominal);
-}
-
-static void add_cost(const struct report *r, cJSON *root, double collective_bytes)
-{
-    const struct dims *t = r->c->program->graph->dims;
-    cJSON *cost = cJSON_AddObjectToObject(root, "cost");
-    cJSON_AddNumberToObject(cost, "weight_bytes_per_rank", r->c->solution->bytes_per_rank);
-    cJSON_AddNumberToObject(cost, "seconds", r->c->solution->time);
-    cJSON_AddNumberToObject(cost, "switches", r->c->solution->switches);
-    cJSON_AddNumberToObject(cost, "collective_bytes", collective_bytes);
-    cJSON *nominal = cJSON_AddObjectToObject(cost, "nominal");
-    for (uint32_t s = 0; s < dims_symbol_count(t); s++) {
-        if (dims_symbol(t, s)->kind == SYMBOL_INPUT) {
-            cJSON_AddNumberToObject(nominal, dims_symbol(t, s)->name, (double)r->nominal[s]);
-        }
-    }
 }
 
 const char *report_json(struct arena *arena, const struct compiled *c)
@@ -348,8 +268,8 @@ const char *report_json(struct arena *arena, const struct compiled *c)
     add_classes(&r, root);
     add_values(&r, root);
     double bytes = report_collectives(&r, root);
-    add_memory(&r, root);
-    add_cost(&r, root, bytes);
+    report_memory(&r, root);
+    report_cost(&r, root, bytes);
     if (c->solution->note == NULL) {
         cJSON_AddNullToObject(root, "note");
     } else {

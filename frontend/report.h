@@ -23,4 +23,8 @@ void report_layers(const struct report *r, cJSON *root);
 /* Also which layers each is there for. Returns the bytes of all. */
 double report_collectives(const struct report *r, cJSON *root);
 
+/* ---- report_cost.c ---- */
+void report_memory(const struct report *r, cJSON *root);
+void report_cost(const struct report *r, cJSON *root, double collective_bytes);
+
 #endif

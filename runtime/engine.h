@@ -25,7 +25,8 @@ struct engine_options {
 struct engine_rank_stats {
     uint64_t weight_mapped, weight_copied,
         kept;                /* bytes: read where they lie in the file; copied out; computed at load */
-    uint64_t arena, outputs; /* bytes at the last run */
+    uint64_t loading;        /* temporaries while loading, given back then */
+    uint64_t arena, outputs; /* bytes held for temporaries and outputs of runs so far */
 };
 
 struct engine_stats {

@@ -35,7 +35,7 @@ status store_reserve(struct rank *r, struct store *s, uint64_t bytes)
 {
     if (s->at && s->capacity >= bytes)
         return TPC_OK;
-    uint64_t capacity = s->at ? bytes + bytes / 2 : bytes; /* what has grown once will grow again */
+    uint64_t capacity = s->capacity ? bytes + bytes / 2 : bytes; /* what has grown once will grow again */
     store_free(r, s);
     s->at = r->device->ops->alloc(r->device, capacity);
     if (!s->at && capacity > bytes) {
@@ -143,7 +143,7 @@ status execute(struct rank *r, enum step_phase phase)
 {
     const struct program *p = r->engine->program;
     status s = store_reserve(r, &r->temporaries, r->now->arena_bytes);
-    r->stats.arena = r->now->arena_bytes;
+    *(phase == PHASE_LOAD ? &r->stats.loading : &r->stats.arena) = r->temporaries.capacity;
     for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++)
         if (r->now->offset[b] != UINT64_MAX)
             r->address[b] = (char *)r->temporaries.at + r->now->offset[b];
@@ -157,5 +157,8 @@ status execute(struct rank *r, enum step_phase phase)
         if (s != TPC_OK)
             r->failed_at = failing_node(r, i);
     }
-    return s == TPC_OK ? r->device->ops->finish(r->device, &r->failure) : s;
+    s = s == TPC_OK ? r->device->ops->finish(r->device, &r->failure) : s;
+    if (phase == PHASE_LOAD) /* runs have temporaries of their own size */
+        store_free(r, &r->temporaries);
+    return s;
 }

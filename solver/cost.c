@@ -7,12 +7,6 @@
 
 #include <math.h>
 
-/* The default machine: one number each, of the order of a data-centre accelerator. Only ratios matter to the choice. */
-static const struct machine {
-    double flops, memory, link, latency; /* per second; bytes per second; bytes per second; seconds per collective */
-} machine = {.flops = 1e14, .memory = 2e12, .link = 2e11, .latency = 1e-5};
-
-enum { PREFILL_EXTENT = 512, DECODE_EXTENT = 1 };
 static const double LONGEST = 4e17; /* picoseconds: costs are cut here, so that sums cannot overflow */
 
 struct cost cost_zero(void)
@@ -32,8 +26,17 @@ struct cost cost_add(struct cost a, struct cost b)
     return (struct cost){a.bytes + b.bytes, a.time + b.time, a.switches + b.switches};
 }
 
-bool cost_less(struct cost a, struct cost b)
+/* Picoseconds, with what bytes are worth in them. Products stay exact: times and bytes are below 2^62 each. */
+__extension__ typedef __int128 wide;
+static wide priced(const struct solver *s, struct cost c)
 {
+    return (wide)c.time * 1024 + (wide)c.bytes * s->options->byte_price;
+}
+
+bool cost_less(const struct solver *s, struct cost a, struct cost b)
+{
+    if (s->options->objective == OBJECTIVE_LATENCY && priced(s, a) != priced(s, b))
+        return priced(s, a) < priced(s, b);
     if (a.bytes != b.bytes)
         return a.bytes < b.bytes;
     if (a.time != b.time)
@@ -58,26 +61,39 @@ static int64_t param_size(const struct param *p)
     return count;
 }
 
+/* A weight counts when all weights of its type and shape together are worth it: one layer of eighty is as small as a router. */
+static void find_negligible(struct solver *s)
+{
+    uint32_t count = s->g->params.count, *kind = NEW_ARRAY(s->temporary, uint32_t, count + 1);
+    int64_t *total = NEW_ARRAY(s->temporary, int64_t, count + 1);
+    struct map kinds = {.arena = s->temporary};
+    s->negligible = NEW_ARRAY(s->arena, bool, count + 1);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct param *p = &s->g->params.at[i];
+        int64_t key[MAX_RANK + 1] = {(int64_t)p->dtype};
+        bool added;
+        memcpy(key + 1, p->shape, p->rank * sizeof *key);
+        uint32_t *slot = map_put(&kinds, key, (p->rank + 1) * sizeof *key, &added);
+        if (added)
+            *slot = kinds.count - 1;
+        kind[i] = *slot;
+        if (!i64_add(total[kind[i]], param_size(p), &total[kind[i]]))
+            total[kind[i]] = INT64_MAX / 4;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        s->negligible[i] = total[kind[i]] < s->param_bytes / 1000;
+}
+
 void cost_start(struct solver *s)
 {
-    uint32_t count = dims_symbol_count(s->g->dims);
-    for (int phase = 0; phase < 2; phase++) {
-        s->symbol[phase] = NEW_ARRAY(s->arena, int64_t, count + 1);
-        for (uint32_t i = 0; i < count; i++) {
-            const struct symbol *symbol = dims_symbol(s->g->dims, i);
-            int64_t x = phase ? DECODE_EXTENT : PREFILL_EXTENT;
-            for (uint32_t k = 0; k < s->options->nominal_count; k++)
-                if (symbol->name && !strcmp(symbol->name, s->options->nominal[k].symbol))
-                    x = s->options->nominal[k].value;
-            x = x < symbol->lower ? symbol->lower : x;
-            s->symbol[phase][i] = x > symbol->upper ? symbol->upper : x;
-        }
-    }
     int64_t sum = 0;
+    s->machine = s->options->machine ? s->options->machine : machine_default();
+    (void)nominal_dims(s->g, s->options, s->arena, NULL, s->symbol);
     for (uint32_t i = 0; i < s->g->params.count; i++)
         if (!i64_add(sum, param_size(&s->g->params.at[i]), &sum))
             sum = INT64_MAX / 4;
     s->param_bytes = sum;
+    find_negligible(s);
 }
 
 int64_t nominal_extent(struct solver *s, dim d, int phase)
@@ -162,12 +178,13 @@ static double parts_of(const struct graph *g, uint32_t mask)
     return (double)mesh_parts(&g->mesh, mask);
 }
 
-/* One collective that moves bytes[phase] over the slowest link. */
-static struct cost collective(const double bytes[2])
+/* One collective over `mask` for which a rank sends bytes[phase]. */
+static struct cost collective(const struct solver *s, uint32_t mask, const double bytes[2])
 {
+    const struct machine_link *link = &s->machine->level[link_level(s, mask)];
     struct cost c = cost_zero();
     for (int phase = 0; phase < 2; phase++)
-        c.time += picoseconds(machine.latency + bytes[phase] / machine.link);
+        c.time += picoseconds(link->latency + bytes[phase] / link->bandwidth);
     c.switches = 1;
     return c;
 }
@@ -177,7 +194,7 @@ struct cost reduce_cost(struct solver *s, const double elements[2], dtype type, 
     double n = parts_of(s->scratch, mask), bytes[2];
     for (int phase = 0; phase < 2; phase++)
         bytes[phase] = 2 * (n - 1) / n * elements[phase] * (double)dtype_size(type);
-    return collective(bytes);
+    return collective(s, mask, bytes);
 }
 
 /* The axis that a reduction over `mask` can be scattered to; -1 when none. */
@@ -218,14 +235,15 @@ struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype t
             double n = parts_of(parts, lost);
             for (int phase = 0; phase < 2; phase++)
                 bytes[phase] = (n - 1) / n * elements[phase] * size;
-            return collective(bytes);
+            return collective(s, lost, bytes);
         }
         c = cost_add(c, reduce_cost(s, elements, type, lost));
     }
     for (uint32_t i = 0; i < from->rank; i++) {
         if (axis_equal(&from->axis[i], &to->axis[i]) || axis_is_whole(&from->axis[i]))
             continue;
-        double n = parts_of(parts, axis_subaxes(parts, &from->axis[i]));
+        uint32_t over = axis_subaxes(parts, &from->axis[i]);
+        double n = parts_of(parts, over);
         for (int phase = 0; phase < 2; phase++) {
             double local = axis_elements(s, parts, &from->axis[i], phase), whole = 0;
             for (uint32_t k = 0; k < from->axis[i].count; k++) {
@@ -237,7 +255,7 @@ struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype t
             elements[phase] = local > 0 ? elements[phase] / local * whole : 0;
             bytes[phase] = (n - 1) / n * elements[phase] * size;
         }
-        c = cost_add(c, collective(bytes));
+        c = cost_add(c, collective(s, over, bytes));
     }
     return c;
 }
@@ -258,7 +276,7 @@ struct cost conversions_cost(struct solver *s, const struct graph *parts, value 
         struct cost all = conversion_cost(s, parts, n->dtype, from, plain);
         for (uint32_t i = 0; i < count; i++) {
             struct cost one = conversion_cost(s, parts, n->dtype, from, targets[i]);
-            finish = finish || (!targets[i]->partial && !cost_less(one, all));
+            finish = finish || (!targets[i]->partial && !cost_less(s, one, all));
         }
         if (finish) {
             c = all;
@@ -292,9 +310,9 @@ struct cost conversions_cost(struct solver *s, const struct graph *parts, value 
 
 /* ---- ops ---- */
 
-static int64_t work(double flops, double bytes)
+static int64_t work(const struct machine *machine, dtype type, double flops, double bytes)
 {
-    double compute = flops / machine.flops, memory = bytes / machine.memory;
+    double compute = flops / machine->flops[type], memory = bytes / machine->memory_bandwidth;
     return picoseconds(compute > memory ? compute : memory);
 }
 
@@ -320,7 +338,7 @@ struct cost op_cost(struct solver *s, const struct graph *parts, value v, const 
             for (int32_t i = 0; i < n->attribute.ncontract; i++)
                 flops *= axis_elements(s, parts, &operand[0]->axis[operand[0]->rank - 1 - (uint32_t)i], phase);
         }
-        c.time += work(flops, bytes);
+        c.time += work(s->machine, graph_node(s->g, n->operand[0])->dtype, flops, bytes);
     }
     return c;
 }
@@ -358,6 +376,8 @@ int64_t stored_bytes(struct solver *s, value v, const struct placement *wanted)
         list.at[top] = list.at[--list.count];
         const struct node *n = graph_node(s->g, d.at);
         if (n->op == OP_PARAM) {
+            if (s->negligible[n->attribute.index])
+                continue;
             sum += (int64_t)(placement_elements(s, s->scratch, d.placement, 0) * (double)dtype_size(n->dtype));
             continue;
         }

@@ -128,7 +128,9 @@ struct solver {
     struct unit_option *chosen; /* per unit */
     LIST(int64_t) nominal[2];   /* per dim: value at prefill, decode; -1 not yet known */
     int64_t *symbol[2];
+    const struct machine *machine;
     int64_t param_bytes;  /* of all params */
+    bool *negligible;     /* per param: all of its shape together are under 0.1 % of that */
     struct map seen;      /* components already solved: their number among those in `solved` */
     LIST(void *) solved;  /* struct profile */
     uint32_t *tree_owner; /* per value, while grouping */
@@ -213,7 +215,7 @@ double view_elements(struct solver *s, const struct view *view, int phase);
 struct cost cost_zero(void);
 struct cost cost_add(struct cost a, struct cost b);
 struct cost cost_never(void);
-bool cost_less(struct cost a, struct cost b);
+bool cost_less(const struct solver *s, struct cost a, struct cost b); /* by the objective */
 static inline bool cost_possible(struct cost a)
 {
     return a.bytes != INT64_MAX;
@@ -223,6 +225,8 @@ struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype t
                             const struct placement *to);
 struct cost conversions_cost(struct solver *s, const struct graph *parts, value v, const struct placement *result,
                              uint32_t count, const struct placement *const *targets);
+/* The link that a collective over `mask` uses, as an index into machine->level. */
+uint32_t link_level(const struct solver *s, uint32_t mask);
 struct cost reduce_cost(struct solver *s, const double elements[2], dtype type, uint32_t mask);
 struct cost region_cost(struct solver *s, uint32_t region);
 struct cost op_cost(struct solver *s, const struct graph *parts, value v, const struct placement *const *operand,

@@ -28,15 +28,15 @@ struct joint {
 };
 typedef LIST(struct joint) joint_list;
 
-static void keep(struct arena *arena, row_list *rows, struct row r)
+static void keep(struct solver *s, row_list *rows, struct row r)
 {
     for (uint32_t i = 0; i < rows->count; i++)
         if (rows->at[i].mask == r.mask) {
-            if (cost_less(r.cost, rows->at[i].cost))
+            if (cost_less(s, r.cost, rows->at[i].cost))
                 rows->at[i] = r;
             return;
         }
-    *PUSH(arena, rows) = r;
+    *PUSH(s->temporary, rows) = r;
 }
 
 static int by_value(const void *a, const void *b)
@@ -125,7 +125,7 @@ static void combine(struct solver *s, const joint_list *list, struct joint *j, r
                     (uint32_t *)arena_copy(s->temporary, r.operand, (j->operand_count + 1) * sizeof(uint32_t));
                 pick[k] = b;
                 r.operand = pick;
-                keep(s->temporary, &next, r);
+                keep(s, &next, r);
             }
         done = next;
     }
@@ -141,7 +141,7 @@ static void reduce_here(struct solver *s, struct joint *j, bool only)
     row_list rows = {0};
     for (uint32_t i = 0; i < j->rows.count; i++)
         if (!j->rows.at[i].mask)
-            keep(s->temporary, &rows, j->rows.at[i]);
+            keep(s, &rows, j->rows.at[i]);
     for (uint32_t i = 0; i < j->rows.count; i++) {
         struct row r = j->rows.at[i];
         if (!r.mask)
@@ -150,11 +150,11 @@ static void reduce_here(struct solver *s, struct joint *j, bool only)
             elements[phase] = view_elements(s, &view, phase);
         r.cost = cost_add(r.cost, reduce_cost(s, elements, n->dtype, r.mask));
         r.mask = 0;
-        keep(s->temporary, &rows, r);
+        keep(s, &rows, r);
     }
     for (uint32_t i = 0; i < j->rows.count && !only; i++)
         if (j->rows.at[i].mask)
-            keep(s->temporary, &rows, j->rows.at[i]);
+            keep(s, &rows, j->rows.at[i]);
     j->rows = rows;
 }
 
@@ -193,7 +193,7 @@ struct cost joint_solve(struct solver *s, value root, const struct birth *births
             combine(s, &list, j, &j->rows);
         } else {
             for (; next < count && births[next].at == j->at; next++)
-                keep(s->temporary, &j->rows,
+                keep(s, &j->rows,
                      (struct row){.mask = births[next].partial,
                                   .produced = births[next].partial,
                                   .cost = births[next].cost,

@@ -59,7 +59,7 @@ static void keep_row(struct solver *s, struct profile *p, struct profile_row r)
         return;
     for (uint32_t i = 0; i < p->rows.count; i++)
         if (!p->open_count || !memcmp(p->rows.at[i].partial, r.partial, p->open_count * sizeof *r.partial)) {
-            if (cost_less(r.cost, p->rows.at[i].cost))
+            if (cost_less(s, r.cost, p->rows.at[i].cost))
                 p->rows.at[i] = r;
             return;
         }
@@ -93,7 +93,8 @@ static void find_orbits(struct solver *s, const struct component *c, uint32_t *o
     uint32_t n = s->mesh->count;
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t k = i + 1; k-- > 0;)
-            if (s->mesh->size[k] == s->mesh->size[i] && same_role(s, i, k))
+            if (s->mesh->size[k] == s->mesh->size[i] && same_role(s, i, k) &&
+                link_level(s, 1u << k) == link_level(s, 1u << i))
                 orbit[i] = k;
     for (uint32_t k = 0; k < c->unit_count; k++) {
         const struct unit *u = &s->units.at[c->unit[k]];
@@ -266,7 +267,7 @@ static void keep_group_row(struct solver *s, struct group *k, struct group_row r
         return;
     for (uint32_t i = 0; i < k->rows.count; i++)
         if (!k->open_count || !memcmp(k->rows.at[i].partial, r.partial, k->open_count * sizeof *r.partial)) {
-            if (cost_less(r.cost, k->rows.at[i].cost))
+            if (cost_less(s, r.cost, k->rows.at[i].cost))
                 k->rows.at[i] = r;
             return;
         }
@@ -439,7 +440,7 @@ static void add_combinations(struct hub *h, const group_list *groups, const uint
         bool better = cost_possible(out.cost);
         for (uint32_t i = 0; better && i < p->rows.count; i++)
             if (!p->open_count || !memcmp(p->rows.at[i].partial, partial, p->open_count * sizeof *partial))
-                better = cost_less(out.cost, p->rows.at[i].cost);
+                better = cost_less(s, out.cost, p->rows.at[i].cost);
         if (better) {
             out.choice = assemble(h, groups, row, masks);
             keep_row(s, p, out);

@@ -115,6 +115,9 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     status legal = check_options(g, options, diag);
     if (legal != TPC_OK)
         return legal;
+    int64_t *nominal[NOMINAL_PHASES];
+    if ((legal = nominal_dims(g, options, arena, diag, nominal)) != TPC_OK)
+        return legal;
     solver_start(&s, g, options, work);
     s.diag = diag;
     rules_apply(&s);
@@ -134,6 +137,9 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     (*out)->switches = (uint32_t)cost.switches;
     (*out)->time = (double)cost.time * 1e-12;
     (*out)->bytes_per_rank = solution_bytes(&s, *out);
+    (*out)->nominal_count = dims_symbol_count(g->dims);
+    for (int phase = 0; phase < NOMINAL_PHASES; phase++)
+        (*out)->nominal[phase] = nominal[phase];
     arena_free(work);
     return TPC_OK;
 }

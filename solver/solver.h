@@ -3,17 +3,46 @@
  * solve() reads the graph's structure alone. It adds partitions to `g` (and the mesh's sub-axes, with mesh.ranks left 0: a Graph is not a
  * Program yet), nothing else. The legal placements per op are in docs/placements.md, the search in docs/solver.md.
  *
- * Sections: solver.c (the order of things), classify.c, factors.c, rules.c, layout.c, pull_back.c, cost.c, units.c, decisions.c, describe.c, joint.c, search.c,
- * finish.c, evaluate.c, explain.c
+ * Sections: solver.c (the order of things), machine.c, nominal.c, classify.c, factors.c, rules.c, layout.c, pull_back.c, cost.c, units.c, decisions.c,
+ * describe.c, joint.c, search.c, finish.c, evaluate.c, explain.c
  */
 #ifndef TPC_SOLVER_SOLVER_H
 #define TPC_SOLVER_SOLVER_H
 
 #include "ir/placement.h"
 
+/* ---- machine.c: what devices and their links can do (docs/machine.md) ---- */
+
+enum { MACHINE_LEVELS = 4 };
+struct machine_link { /* serves collectives among ranks that all lie in one block of `ranks` consecutive ones */
+    uint32_t ranks;
+    double latency;   /* seconds per collective */
+    double bandwidth; /* bytes per second that one rank sends */
+};
+struct machine {
+    const char *name;
+    uint32_t devices;                          /* ranks that it has room for; 0: unknown */
+    double flops[DT_COUNT];                    /* per device and second, by the type of a product's operands */
+    double memory_bandwidth;                   /* bytes per second */
+    uint64_t memory;                           /* bytes per device; 0: unknown */
+    uint32_t level_count;                      /* >= 1 */
+    struct machine_link level[MACHINE_LEVELS]; /* ascending by ranks; what is wider than the last uses the last */
+};
+const struct machine *machine_default(void);             /* of the order of a data-centre accelerator, with no limits */
+const struct machine *machine_builtin(const char *name); /* NULL when there is none */
+const char *machine_names(struct arena *arena);          /* of the built-in ones: "a100x8, cpu, ..." */
+
+/* ---- nominal.c: extents that costs and reports assume ---- */
+
+enum nominal_phase { NOMINAL_PREFILL, NOMINAL_DECODE, NOMINAL_PHASES };
 struct nominal {
     const char *symbol;
-    int64_t value;
+    int64_t value[NOMINAL_PHASES];
+};
+
+enum objective {
+    OBJECTIVE_BYTES,  /* weights and states of a rank, then time */
+    OBJECTIVE_LATENCY /* time, then weights and states */
 };
 
 /* What the ranks along an axis of the mesh divide among them: weights (heads, features, vocabulary), the batch, the sequence, experts. */
@@ -32,11 +61,18 @@ struct solve_options {
     uint32_t axis_count;          /* 0: one tensor axis "tp" of `ranks` */
     const struct mesh_axis *axis; /* outermost first: ranks that differ in the last one are neighbours */
     enum sequence_parallel sequence;
-    uint32_t
-        nominal_count; /* extents assumed for the model's symbols in cost; others are 512 at prefill and 1 at decode */
+    uint32_t nominal_count; /* what is not named: a batch is 1, other symbols are 512 at prefill and 1 at decode */
     const struct nominal *nominal;
-    uint32_t class_unit; /* cuts fall on multiples of this within a class; 0 is 1 */
+    uint32_t class_unit;           /* cuts fall on multiples of this within a class; 0 is 1 */
+    const struct machine *machine; /* NULL: machine_default */
+    enum objective objective;
+    int64_t
+        byte_price; /* with OBJECTIVE_LATENCY: picoseconds that a KiB of weights and states is worth (solver.md, Memory) */
 };
+
+/* Per symbol of g->dims its value at a phase. TPC_USAGE when options name a symbol that the model lacks, or a value outside of its bounds. */
+status nominal_dims(const struct graph *g, const struct solve_options *options, struct arena *arena, struct diag *diag,
+                    int64_t *of[NOMINAL_PHASES]);
 
 /* TPC_OK with a solution (that leaves all whole, with a note, where nothing can be cut); TPC_USAGE when the number of ranks is out of range. */
 status solve(struct graph *g, const struct solve_options *options, struct arena *arena, struct diag *diag,

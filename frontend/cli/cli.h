@@ -5,7 +5,7 @@
 #ifndef TPC_FRONTEND_CLI_H
 #define TPC_FRONTEND_CLI_H
 
-#include "frontend/compile.h"
+#include "frontend/budget.h"
 #include "ir/tensor.h"
 #include "runtime/engine.h"
 
@@ -65,6 +65,17 @@ struct links cli_links(struct arena *arena, const struct compiled *c);
     {                                                                                                                  \
         "--sequence-parallel", NULL, "keep norms and residuals on sequence shards over tp"                             \
     }
+/* ---- cost.c ---- */
+#define CLI_COST_OPTIONS                                                                                               \
+    {"--machine", "NAME|FILE", "what costs are weighed by: a100x8, h100x8, h200x8, cpu, or a file (docs/machine.md)"}, \
+        {"--nominal", "SYM=N[/M],...", "extents that costs assume, at prefill and at decode (512/1; a batch is 1)"},   \
+        {"--objective", "bytes|latency", "what comes first: weights and states per rank (default), or time"},          \
+    {                                                                                                                  \
+        "--memory-budget", "SIZE", "what a rank may hold at the nominal extents: 24GiB, 800MB"                         \
+    }
+/* All of these; budget->choose_ranks is set already. */
+status cli_cost(struct arena *arena, const struct args *args, struct diag *diag, struct compile_options *out,
+                struct budget *budget);
 /* --mesh or --tp, and --sequence-parallel, into the options' ranks, axes and sequence. Neither given: `ranks` is left alone. */
 status cli_mesh(struct arena *arena, const struct args *args, struct diag *diag, struct compile_options *out);
 

@@ -6,6 +6,7 @@
 
 static const struct option_info options[] = {
     CLI_MESH_OPTIONS,
+    CLI_COST_OPTIONS,
     {"-o", "PLAN", "where to write the plan (default: MODEL's name with .plan.bin, in this folder)"},
     {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
     {"--bind", "INPUT=VALUE", "make a scalar input a constant (true, false or a number); may be repeated"},
@@ -98,11 +99,13 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
 {
     const char *model = args->positional.at[0];
     struct compile_options o = {.dump_after = args_value(args, "--dump-after", NULL), .dump_to = stdout};
+    struct budget budget = {.choose_ranks = strcmp(args_value(args, "--tp", ""), "auto") == 0};
     status s = cli_mesh(arena, args, diag, &o);
-    if (s == TPC_OK && o.ranks == 0) {
+    if (s == TPC_OK && o.ranks == 0 && !budget.choose_ranks) {
         s = diag_error(diag, TPC_USAGE, NULL,
                        "compile: --tp (or --mesh) is missing: how many ranks to split over (1 to 64)");
     }
+    s = s != TPC_OK ? s : cli_cost(arena, args, diag, &o, &budget);
     if (s == TPC_OK && o.dump_after != NULL) {
         s = known_pass(o.dump_after, diag);
     }
@@ -110,7 +113,7 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
         return s;
     }
     struct compiled c;
-    if ((s = compile_model(arena, model, &o, diag, &c)) != TPC_OK) {
+    if ((s = compile_within(arena, model, &o, &budget, diag, &c)) != TPC_OK) {
         return s;
     }
     const char *emit = args_value(args, "--emit", NULL), *plan = args_value(args, "-o", default_plan(arena, model));
@@ -127,7 +130,7 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
     if ((s = plan_write(arena, plan, &contents, diag)) != TPC_OK) {
         return s;
     }
-    if (c.solution->note != NULL && o.ranks > 1) {
+    if (c.solution->note != NULL && c.program->graph->mesh.ranks > 1) {
         fprintf(stderr, "%s: nothing is split: %s\n", plan, c.solution->note);
     }
     return TPC_OK;
@@ -140,6 +143,7 @@ const struct command command_compile = {
     .summary = "split a model over N ranks, prove the split, write a plan",
     .examples = "  tpc compile model.onnx --tp 4 -o plan.bin\n"
                 "  tpc compile model.onnx --mesh dp=2,tp=4 --sequence-parallel -o plan.bin\n"
+                "  tpc compile model.onnx --tp auto --machine h100x8 --nominal sequence=4096/1,past=0/4096\n"
                 "  tpc compile model.onnx --tp 2 --set batch_size=1 --dump-after solve\n"
                 "  tpc compile decoder_merged.onnx --tp 4 --bind use_cache_branch=true -o decode.bin\n",
     .options = options,

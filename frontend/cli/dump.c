@@ -43,13 +43,34 @@ static void print_head(const cJSON *root)
     printf("%s\n", before != NULL ? ")" : "");
 }
 
+/* "fewest bytes first, on machine 'default'", and the extents that this is said for. */
+static void print_terms(const cJSON *root)
+{
+    static const char *const phases[] = {"nominal", "nominal_decode"};
+    const cJSON *cost = list_of(root, "cost"), *x = NULL;
+    printf("  %s first, on machine '%s'",
+           strcmp(text_of(cost, "objective"), "latency") == 0 ? "least time" : "fewest bytes",
+           text_of(cost, "machine"));
+    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
+        const cJSON *nominal = list_of(cost, phases[i]);
+        const char *before = i == 0 ? "\n  prefill at " : "; decode at ";
+        cJSON_ArrayForEach(x, nominal)
+        {
+            printf("%s%s %.0f", before, x->string, x->valuedouble);
+            before = ", ";
+        }
+    }
+    printf("\n");
+}
+
 static void print_sizes(const cJSON *root)
 {
     const cJSON *m = NULL;
+    print_terms(root);
     cJSON_ArrayForEach(m, list_of(root, "memory"))
     {
-        printf("  rank %-3.0f weights %12.0f bytes   activations %12.0f bytes\n", number_of(m, "rank"),
-               number_of(m, "weights"), number_of(m, "activations"));
+        printf("  rank %-3.0f weights %12.0f bytes   activations %12.0f bytes   peak %12.0f bytes\n",
+               number_of(m, "rank"), number_of(m, "weights"), number_of(m, "activations"), number_of(m, "peak"));
     }
 }
 
