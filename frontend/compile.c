@@ -91,6 +91,7 @@ status compile_graph(struct arena *arena, struct graph *graph, const struct comp
                                     .byte_price = o->byte_price};
     out->machine = o->machine != NULL ? o->machine : machine_default();
     out->objective = o->objective;
+    out->memory_budget = 0;
     if ((s = solve(out->graph, &solving, arena, diag, &out->solution)) != TPC_OK) {
         return s;
     }
