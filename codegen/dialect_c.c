@@ -1,5 +1,5 @@
 /* codegen/dialect_c.c - host C: how types, numbers and operations are spelled. Operations of ops.def are rows of a table. 16-bit floats are f32
- * between load and store. The function around them is in function_c.c.
+ * between load and store, those of less too. The function around them is in function_c.c.
  */
 #include "codegen/dialect.h"
 
@@ -114,25 +114,42 @@ static void expand(struct text *out, const char *form, dtype t, const char *cons
     }
 }
 
-static bool is_narrow(dtype t)
-{
-    return t == DT_F16 || t == DT_BF16;
-}
-
 static void c_cast(struct text *out, dtype from, dtype to, const char *a)
 {
     if (to == DT_BOOL) {
         text_printf(out, from == DT_BOOL ? "%s" : "%s != 0", a);
-    } else if (is_narrow(to) && from != to) {
+    } else if (dtype_is_narrow(to) && from != to) {
         bool wide = from == DT_F64 || from == DT_I64 || from == DT_U64 || from == DT_I32 || from == DT_U32;
         text_printf(out,
                     wide ? "tpc_%s_value(tpc_%s_bits(tpc_odd((double)%s)))" : "tpc_%s_value(tpc_%s_bits((float)%s))",
                     dtype_name(to), dtype_name(to), a);
+    } else if (dtype_is_int(to) && dtype_bits(to) < 8 && !dtype_is_float(from)) {
+        text_printf(out, "tpc_%s_value((uint8_t)%s)", dtype_name(to), a);
     } else if (dtype_is_float(from) && dtype_is_int(to)) {
         text_printf(out, "tpc_%s_of_%s(%s)", dtype_name(to), from == DT_F64 ? "f64" : "f32", a);
     } else {
         text_printf(out, "(%s)%s", c_type(to), a);
     }
+}
+
+/* Through an unsigned integer of the size. Values in memory of types of fewer bits than a byte keep to those of the type. */
+static void c_bitcast(struct text *out, dtype from, dtype to, const char *a)
+{
+    static const char *const whole[9] = {[1] = "uint8_t", [2] = "uint16_t", [4] = "uint32_t", [8] = "uint64_t"};
+    const char *unsigned_type = whole[dtype_size(from)];
+    struct text bits = {.arena = out->arena};
+    if (dtype_is_narrow(from))
+        text_printf(&bits, "tpc_%s_bits(%s)", dtype_name(from), a);
+    else if (dtype_is_float(from))
+        text_printf(&bits, from == DT_F64 ? "tpc_bits_of_double(%s)" : "tpc_bits_of(%s)", a);
+    else
+        text_printf(&bits, "(%s)%s", unsigned_type, a);
+    if (dtype_is_narrow(to) || dtype_bits(to) < 8)
+        text_printf(out, "tpc_%s_value(%s)", dtype_name(to), bits.at);
+    else if (dtype_is_float(to))
+        text_printf(out, to == DT_F64 ? "tpc_double_of(%s)" : "tpc_float_of(%s)", bits.at);
+    else
+        text_printf(out, to == DT_BOOL ? "(%s) != 0" : "(%s)%s", to == DT_BOOL ? bits.at : c_type(to), bits.at);
 }
 
 /* A number that is no NaN nor infinite, as put_float and c_constant write it. */
@@ -156,6 +173,10 @@ static void c_map(struct text *out, const struct instruction *n, dtype from, con
     dtype t = n->op == OP_SELECT ? n->type : from;
     if (n->op == OP_CAST) {
         c_cast(out, from, n->type, arg[0]);
+        return;
+    }
+    if (n->op == OP_BITCAST) {
+        c_bitcast(out, from, n->type, arg[0]);
         return;
     }
     if (n->op == OP_ISINF) {
@@ -227,7 +248,7 @@ static void c_constant(struct text *out, const struct instruction *n)
 
 static void c_load(struct text *out, dtype t, const char *element)
 {
-    if (is_narrow(t))
+    if (dtype_is_narrow(t))
         text_printf(out, "tpc_%s_value(%s)", dtype_name(t), element);
     else
         text_printf(out, t == DT_BOOL ? "%s != 0" : "%s", element);
@@ -235,7 +256,7 @@ static void c_load(struct text *out, dtype t, const char *element)
 
 static void c_store(struct text *out, dtype t, const char *number)
 {
-    if (is_narrow(t))
+    if (dtype_is_narrow(t))
         text_printf(out, "tpc_%s_bits(%s)", dtype_name(t), number);
     else
         text_put(out, number);
@@ -243,32 +264,19 @@ static void c_store(struct text *out, dtype t, const char *number)
 
 const struct dialect dialect_c = {
     .name = "c",
-    .type = {[DT_BOOL] = "bool",
-             [DT_I8] = "int8_t",
-             [DT_I16] = "int16_t",
-             [DT_I32] = "int32_t",
-             [DT_I64] = "int64_t",
-             [DT_U8] = "uint8_t",
-             [DT_U16] = "uint16_t",
-             [DT_U32] = "uint32_t",
-             [DT_U64] = "uint64_t",
-             [DT_F16] = "float",
-             [DT_BF16] = "float",
-             [DT_F32] = "float",
-             [DT_F64] = "double"},
-    .element = {[DT_BOOL] = "uint8_t",
-                [DT_I8] = "int8_t",
-                [DT_I16] = "int16_t",
-                [DT_I32] = "int32_t",
-                [DT_I64] = "int64_t",
-                [DT_U8] = "uint8_t",
-                [DT_U16] = "uint16_t",
-                [DT_U32] = "uint32_t",
-                [DT_U64] = "uint64_t",
-                [DT_F16] = "uint16_t",
-                [DT_BF16] = "uint16_t",
-                [DT_F32] = "float",
-                [DT_F64] = "double"},
+    .type = {[DT_BOOL] = "bool",        [DT_I8] = "int8_t",      [DT_I16] = "int16_t",      [DT_I32] = "int32_t",
+             [DT_I64] = "int64_t",      [DT_U8] = "uint8_t",     [DT_U16] = "uint16_t",     [DT_U32] = "uint32_t",
+             [DT_U64] = "uint64_t",     [DT_F16] = "float",      [DT_BF16] = "float",       [DT_F32] = "float",
+             [DT_F64] = "double",       [DT_F8E4M3FN] = "float", [DT_F8E4M3FNUZ] = "float", [DT_F8E5M2] = "float",
+             [DT_F8E5M2FNUZ] = "float", [DT_F8E8M0] = "float",   [DT_F4E2M1] = "float",     [DT_U4] = "uint8_t",
+             [DT_I4] = "int8_t",        [DT_U2] = "uint8_t",     [DT_I2] = "int8_t"},
+    .element =
+        {[DT_BOOL] = "uint8_t",       [DT_I8] = "int8_t",        [DT_I16] = "int16_t",        [DT_I32] = "int32_t",
+         [DT_I64] = "int64_t",        [DT_U8] = "uint8_t",       [DT_U16] = "uint16_t",       [DT_U32] = "uint32_t",
+         [DT_U64] = "uint64_t",       [DT_F16] = "uint16_t",     [DT_BF16] = "uint16_t",      [DT_F32] = "float",
+         [DT_F64] = "double",         [DT_F8E4M3FN] = "uint8_t", [DT_F8E4M3FNUZ] = "uint8_t", [DT_F8E5M2] = "uint8_t",
+         [DT_F8E5M2FNUZ] = "uint8_t", [DT_F8E8M0] = "uint8_t",   [DT_F4E2M1] = "uint8_t",     [DT_U4] = "uint8_t",
+         [DT_I4] = "int8_t",          [DT_U2] = "uint8_t",       [DT_I2] = "int8_t"},
     .map = c_map,
     .constant = c_constant,
     .load = c_load,

@@ -180,6 +180,16 @@ static const char *neutral(const struct instruction *a)
     case DT_BF16:
     case DT_F32:
     case DT_F64:
+    case DT_F8E4M3FN: /* nothing is computed in these */
+    case DT_F8E4M3FNUZ:
+    case DT_F8E5M2:
+    case DT_F8E5M2FNUZ:
+    case DT_F8E8M0:
+    case DT_F4E2M1:
+    case DT_U4:
+    case DT_I4:
+    case DT_U2:
+    case DT_I2:
     case DT_COUNT:
         break;
     }

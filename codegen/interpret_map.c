@@ -10,32 +10,13 @@ double cell_round(dtype t, double x)
 
 int64_t cell_wrap(dtype t, int64_t x)
 {
-    switch (t) {
-    case DT_BOOL:
+    uint32_t bits = dtype_bits(t);
+    if (t == DT_BOOL)
         return x != 0;
-    case DT_I8:
-        return (int8_t)(uint8_t)((uint64_t)x & 0xff);
-    case DT_I16:
-        return (int16_t)(uint16_t)((uint64_t)x & 0xffff);
-    case DT_I32:
-        return (int32_t)(uint32_t)((uint64_t)x & 0xffffffff);
-    case DT_U8:
-        return x & 0xff;
-    case DT_U16:
-        return x & 0xffff;
-    case DT_U32:
-        return x & 0xffffffff;
-    case DT_I64:
-    case DT_U64:
-    case DT_F16:
-    case DT_BF16:
-    case DT_F32:
-    case DT_F64:
-    case DT_NONE:
-    case DT_COUNT:
-        break;
-    }
-    return x;
+    if (bits == 64 || dtype_is_float(t))
+        return x;
+    uint64_t sign = dtype_is_signed(t) ? UINT64_C(1) << (bits - 1) : 0;
+    return (int64_t)((((uint64_t)x & ((UINT64_C(1) << bits) - 1)) ^ sign) - sign);
 }
 
 bool cell_below(dtype t, int64_t a, int64_t b)
@@ -219,11 +200,24 @@ static union cell cast(dtype from, dtype to, union cell a)
     if (!dtype_is_float(to))
         return (union cell){.i = cell_wrap(to, a.i)};
     double x = dtype_is_float(from) ? a.f : from == DT_U64 ? (double)(uint64_t)a.i : (double)a.i;
-    if (to == DT_F16 || to == DT_BF16)
-        return (union cell){.f = (double)(to == DT_F16 ? f16_to_f32(f64_to_f16(x)) : bf16_to_f32(f64_to_bf16(x)))};
+    if (dtype_is_narrow(to))
+        return (union cell){.f = narrow_to_f64(to, narrow_from_f64(to, x))};
     if (to == DT_F32 && !dtype_is_float(from)) /* one rounding */
         return (union cell){.f = from == DT_U64 ? (double)(float)(uint64_t)a.i : (double)(float)a.i};
     return (union cell){.f = cell_round(to, x)};
+}
+
+static union cell bitcast(dtype from, dtype to, union cell a)
+{
+    unsigned char bytes[8];
+    if (dtype_is_float(from))
+        dtype_store_f64(from, bytes, 0, a.f);
+    else
+        dtype_store_i64(from, bytes, 0, a.i);
+    dtype_store_bits(to, bytes, 0, dtype_load_bits(from, bytes, 0));
+    if (dtype_is_float(to))
+        return (union cell){.f = dtype_load_f64(to, bytes, 0)};
+    return (union cell){.i = dtype_load_i64(to, bytes, 0)};
 }
 
 static bool compare(op o, dtype t, union cell a, union cell b)
@@ -238,6 +232,8 @@ union cell cell_map(const struct instruction *n, dtype from, union cell a, union
     switch ((int)n->op) {
     case OP_CAST:
         return cast(from, n->type, a);
+    case OP_BITCAST:
+        return bitcast(from, n->type, a);
     case OP_SELECT:
         return a.i ? b : c;
     case OP_EQ:

@@ -146,7 +146,7 @@ static uint32_t own_cost(const struct nest *n, const struct instruction *a)
         return 1;
     if (a->kind == INST_CONST || a->kind == INST_INDEX || n->loops == 0)
         return 0;
-    bool narrow = a->type == DT_F16 || a->type == DT_BF16;
+    bool narrow = dtype_is_narrow(a->type);
     uint32_t predicated = a->predicate >= 0,
              jumps = a->dynamic >= 0 || motion_of(n->dims, a->index, nest_fast_axis(n)) == JUMPS;
     return 1 + (narrow ? 3u : 0u) + predicated + 5 * jumps;

@@ -44,7 +44,27 @@ static const char head[] =
     TO_INT("u8", "uint8_t", from, f, "0", "0x1p8f", "0", "255")                                                        \
     TO_INT("u16", "uint16_t", from, f, "0", "0x1p16f", "0", "65535")                                                   \
     TO_INT("u32", "uint32_t", from, f, "0", "0x1p32f", "0", "4294967295u")                                             \
-    TO_INT("u64", "uint64_t", from, f, "0", "0x1p64f", "0", "UINT64_MAX")
+    TO_INT("u64", "uint64_t", from, f, "0", "0x1p64f", "0", "UINT64_MAX")                                              \
+    TO_INT("u4", "uint8_t", from, f, "0", "0x1p4f", "0", "15")                                                         \
+    TO_INT("i4", "int8_t", from, f, "-0x1p3f", "0x1p3f", "-8", "7")                                                    \
+    TO_INT("u2", "uint8_t", from, f, "0", "0x1p2f", "0", "3")                                                          \
+    TO_INT("i2", "int8_t", from, f, "-0x1p1f", "0x1p1f", "-2", "1")
+
+/* Integers of few bits from the low bits of a byte. */
+#define FEW_BITS(name, c, ones, sign)                                                                                  \
+    {                                                                                                                  \
+        "tpc_" name "_value", "static inline " c " tpc_" name "_value(uint8_t x) { return (" c ")(((x & " ones         \
+                              ") ^ " sign ") - " sign "); }\n"                                                         \
+    }
+
+/* Floats of 8 bits and less, as ir/dtype.h has them. width: exponent and fraction bits. What is larger than `largest` is `over`. */
+#define FEW_FLOAT(name, width, fraction, bias, largest, over, nan, infinity, no_zero)                                  \
+    {"tpc_" name "_value", "static inline float tpc_" name "_value(uint8_t x) { return tpc_few_value(x, " width        \
+                           ", " fraction ", " bias ", " largest ", " infinity ", " no_zero "); }\n"},                  \
+    {                                                                                                                  \
+        "tpc_" name "_bits", "static inline uint8_t tpc_" name "_bits(float x) { return tpc_few_bits(x, " width        \
+                             ", " fraction ", " bias ", " largest ", " over ", " nan ", " no_zero "); }\n"             \
+    }
 
 static const struct function functions[] = {
     {"tpc_fault", "/* The lowest fault wins; several threads may report. */\n"
@@ -114,6 +134,65 @@ static const struct function functions[] = {
      "    uint32_t h = a < 0x38800000u ? small : normal;\n"
      "    return (uint16_t)((a >= 0x477ff000u ? other : h) | sign);\n"
      "}\n"},
+    {"tpc_bits_of_double", "static inline uint64_t tpc_bits_of_double(double x)\n"
+                           "{\n"
+                           "    uint64_t bits;\n"
+                           "    __builtin_memcpy(&bits, &x, 8);\n"
+                           "    return bits;\n"
+                           "}\n"},
+    {"tpc_double_of", "static inline double tpc_double_of(uint64_t bits)\n"
+                      "{\n"
+                      "    double x;\n"
+                      "    __builtin_memcpy(&x, &bits, 8);\n"
+                      "    return x;\n"
+                      "}\n"},
+    FEW_BITS("u4", "uint8_t", "15", "0"),
+    FEW_BITS("i4", "int8_t", "15", "8"),
+    FEW_BITS("u2", "uint8_t", "3", "0"),
+    FEW_BITS("i2", "int8_t", "3", "2"),
+    {"tpc_few_value",
+     "/* The multiplication moves the exponent's bias and is exact for denormals too. */\n"
+     "static inline float tpc_few_value(uint32_t h, int width, int fraction, int bias, uint32_t largest, float "
+     "infinity, bool no_zero)\n"
+     "{\n"
+     "    uint32_t sign = h >> width & 1u, magnitude = h & ((1u << width) - 1u);\n"
+     "    float x = tpc_float_of(magnitude << (23 - fraction)) * tpc_float_of((uint32_t)(254 - bias) << 23);\n"
+     "    x = magnitude > largest + 1u || (no_zero && magnitude == 0u && sign) ? __builtin_nanf(\"\") : x;\n"
+     "    x = magnitude == largest + 1u ? infinity : x;\n"
+     "    return tpc_float_of(tpc_bits_of(x) ^ sign << 31);\n"
+     "}\n"},
+    {"tpc_few_bits",
+     "/* As tpc_f16_bits; `over` and `nan` have no sign but their own where there is no -0. */\n"
+     "static inline uint8_t tpc_few_bits(float x, int width, int fraction, int bias, uint32_t largest, uint32_t over, "
+     "uint32_t nan, bool no_zero)\n"
+     "{\n"
+     "    uint32_t bits = tpc_bits_of(x), sign = bits >> 31 << width, a = bits & 0x7fffffffu;\n"
+     "    uint32_t half = (1u << (22 - fraction)) - 1u, magic = (uint32_t)(151 - bias - fraction) << 23;\n"
+     "    uint32_t normal = (a - ((uint32_t)(127 - bias) << 23) + half + (a >> (23 - fraction) & 1u)) >> (23 - "
+     "fraction);\n"
+     "    uint32_t small = tpc_bits_of(tpc_float_of(a) + tpc_float_of(magic)) - magic; /* the addition rounds to "
+     "denormals */\n"
+     "    uint32_t h = a < (uint32_t)(128 - bias) << 23 ? small : normal;\n"
+     "    bool bare = no_zero && (h == 0u || h > largest);\n"
+     "    h = (h > largest ? over : h) | (bare ? 0u : sign);\n"
+     "    return (uint8_t)(a > 0x7f800000u ? nan | sign : h);\n"
+     "}\n"},
+    FEW_FLOAT("f8e4m3fn", "7", "3", "7", "0x7e", "0x7f", "0x7f", "__builtin_nanf(\"\")", "0"),
+    FEW_FLOAT("f8e4m3fnuz", "7", "3", "8", "0x7f", "0x80", "0x80", "0", "1"),
+    FEW_FLOAT("f8e5m2", "7", "2", "15", "0x7b", "0x7c", "0x7e", "__builtin_inff()", "0"),
+    FEW_FLOAT("f8e5m2fnuz", "7", "2", "16", "0x7f", "0x80", "0x80", "0", "1"),
+    FEW_FLOAT("f4e2m1", "3", "1", "1", "0x7", "0x7", "0x8", "0", "0"),
+    {"tpc_f8e8m0_value",
+     "static inline float tpc_f8e8m0_value(uint8_t x)\n"
+     "{\n"
+     "    return x == 255 ? __builtin_nanf(\"\") : tpc_float_of(x ? (uint32_t)x << 23 : 0x400000u);\n"
+     "}\n"},
+    {"tpc_f8e8m0_bits", "static inline uint8_t tpc_f8e8m0_bits(float x)\n"
+                        "{\n"
+                        "    uint32_t a = tpc_bits_of(x) & 0x7fffffffu;\n"
+                        "    uint32_t near = a >> 23 ? (a >> 23) + (a >> 22 & 1u) : a >= 0x600000u;\n"
+                        "    return (uint8_t)(a >= 0x7f800000u ? 255u : x <= 0.0f ? 0u : near);\n"
+                        "}\n"},
     {"tpc_exp_within",
      "/* For results that are normal numbers, or infinite. */\n"
      "static inline float tpc_exp_within(float x)\n"
@@ -233,6 +312,8 @@ static const struct function functions[] = {
     {"tpc_sin", "static inline float tpc_sin(float x) { return tpc_sine(x, 0); }\n"},
     {"tpc_cos", "static inline float tpc_cos(float x) { return tpc_sine(x, 1); }\n"},
     TO_INTS("f32", "float") TO_INTS("f64", "double")};
+#undef FEW_FLOAT
+#undef FEW_BITS
 #undef TO_INT
 #undef TO_INTS
 enum { FUNCTIONS = sizeof functions / sizeof functions[0] };

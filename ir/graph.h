@@ -201,6 +201,7 @@ value graph_unary(struct graph *g, op o, value a);
 value graph_binary(struct graph *g, op o, value a, value b); /* equal shapes */
 value graph_select(struct graph *g, value condition, value a, value b);
 value graph_cast(struct graph *g, value a, dtype to); /* a itself when it is of that type */
+value graph_bitcast(struct graph *g, value a, dtype to);
 value graph_reduce(struct graph *g, op o, value a, uint32_t count,
                    const int32_t *axes); /* axes in any order; a itself when none */
 value graph_dot(struct graph *g, value lhs, value rhs, uint32_t nbatch, uint32_t ncontract);

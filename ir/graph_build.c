@@ -158,6 +158,11 @@ value graph_cast(struct graph *g, value a, dtype to)
     return graph_node(g, a)->dtype == to ? a : graph_add(g, OP_CAST, to, 0, NULL, 1, &a, NULL);
 }
 
+value graph_bitcast(struct graph *g, value a, dtype to)
+{
+    return graph_add(g, OP_BITCAST, to, 0, NULL, 1, &a, NULL);
+}
+
 /* ---- reductions, dot, gather, scatter ---- */
 
 value graph_reduce(struct graph *g, op o, value a, uint32_t count, const int32_t *axes)

@@ -224,6 +224,13 @@ static void run_cast(struct row *r)
     }
 }
 
+static void run_bitcast(struct row *r)
+{
+    const struct tensor *a = r->operand[0];
+    for (size_t i = 0; i < a->count; i++)
+        dtype_store_bits(r->result->dtype, r->result->data, i, dtype_load_bits(a->dtype, a->data, i));
+}
+
 static void run_unary(struct row *r)
 {
     const struct tensor *a = r->operand[0];
@@ -400,10 +407,12 @@ status row_pointwise(struct row *r)
     status s = agree(r, o == OP_SELECT, o == OP_SELECT ? result : first);
     if (s != TPC_OK)
         return s;
-    if (o != OP_SELECT && o != OP_CAST && result != (is_test(o) ? DT_BOOL : first))
+    if (o != OP_SELECT && o != OP_CAST && o != OP_BITCAST && result != (is_test(o) ? DT_BOOL : first))
         return row_broken(r, "gives %s from %s", dtype_name(result), dtype_name(first));
     if (o == OP_CAST)
         run_cast(r);
+    else if (o == OP_BITCAST)
+        run_bitcast(r);
     else if (o == OP_SELECT)
         run_select(r);
     else if (o == OP_ISNAN || o == OP_ISINF)

@@ -272,7 +272,7 @@ static bool map_ok(struct verifier *v, uint32_t number)
             return broken(v, number, "too many operands");
     bool select = n->op == OP_SELECT,
          tests = n->op == OP_EQ || n->op == OP_LT || n->op == OP_LE || n->op == OP_ISNAN || n->op == OP_ISINF;
-    dtype wanted = select ? type[1] : tests ? DT_BOOL : n->op == OP_CAST ? n->type : type[0];
+    dtype wanted = select ? type[1] : tests ? DT_BOOL : n->op == OP_CAST || n->op == OP_BITCAST ? n->type : type[0];
     bool agree = select ? type[0] == DT_BOOL && type[1] == type[2] : type[1] == DT_NONE || type[0] == type[1];
     return (agree && wanted == n->type) || broken(v, number, "types of operands and result do not agree");
 }

@@ -392,7 +392,15 @@ static bool shape_ALL_TO_ALL(struct inference *i)
 /* ---- types ---- */
 
 enum type_rule { TYPE_NONE, TYPE_SAME, TYPE_BOOL, TYPE_GIVEN, TYPE_SECOND, TYPE_I64 };
-enum { IN_BOOL = 1, IN_INT = 2, IN_FLOAT = 4, IN_NUMBER = IN_INT | IN_FLOAT, IN_BITS = IN_BOOL | IN_INT, IN_ANY = 7 };
+enum {
+    IN_BOOL = 1,
+    IN_INT = 2,
+    IN_FLOAT = 4,
+    IN_NUMBER = IN_INT | IN_FLOAT,
+    IN_BITS = IN_BOOL | IN_INT,
+    IN_ANY = 7,
+    IN_STORED = 8
+};
 
 /* Which types operand 0 may have. */
 static int accepted(op o)
@@ -454,6 +462,15 @@ static int accepted(op o)
     }
 }
 
+/* Types of few bits are kept, moved and converted; nothing is computed in them. */
+static bool accepts_stored(const struct node *n)
+{
+    const struct op_info *row = op_info(n->op);
+    return row->class == CLASS_LAYOUT || row->class == CLASS_COLLECTIVE || row->class == CLASS_LEAF ||
+           n->op == OP_GATHER || n->op == OP_SELECT || n->op == OP_CAST || n->op == OP_BITCAST ||
+           n->op == OP_COUNT_ONCE || (n->op == OP_SCATTER && (n->attribute.mode & 7) == SCATTER_SET);
+}
+
 static bool types_agree(struct inference *i, uint32_t from)
 {
     for (uint32_t k = from + 1; k < i->node->operand_count; k++)
@@ -468,7 +485,8 @@ static bool infer_type(struct inference *i, enum type_rule rule)
     const struct node *n = i->node;
     dtype first = n->operand_count ? operand(i, 0)->dtype : n->dtype;
     int class = first == DT_BOOL ? IN_BOOL : dtype_is_int(first) ? IN_INT : IN_FLOAT;
-    if (n->op != OP_DIM && !(accepted(n->op) & class))
+    bool taken = dtype_is_stored(first) ? accepts_stored(n) : (accepted(n->op) & class) != 0;
+    if (n->op != OP_DIM && !taken)
         return wrong(i, "is not defined for %s", dtype_name(first));
     /* gather, scatter, pad and cross entropy have operands of several types, which their shape rules check */
     op_class row = op_info(n->op)->class;
@@ -483,7 +501,10 @@ static bool infer_type(struct inference *i, enum type_rule rule)
         return types_agree(i, 1);
     case TYPE_GIVEN:
         i->dtype = n->dtype;
-        return (i->dtype > DT_NONE && i->dtype < DT_COUNT) || wrong(i, "has no type");
+        if (i->dtype <= DT_NONE || i->dtype >= DT_COUNT)
+            return wrong(i, "has no type");
+        return n->op != OP_BITCAST || dtype_bits(i->dtype) == dtype_bits(first) ||
+               wrong(i, "from %s to %s, which have not as many bits", dtype_name(first), dtype_name(i->dtype));
     case TYPE_I64:
         i->dtype = DT_I64;
         return true;

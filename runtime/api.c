@@ -18,7 +18,7 @@ struct tpc_model {
     struct role_binding noted;      /* the one in hand */
 };
 
-static_assert(TPC_TYPE_BOOL == (int)DT_BOOL && TPC_TYPE_F64 == (int)DT_F64 && (int)DT_COUNT == TPC_TYPE_F64 + 1,
+static_assert(TPC_TYPE_BOOL == (int)DT_BOOL && TPC_TYPE_F64 == (int)DT_F64 && (int)DT_COUNT == TPC_TYPE_I2 + 1,
               "types as in ir/dtype.h");
 static_assert(TPC_MAX_RANK == (int)MAX_RANK, "ranks as in ir/graph.h");
 static_assert(TPC_RESULT_DATA == (int)TPC_DATA && TPC_RESULT_IO == (int)TPC_IO &&

@@ -164,7 +164,8 @@ TARGET static inline __attribute__((always_inline)) void NAME(axpy_all)(const st
             NAME(axpy_all)(c, DT_##type, rows);                                                                        \
     }
 SKINNY(F32, 1)
-SKINNY(F32, 2) SKINNY(F32, 3) SKINNY(F32, 4) SKINNY(F16, 1) SKINNY(F16, 2) SKINNY(F16, 3) SKINNY(F16, 4) SKINNY(BF16, 1)
+SKINNY(F32, 2)
+SKINNY(F32, 3) SKINNY(F32, 4) SKINNY(F16, 1) SKINNY(F16, 2) SKINNY(F16, 3) SKINNY(F16, 4) SKINNY(BF16, 1)
     SKINNY(BF16, 2) SKINNY(BF16, 3) SKINNY(BF16, 4)
 #undef SKINNY
 

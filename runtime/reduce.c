@@ -73,6 +73,16 @@ static void combine(enum reduction reduction, dtype type, void *sum, const void 
         break;
     case DT_F16: /* widened by the caller */
     case DT_BF16:
+    case DT_F8E4M3FN: /* reduce_few */
+    case DT_F8E4M3FNUZ:
+    case DT_F8E5M2:
+    case DT_F8E5M2FNUZ:
+    case DT_F8E8M0:
+    case DT_F4E2M1:
+    case DT_U4:
+    case DT_I4:
+    case DT_U2:
+    case DT_I2:
     case DT_NONE:
     case DT_COUNT:
         assert(false);
@@ -96,11 +106,45 @@ static void reduce_halves(enum reduction reduction, dtype type, const void *cons
     }
 }
 
+static double reduce_two(enum reduction reduction, double a, double b)
+{
+    switch (reduction) {
+    case REDUCTION_SUM:
+        return a + b;
+    case REDUCTION_PROD:
+        return a * b;
+    case REDUCTION_MAX:
+        return a > b || a != a ? a : b;
+    case REDUCTION_MIN:
+        return a < b || a != a ? a : b;
+    }
+    return a;
+}
+
+/* Types of few bits: seldom (parts of a table that are gathered in its own type), so one by one. A double is exact for them all. */
+static void reduce_few(enum reduction reduction, dtype type, const void *const *from, uint32_t sources, int64_t first,
+                       int64_t count, void *to)
+{
+    for (size_t i = 0; i < (size_t)count; i++) {
+        double sum = dtype_load_f64(type, from[0], (size_t)first + i);
+        for (uint32_t s = 1; s < sources; s++)
+            sum = reduce_two(reduction, sum, dtype_load_f64(type, from[s], (size_t)first + i));
+        if (dtype_is_float(type))
+            dtype_store_f64(type, to, i, sum);
+        else
+            dtype_store_i64(type, to, i, (int64_t)sum);
+    }
+}
+
 void reduce_sources(enum reduction reduction, dtype type, const void *const *from, uint32_t sources, int64_t first,
                     int64_t count, void *to)
 {
     if (type == DT_F16 || type == DT_BF16) {
         reduce_halves(reduction, type, from, sources, first, count, to);
+        return;
+    }
+    if (dtype_is_stored(type)) {
+        reduce_few(reduction, type, from, sources, first, count, to);
         return;
     }
     size_t size = dtype_size(type);

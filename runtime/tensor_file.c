@@ -16,9 +16,9 @@ static const struct {
     char kind;
     char size;
     dtype type;
-} npy_types[] = {{'b', '1', DT_BOOL}, {'i', '1', DT_I8},  {'i', '2', DT_I16}, {'i', '4', DT_I32}, {'i', '8', DT_I64},
-                 {'u', '1', DT_U8},   {'u', '2', DT_U16}, {'u', '4', DT_U32}, {'u', '8', DT_U64}, {'f', '2', DT_F16},
-                 {'f', '4', DT_F32},  {'f', '8', DT_F64}, {'V', '2', DT_BF16}};
+} npy_types[] = {{'b', '1', DT_BOOL}, {'i', '1', DT_I8},  {'i', '2', DT_I16},  {'i', '4', DT_I32}, {'i', '8', DT_I64},
+                 {'u', '1', DT_U8},   {'u', '2', DT_U16}, {'u', '4', DT_U32},  {'u', '8', DT_U64}, {'f', '2', DT_F16},
+                 {'f', '4', DT_F32},  {'f', '8', DT_F64}, {'V', '2', DT_BF16}, {'V', '1', DT_U8}};
 enum { NPY_TYPES = sizeof npy_types / sizeof *npy_types };
 
 struct scan {
@@ -227,9 +227,10 @@ status npy_read(struct arena *arena, const char *path, struct diag *diag, struct
 
 status npy_write(struct arena *arena, const char *path, const struct tensor *t, struct diag *diag)
 {
-    char kind = 'u', size = '2';
+    bool whole = !dtype_is_stored(t->dtype);
+    char kind = !whole && dtype_is_int(t->dtype) && dtype_is_signed(t->dtype) ? 'i' : 'u', size = whole ? '2' : '1';
     for (int i = 0; i < NPY_TYPES; i++)
-        if (npy_types[i].type == t->dtype && t->dtype != DT_BF16) {
+        if (npy_types[i].type == t->dtype && t->dtype != DT_BF16 && npy_types[i].kind != 'V') {
             kind = npy_types[i].kind;
             size = npy_types[i].size;
         }
@@ -352,8 +353,12 @@ status tensor_parse(struct arena *arena, const char *text, struct diag *diag, st
 
 void tensor_as(struct tensor *t, dtype wanted)
 {
+    bool bytes = (t->dtype == DT_U8 || t->dtype == DT_I8) && dtype_is_stored(wanted);
     if ((t->dtype == DT_U16 && wanted == DT_BF16) || (t->dtype == DT_BF16 && wanted == DT_U16))
         t->dtype = wanted;
+    for (size_t i = 0; bytes && i < t->count; i++)
+        dtype_store_bits(wanted, t->data, i, ((const uint8_t *)t->data)[i] & ((1u << dtype_bits(wanted)) - 1));
+    t->dtype = bytes ? wanted : t->dtype;
 }
 
 static uint64_t next_random(uint64_t *state) /* splitmix64 */

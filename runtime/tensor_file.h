@@ -19,7 +19,7 @@ status npy_write(struct arena *arena, const char *path, const struct tensor *t, 
 /* "2x3xi64=1,2,3,4,5,6", "f32=0.5" (a scalar), "1x0xi64=" (empty), "4x4xf32=0" (one value for all). */
 status tensor_parse(struct arena *arena, const char *text, struct diag *diag, struct tensor *out);
 
-/* Sees u16 as bf16, and the other way round, where `wanted` says so; otherwise nothing changes. */
+/* Sees u16 as bf16, and the other way round, and bytes as a type of few bits, where `wanted` says so; otherwise nothing changes. */
 void tensor_as(struct tensor *t, dtype wanted);
 
 /* Floats uniform in [-1, 1); integers in [0, limit), limit at least 1; bools. The same seed gives the same numbers everywhere. */

@@ -56,7 +56,17 @@ typedef enum tpc_type {
     TPC_TYPE_F16,
     TPC_TYPE_BF16,
     TPC_TYPE_F32,
-    TPC_TYPE_F64
+    TPC_TYPE_F64,
+    TPC_TYPE_F8E4M3FN, /* these only move and are converted; each takes a byte, integers with their sign */
+    TPC_TYPE_F8E4M3FNUZ,
+    TPC_TYPE_F8E5M2,
+    TPC_TYPE_F8E5M2FNUZ,
+    TPC_TYPE_F8E8M0,
+    TPC_TYPE_F4E2M1,
+    TPC_TYPE_U4,
+    TPC_TYPE_I4,
+    TPC_TYPE_U2,
+    TPC_TYPE_I2
 } tpc_type;
 
 enum { TPC_MAX_RANK = 16 };

@@ -132,7 +132,7 @@ bool call_reals(struct call *c, uint32_t i, const double **out, uint32_t *count)
     }
     if (!t || !t->bytes || t->count > CONTENT_COUNT)
         return false;
-    uint8_t *aligned = arena_copy(c->im->scratch, t->bytes, (size_t)t->length);
+    const void *aligned = stored_elements(c->im->scratch, t);
     double *x = NEW_ARRAY(c->im->scratch, double, t->count);
     for (int64_t k = 0; k < t->count; k++)
         x[k] = dtype_load_f64(t->dtype, aligned, (size_t)k);

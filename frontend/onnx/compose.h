@@ -41,6 +41,10 @@ value compose_convolution(struct call *c, value x, value weight);
 /* BatchNormalization in training mode: lower_train.c */
 void compose_batch_training(struct call *c);
 
+/* ---- lower_few.c ---- */
+/* A conversion to a type of few bits (dtype_is_stored). saturate: to 8-bit floats; mode (up, down, nearest): to f8e8m0. */
+value few_from(struct call *c, value v, dtype to, bool saturate, const char *mode);
+
 /* ---- lower_refused.c: the argument of rows that refuse, and its reason ---- */
 enum refusal { REFUSED_SHAPE, REFUSED_RANDOM, REFUSED_SEQUENCE, REFUSED_OPTIONAL, REFUSED_STRING, REFUSED_IMAGE };
 const char *refused_reason(int argument);

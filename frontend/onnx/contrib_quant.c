@@ -173,15 +173,31 @@ static value gathered(struct call *c, uint32_t input, uint32_t axis, value index
     return graph_gather(c->g, call_use(c, input), index, axis, 0);
 }
 
+/* The numbers of input 0 or 3 at these indices: elements of a type of few bits, or packed in bytes; `count` along axis `at` of the result. */
+static value gathered_numbers(struct call *c, uint32_t input, uint32_t axis, value index, int64_t bits, uint32_t at,
+                              dim count)
+{
+    dtype type = call_in(c, input)->dtype;
+    value packed = type != DT_U8 && axis + 1 < call_in(c, input)->rank ? call_use_packed(c, input) : 0;
+    if (packed) /* what is taken is unpacked, not all */
+        return stored_unpack(c->g, graph_gather(c->g, packed, index, axis, 0), type);
+    value v = gathered(c, input, axis, index);
+    if (type != DT_U8)
+        return v;
+    return count != DIM_NONE && at + 1 == call_rank(c, v) ? contrib_unpack_some(c, v, bits, count)
+                                                          : contrib_unpack(c, v, bits);
+}
+
 /* Gathers bytes, scales and zero points, then makes numbers of what was taken. */
 void lower_contrib_gatherblockquantized(struct call *c)
 {
     const struct datum *data = call_in(c, 0);
     uint32_t rank = data->rank;
+    bool bytes = data->dtype == DT_U8; /* else elements of their own, whose zero point is 0 when there is none */
     int64_t block = attribute_int(c, "block_size", 128), bits = contrib_bits(c, "bits", 4);
     uint32_t axis = call_axis(c, attribute_int(c, "gather_axis", 0), rank);
     uint32_t quantized = call_axis(c, attribute_int(c, "quantize_axis", 1), rank);
-    if (data->dtype != DT_U8)
+    if (!bytes && !(dtype_is_int(data->dtype) && dtype_bits(data->dtype) < 8))
         call_unsupported(c, "elements of type %s", dtype_name(data->dtype));
     if (axis == quantized || block < 16)
         call_fail(c, "gathers along axis %u, blocks of %lld along axis %u", axis, (long long)block, quantized);
@@ -191,17 +207,15 @@ void lower_contrib_gatherblockquantized(struct call *c)
     value below = build_both(c, OP_LT, index, build_real(c, DT_I64, 0));
     index = build_choose(c, below, build_both(c, OP_ADD, index, graph_dim(c->g, data->shape[axis])), index);
     uint32_t extra = call_rank(c, index), at = quantized > axis ? quantized + extra - 1 : quantized;
-    value x = contrib_unpack(c, gathered(c, 0, axis, index), bits), scale = gathered(c, 2, axis, index);
+    value x = gathered_numbers(c, 0, axis, index, bits, at, DIM_NONE), scale = gathered(c, 2, axis, index);
     dtype type = call_type(c, scale), work = contrib_work(type);
     dim extent = call_shape(c, x)[at], blocks = call_shape(c, scale)[at];
     scale = contrib_spread(c, graph_cast(c->g, scale, work), at, block, extent);
     x = graph_cast(c->g, x, work);
     if (call_has(c, 3)) {
-        value zero = gathered(c, 3, axis, index);
-        zero =
-            at + 1 == call_rank(c, zero) ? contrib_unpack_some(c, zero, bits, blocks) : contrib_unpack(c, zero, bits);
+        value zero = gathered_numbers(c, 3, axis, index, bits, at, blocks);
         x = build_both(c, OP_SUB, x, contrib_spread(c, graph_cast(c->g, zero, work), at, block, extent));
-    } else {
+    } else if (bytes) {
         x = build_with(c, OP_SUB, x, (double)(1 << (bits - 1)));
     }
     call_set(c, 0, graph_cast(c->g, build_both(c, OP_MUL, x, scale), type));

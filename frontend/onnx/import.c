@@ -174,7 +174,8 @@ static status define_input(struct importer *im, struct scope *scope, const struc
     dtype t = dtype_from_onnx(type->elem_type);
     if (t == DT_NONE)
         return diag_error(im->diag, TPC_UNSUPPORTED, im->path,
-                          "input '%s' has element type %d, which tpc does not have", input->name, type->elem_type);
+                          "input '%s' has element type %d (%s), which tpc does not have", input->name, type->elem_type,
+                          dtype_missing_name(type->elem_type));
     if (!type->shape)
         return diag_error(im->diag, TPC_UNSUPPORTED, im->path, "input '%s' has no shape", input->name);
     if (type->shape->n_dim > MAX_RANK)

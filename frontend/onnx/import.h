@@ -29,8 +29,8 @@ struct stored { /* a TensorProto's elements: where they lie, and the bytes when 
     int64_t count;
     uint32_t file; /* graph->files, NO_FILE: only in `bytes` */
     uint64_t offset;
-    uint64_t length;
-    const uint8_t *bytes; /* little endian, unaligned; NULL for external data */
+    uint64_t length;      /* in the file */
+    const uint8_t *bytes; /* as in a file: little endian, packed, unaligned; NULL for external data */
 };
 
 /* ---- values ---- */
@@ -39,7 +39,8 @@ struct datum {
     dtype dtype;
     uint32_t rank;
     const dim *shape;
-    value node;                       /* 0: not built (yet) */
+    value node;   /* 0: not built (yet) */
+    value packed; /* stored elements below 8 bits: the param that is their bytes, where rows fill bytes */
     const struct content *content;    /* NULL: unknown */
     const struct stored *stored;      /* NULL: not an initializer or constant */
     const Onnx__TensorProto *pending; /* an initializer that nothing has used yet */
@@ -143,6 +144,8 @@ bool call_has(const struct call *c, uint32_t i);
 struct datum *call_in(struct call *c, uint32_t i); /* fails when absent; its content, shape and so on are resolved */
 value call_use(struct call *c, uint32_t i);        /* its node, built now if need be */
 value call_use_as(struct call *c, uint32_t i, dtype type);
+/* The bytes [.., n / per byte] of a weight whose elements lie packed and whose rows fill bytes; 0: it is none. */
+value call_use_packed(struct call *c, uint32_t i);
 /* Elements of an integer input as dims (fails as unsupported when they are not known). */
 const dim *call_dims(struct call *c, uint32_t i, uint32_t *count);
 dim call_dim(struct call *c, uint32_t i); /* one element */
@@ -232,7 +235,10 @@ status stored_read(struct importer *im, const char *where, const Onnx__TensorPro
 const struct stored *stored_from(struct importer *im, dtype type, uint32_t rank, const int64_t *shape,
                                  const void *bytes);
 void datum_from_stored(struct importer *im, struct datum *d, const struct stored *stored, bool weight);
-value stored_build(struct importer *im, const struct datum *d);
+value stored_build(struct importer *im, struct datum *d);
+/* Elements of a packed type from bytes along the last axis, u8: [.., n] -> [.., n * per byte]. */
+value stored_unpack(struct graph *g, value bytes, dtype type);
+const void *stored_elements(struct arena *arena, const struct stored *t); /* all, as in memory */
 /* What a TensorProto is and holds. `file` are the bytes that it was walked from. External data are left out (bytes NULL). */
 status tensor_decode(struct arena *arena, struct diag *diag, const char *where, const Onnx__TensorProto *tensor,
                      const uint8_t *file, size_t file_length, struct stored *out);

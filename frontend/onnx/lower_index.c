@@ -329,7 +329,9 @@ void lower_gather(struct call *c)
         call_set_content(c, 0, data->dtype, rank, shape, content);
         return;
     }
-    value v = gather_by_grid(c, axis);
+    value v = gather_by_grid(c, axis), packed = 0;
+    if (!v && axis + 1 < data->rank && (packed = call_use_packed(c, 0)) != 0) /* what is taken is unpacked, not all */
+        v = stored_unpack(c->g, graph_gather(c->g, packed, use_indices(c, 1, data->shape[axis]), axis, 0), data->dtype);
     if (!v)
         v = graph_gather(c->g, call_use(c, 0), use_indices(c, 1, call_in(c, 0)->shape[axis]), axis, 0);
     call_set(c, 0, v);

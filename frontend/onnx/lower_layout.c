@@ -480,13 +480,17 @@ void lower_spacetodepth(struct call *c)
 {
     value x = call_use(c, 0);
     int64_t block = attribute_int(c, "blocksize", 1);
+    const char *mode = attribute_text(c, "mode", "DCR");
+    bool blocks_first = strcmp(mode, "DCR") == 0;
     if (call_rank(c, x) != 4 || block < 1)
         call_fail(c, "needs four axes and a positive blocksize");
+    if (!blocks_first && strcmp(mode, "CRD") != 0)
+        call_fail(c, "mode is '%s', neither DCR nor CRD", mode);
     dim b = call_const(c, block), n = call_shape(c, x)[0], channels = call_shape(c, x)[1];
     dim h = dim_exact_div(c->t, call_shape(c, x)[2], b), w = dim_exact_div(c->t, call_shape(c, x)[3], b);
     if (!dim_valid(h) || !dim_valid(w))
         call_fail(c, "blocksize %lld does not divide the picture", (long long)block);
-    const int32_t order[] = {0, 3, 5, 1, 2, 4};
-    value v = graph_transpose(c->g, build_reshape(c, x, 6, (dim[]){n, channels, h, b, w, b}), order);
+    static const int32_t orders[2][6] = {{0, 1, 3, 5, 2, 4}, {0, 3, 5, 1, 2, 4}};
+    value v = graph_transpose(c->g, build_reshape(c, x, 6, (dim[]){n, channels, h, b, w, b}), orders[blocks_first]);
     call_set(c, 0, build_reshape(c, v, 4, (dim[]){n, dim_mul(c->t, channels, dim_mul(c->t, b, b)), h, w}));
 }

@@ -2,7 +2,7 @@
  *
  * Where all operands' elements are known (shapes, masks, positions) the result is known too and nothing is built.
  */
-#include "frontend/onnx/lower.h"
+#include "frontend/onnx/compose.h"
 
 /* ---- known elements ----------------------------------------------------------------------------------------- */
 
@@ -44,7 +44,7 @@ static bool set_known_by(struct call *c, content_element element, op o, dtype re
     dim shape[MAX_RANK];
     for (uint32_t i = 0; i < count; i++) {
         k.in[i] = call_in(c, order[i]);
-        if (!k.in[i]->content)
+        if (!k.in[i]->content || dtype_is_stored(k.in[i]->dtype) || dtype_is_stored(result))
             return false;
         k.rank = call_broadcast(c, k.rank, shape, k.in[i]->rank, k.in[i]->shape);
     }
@@ -71,12 +71,19 @@ static void require_equal_types(struct call *c, uint32_t a, uint32_t b)
 
 /* ---- arithmetic --------------------------------------------------------------------------------------------- */
 
+/* Input 0; in f32 where nothing is computed in its own type. */
+static value use_computable(struct call *c)
+{
+    value x = call_use(c, 0);
+    return dtype_is_stored(call_type(c, x)) && dtype_is_float(call_type(c, x)) ? graph_cast(c->g, x, DT_F32) : x;
+}
+
 void lower_unary(struct call *c)
 {
     op o = (op)c->argument;
     dtype type = call_in(c, 0)->dtype;
     if (!set_known(c, o, o == OP_ISNAN ? DT_BOOL : type, 1, in_order))
-        call_set(c, 0, graph_unary(c->g, o, call_use(c, 0)));
+        call_set(c, 0, graph_unary(c->g, o, use_computable(c)));
 }
 
 /* Rounding is nothing to integers. */
@@ -275,7 +282,7 @@ void lower_bitshift(struct call *c)
 void lower_isinf(struct call *c)
 {
     struct attribute a = {.mode = 0};
-    value x = call_use(c, 0);
+    value x = use_computable(c);
     a.mode |= attribute_int(c, "detect_positive", 1) ? 1 : 0;
     a.mode |= attribute_int(c, "detect_negative", 1) ? 2 : 0;
     call_set(c, 0, graph_add(c->g, OP_ISINF, DT_NONE, 0, NULL, 1, &x, &a));
@@ -287,6 +294,10 @@ static void cast_to(struct call *c, dtype to)
 {
     if (call_in(c, 0)->dtype == to)
         call_set_alias(c, 0, 0);
+    else if (dtype_is_stored(to))
+        call_set(c, 0,
+                 few_from(c, call_use(c, 0), to, attribute_int(c, "saturate", 1) != 0,
+                          attribute_text(c, "round_mode", "up")));
     else if (!set_known(c, OP_CAST, to, 1, in_order))
         call_set(c, 0, graph_cast(c->g, call_use(c, 0), to));
 }
@@ -296,7 +307,7 @@ void lower_cast(struct call *c)
     int64_t onnx = attribute_int(c, "to", 0);
     dtype to = dtype_from_onnx(onnx);
     if (to == DT_NONE)
-        call_unsupported(c, "element type %lld", (long long)onnx);
+        call_unsupported(c, "element type %lld (%s)", (long long)onnx, dtype_missing_name(onnx));
     cast_to(c, to);
 }
 

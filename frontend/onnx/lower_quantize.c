@@ -1,5 +1,5 @@
 /* frontend/onnx/lower_quantize.c - integers that stand for reals: QuantizeLinear and its kin, as the arithmetic that defines them. */
-#include "frontend/onnx/lower.h"
+#include "frontend/onnx/compose.h"
 
 /* A scale or zero point as x's shape wants it: one number, one per index of an axis, or one per block along it. */
 static value spread_over(struct call *c, value v, value x, uint32_t axis, int64_t block)
@@ -32,9 +32,7 @@ static value spread_over(struct call *c, value v, value x, uint32_t axis, int64_
 
 static void limits(dtype t, double *low, double *high)
 {
-    double bits = 8.0 * (double)dtype_size(t), span = 1;
-    for (double b = 0; b < bits; b++)
-        span *= 2;
+    double span = (double)(UINT64_C(1) << dtype_bits(t)); /* of 32 bits at most */
     *low = dtype_is_signed(t) ? -span / 2 : 0;
     *high = dtype_is_signed(t) ? span / 2 - 1 : span - 1;
 }
@@ -53,6 +51,15 @@ static value quantize(struct call *c, value x, value scale, value zero, dtype to
     return graph_cast(c->g, y, to);
 }
 
+/* The same to floats of few bits: x / scale + zero, rounded by the conversion. */
+static value quantize_few(struct call *c, value x, value scale, value zero, dtype to)
+{
+    value y = build_both(c, OP_DIV, x, scale);
+    if (zero)
+        y = build_both(c, OP_ADD, y, graph_cast(c->g, zero, call_type(c, y)));
+    return few_from(c, y, to, attribute_int(c, "saturate", 1) != 0, "nearest");
+}
+
 static uint32_t quantized_axis(struct call *c, uint32_t rank)
 {
     int64_t axis = attribute_int(c, "axis", 1);
@@ -65,7 +72,7 @@ void lower_quantize(struct call *c)
     uint32_t axis = quantized_axis(c, call_rank(c, x));
     int64_t block = attribute_int(c, "block_size", 0), onnx = attribute_int(c, "output_dtype", 0);
     dtype to = call_has(c, 2) ? call_in(c, 2)->dtype : onnx ? dtype_from_onnx(onnx) : DT_U8;
-    if (!dtype_is_int(to))
+    if (!dtype_is_int(to) && !(dtype_is_stored(to) && to != DT_F8E8M0))
         call_unsupported(c, "quantisation to element type %lld", (long long)onnx);
     int64_t precision = attribute_int(c, "precision", 0); /* of the quotient; else the scale's */
     dtype work = precision ? dtype_from_onnx(precision) : call_type(c, scale);
@@ -73,7 +80,8 @@ void lower_quantize(struct call *c)
         call_unsupported(c, "a precision of element type %lld", (long long)precision);
     scale = spread_over(c, graph_cast(c->g, scale, work), x, axis, block);
     value zero = call_has(c, 2) ? spread_over(c, call_use(c, 2), x, axis, block) : 0;
-    call_set(c, 0, quantize(c, graph_cast(c->g, x, work), scale, zero, to));
+    x = graph_cast(c->g, x, work);
+    call_set(c, 0, dtype_is_float(to) ? quantize_few(c, x, scale, zero, to) : quantize(c, x, scale, zero, to));
 }
 
 /* (x - zero) * scale */

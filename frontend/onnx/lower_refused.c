@@ -1,4 +1,4 @@
-/* frontend/onnx/lower_refused.c - operators that tpc knows and does not take, each with its reason; and BitCast, which it takes in part. */
+/* frontend/onnx/lower_refused.c - operators that tpc knows and does not take, each with its reason. */
 #include "frontend/onnx/compose.h"
 
 const char *refused_reason(int argument)
@@ -23,21 +23,4 @@ const char *refused_reason(int argument)
 void lower_refused(struct call *c)
 {
     call_unsupported(c, "%s", refused_reason(c->argument));
-}
-
-/* Integers of one size keep their bits in a cast. What reads the bits of a float has no core operation. */
-void lower_bitcast(struct call *c)
-{
-    int64_t onnx = attribute_int(c, "to", 0);
-    dtype from = call_in(c, 0)->dtype, to = dtype_from_onnx(onnx);
-    if (to == DT_NONE)
-        call_unsupported(c, "element type %lld", (long long)onnx);
-    if (dtype_size(from) != dtype_size(to))
-        call_fail(c, "%s and %s differ in size", dtype_name(from), dtype_name(to));
-    if (from == to)
-        call_set_alias(c, 0, 0);
-    else if (dtype_is_float(from) || dtype_is_float(to) || to == DT_BOOL)
-        call_unsupported(c, "the bits of %s as %s", dtype_name(from), dtype_name(to));
-    else
-        call_set(c, 0, graph_cast(c->g, call_use(c, 0), to));
 }

@@ -45,10 +45,11 @@ void lower_identity(struct call *c)
 void lower_dropout(struct call *c)
 {
     const struct datum *d = call_in(c, 0);
-    double ratio = 1;
-    bool given = call_has(c, 2) && (call_in(c, 2)->node || call_in(c, 2)->bound);
-    if (given && !(call_real(c, 1, &ratio) && ratio == 0))
-        call_unsupported(c, "a training mode that is given at run time");
+    double ratio = 0.5, training = 1;
+    bool given = call_has(c, 2) && (call_in(c, 2)->node || call_in(c, 2)->bound), plain = !call_has(c, 1);
+    bool idle = given && call_real(c, 2, &training) && training == 0;
+    if (given && !idle && (plain || !call_real(c, 1, &ratio) || ratio != 0))
+        call_unsupported(c, "a training mode that is given at run time: it makes random numbers");
     call_set_alias(c, 0, 0);
     if (call_wants(c, 1)) {
         dtype type = c->version >= 10 ? DT_BOOL : d->dtype;
@@ -110,14 +111,15 @@ void lower_constantofshape(struct call *c)
             call_leave(c, s);
         if (t.count != 1 || !t.bytes)
             call_fail(c, "value has %lld elements, one is expected", (long long)t.count);
-        memcpy(&element, t.bytes, dtype_size(t.dtype));
+        dtype_unpack(t.dtype, t.bytes, 0, 1, &element);
     }
     if (count > MAX_RANK)
         call_unsupported(c, "%u axes (limit is %d)", count, MAX_RANK);
     struct symbolic *s = &c->im->s;
-    const struct formula *f = dtype_is_float(t.dtype) ? formula_real(s, dtype_load_f64(t.dtype, &element, 0))
-                                                      : formula_int(s, dtype_load_i64(t.dtype, &element, 0));
-    const struct content *content = content_uniform(s, count, shape, f);
+    const struct formula *f = dtype_is_stored(t.dtype)  ? NULL
+                              : dtype_is_float(t.dtype) ? formula_real(s, dtype_load_f64(t.dtype, &element, 0))
+                                                        : formula_int(s, dtype_load_i64(t.dtype, &element, 0));
+    const struct content *content = f ? content_uniform(s, count, shape, f) : NULL;
     if (content)
         call_set_content(c, 0, t.dtype, count, shape, content);
     else if (dtype_is_float(t.dtype))

@@ -5,6 +5,7 @@
  */
 #include "frontend/onnx/import.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 enum { CONSTANT_COUNT = 256, AFFINE_COUNT = 65536 };
@@ -40,10 +41,10 @@ static status decode_shape(struct diag *diag, const char *where, const Onnx__Ten
     out->file = NO_FILE;
     out->count = 1;
     if (out->dtype == DT_NONE)
-        return diag_error(diag, p->data_type > 0 && p->data_type <= ONNX_TYPES ? TPC_UNSUPPORTED : TPC_DATA, where,
-                          "tensor '%s' has element type %d, which %s", out->name, p->data_type,
-                          p->data_type > 0 && p->data_type <= ONNX_TYPES ? "tpc does not have"
-                                                                         : "ONNX does not define");
+        return diag_error(
+            diag, p->data_type > 0 && p->data_type <= ONNX_TYPES ? TPC_UNSUPPORTED : TPC_DATA, where,
+            "tensor '%s' has element type %d (%s), which %s", out->name, p->data_type, dtype_missing_name(p->data_type),
+            p->data_type > 0 && p->data_type <= ONNX_TYPES ? "tpc does not have" : "ONNX does not define");
     if (p->n_dims > MAX_RANK)
         return diag_error(diag, TPC_UNSUPPORTED, where, "tensor '%s' has %zu axes (limit is %d)", out->name, p->n_dims,
                           MAX_RANK);
@@ -53,9 +54,9 @@ static status decode_shape(struct diag *diag, const char *where, const Onnx__Ten
         if (p->dims[k] < 0 || !i64_mul(out->count, p->dims[k], &out->count))
             return diag_error(diag, TPC_DATA, where, "tensor '%s' has an impossible shape", out->name);
     }
-    if (!size_mul((size_t)out->count, dtype_size(out->dtype), &bytes) || bytes > INT64_MAX)
+    if (!size_mul((size_t)out->count, dtype_size(out->dtype), &bytes) || bytes > INT64_MAX ||
+        !dtype_packed_size(out->dtype, (uint64_t)out->count, &out->length))
         return diag_error(diag, TPC_DATA, where, "tensor '%s' has an impossible shape", out->name);
-    out->length = bytes;
     return TPC_OK;
 }
 
@@ -65,7 +66,7 @@ static status wrong_count(struct diag *diag, const char *where, const struct sto
                       t->name, (unsigned long long)is, (long long)t->count);
 }
 
-/* The typed fields: which one holds elements of a type, and how many it has. */
+/* The typed fields: which one holds elements of a type, and how many it has. Packed elements are there byte by byte. */
 static size_t typed_count(const Onnx__TensorProto *p, dtype type)
 {
     switch (type) {
@@ -86,6 +87,16 @@ static size_t typed_count(const Onnx__TensorProto *p, dtype type)
     case DT_U16:
     case DT_F16:
     case DT_BF16:
+    case DT_F8E4M3FN:
+    case DT_F8E4M3FNUZ:
+    case DT_F8E5M2:
+    case DT_F8E5M2FNUZ:
+    case DT_F8E8M0:
+    case DT_F4E2M1:
+    case DT_U4:
+    case DT_I4:
+    case DT_U2:
+    case DT_I2:
         return p->n_int32_data;
     case DT_NONE:
     case DT_COUNT:
@@ -127,7 +138,7 @@ status tensor_decode(struct arena *arena, struct diag *diag, const char *where, 
         return TPC_OK;
     }
     size_t count = typed_count(p, out->dtype);
-    if (count != (size_t)out->count)
+    if (count != (dtype_bits(out->dtype) < 8 ? (size_t)out->length : (size_t)out->count))
         return wrong_count(diag, where, out, count);
     uint8_t *bytes = arena_alloc(arena, (size_t)out->length);
     typed_copy(p, out->dtype, count, bytes);
@@ -212,9 +223,20 @@ const struct stored *stored_from(struct importer *im, dtype type, uint32_t rank,
         t->shape[k] = shape[k];
         t->count *= shape[k];
     }
-    t->length = (uint64_t)t->count * dtype_size(type);
-    t->bytes = t->length ? arena_copy(im->scratch, bytes, (size_t)t->length) : (const uint8_t *)"";
+    bool fits = dtype_packed_size(type, (uint64_t)t->count, &t->length);
+    assert(fits && "the elements are in memory");
+    (void)fits;
+    uint8_t *packed = arena_alloc(im->scratch, (size_t)t->length);
+    dtype_pack(type, bytes, (size_t)t->count, packed);
+    t->bytes = packed;
     return t;
+}
+
+const void *stored_elements(struct arena *arena, const struct stored *t)
+{
+    char *elements = arena_alloc(arena, (size_t)t->count * dtype_size(t->dtype));
+    dtype_unpack(t->dtype, t->bytes, 0, (size_t)t->count, elements);
+    return elements;
 }
 
 /* ---- content ------------------------------------------------------------------------------------------------ */
@@ -228,16 +250,14 @@ struct element_context {
 static int64_t element_i64(const struct stored *t, int64_t i)
 {
     uint64_t aligned = 0;
-    size_t size = dtype_size(t->dtype);
-    memcpy(&aligned, t->bytes + (size_t)i * size, size);
+    dtype_unpack(t->dtype, t->bytes, (size_t)i, 1, &aligned);
     return dtype_load_i64(t->dtype, &aligned, 0);
 }
 
 static double element_f64(const struct stored *t, int64_t i)
 {
     uint64_t aligned = 0;
-    size_t size = dtype_size(t->dtype);
-    memcpy(&aligned, t->bytes + (size_t)i * size, size);
+    dtype_unpack(t->dtype, t->bytes, (size_t)i, 1, &aligned);
     return dtype_load_f64(t->dtype, &aligned, 0);
 }
 
@@ -289,7 +309,7 @@ static const struct content *stored_content(struct importer *im, const struct da
     const struct stored *t = d->stored;
     struct element_context context = {.im = im, .d = d};
     int64_t stride = 1;
-    if (!t->bytes)
+    if (!t->bytes || dtype_is_stored(t->dtype))
         return NULL;
     if (dtype_is_float(t->dtype)) {
         if (t->count != 1)
@@ -321,21 +341,89 @@ void datum_from_stored(struct importer *im, struct datum *d, const struct stored
 
 /* ---- as nodes ----------------------------------------------------------------------------------------------- */
 
-value stored_build(struct importer *im, const struct datum *d)
+value stored_unpack(struct graph *g, value bytes, dtype type)
+{
+    const struct node *n = graph_node(g, bytes);
+    uint32_t rank = n->rank;
+    dim shape[MAX_RANK + 1], per = dim_const(g->dims, 8 / dtype_bits(type));
+    int32_t axes[MAX_RANK];
+    dims_copy(shape, n->shape, rank);
+    for (uint32_t k = 0; k < rank; k++)
+        axes[k] = (int32_t)k;
+    shape[rank] = per;
+    value shift = graph_binary(g, OP_MUL, graph_iota(g, DT_U8, 1, &per, 0),
+                               graph_broadcast_to(g, graph_scalar_i64(g, DT_U8, dtype_bits(type)), 1, &per));
+    value wide = graph_broadcast(g, bytes, rank + 1, shape, axes);
+    wide = graph_binary(g, OP_SHR, wide, graph_broadcast_to(g, shift, rank + 1, shape));
+    value ones = graph_scalar_i64(g, DT_U8, (1 << dtype_bits(type)) - 1);
+    wide = graph_binary(g, OP_AND, wide, graph_broadcast_to(g, ones, rank + 1, shape));
+    shape[rank - 1] = dim_mul(g->dims, shape[rank - 1], per);
+    wide = graph_reshape(g, wide, rank, shape);
+    return dtype_is_float(type) ? graph_bitcast(g, graph_cast(g, wide, DT_U4), type) : graph_cast(g, wide, type);
+}
+
+static value add_param(struct importer *im, const struct datum *d, dtype type, uint32_t rank, const int64_t *shape)
 {
     const struct stored *t = d->stored;
-    bool as_param = t->count > CONSTANT_COUNT || !t->bytes || (d->weight && dtype_is_float(t->dtype) && t->count > 1);
-    if (!as_param)
-        return graph_constant(im->g, t->dtype, t->rank, t->shape, t->bytes);
     struct param *p = PUSH(im->arena, &im->g->params);
     p->name = arena_strdup(im->arena, d->name ? d->name : t->name);
-    p->dtype = t->dtype;
-    p->rank = t->rank;
-    p->shape = arena_copy(im->arena, t->shape, t->rank * sizeof *t->shape);
+    p->dtype = type;
+    p->rank = rank;
+    p->shape = arena_copy(im->arena, shape, rank * sizeof *shape);
     p->file = t->file;
     p->offset = t->file == NO_FILE ? 0 : t->offset;
     p->length = t->length;
     if (t->file == NO_FILE)
         p->data = arena_copy(im->arena, t->bytes, (size_t)t->length);
     return graph_param(im->g, im->g->params.count - 1);
+}
+
+/* The bytes of packed elements as a param, which stay packed: [.., n / per byte] where rows fill bytes, else all of them in a row. */
+static value add_packed(struct importer *im, struct datum *d)
+{
+    const struct stored *t = d->stored;
+    int64_t per = 8 / (int64_t)dtype_bits(t->dtype), shape[MAX_RANK] = {(int64_t)t->length};
+    bool rows = t->rank > 0 && t->rank < MAX_RANK && t->shape[t->rank - 1] % per == 0;
+    if (!rows)
+        return add_param(im, d, DT_U8, 1, shape);
+    memcpy(shape, t->shape, t->rank * sizeof *shape);
+    shape[t->rank - 1] /= per;
+    d->packed = d->packed ? d->packed : add_param(im, d, DT_U8, t->rank, shape);
+    return d->packed;
+}
+
+static value build_packed(struct importer *im, struct datum *d)
+{
+    const struct stored *t = d->stored;
+    dim shape[MAX_RANK], count = dim_const(im->t, t->count), zero = dim_const(im->t, 0);
+    value v = stored_unpack(im->g, add_packed(im, d), t->dtype);
+    if (d->packed)
+        return v;
+    for (uint32_t k = 0; k < t->rank; k++)
+        shape[k] = dim_const(im->t, t->shape[k]);
+    v = graph_slice(im->g, v, &zero, &count, &(int32_t){1}); /* what fills the last byte is no element */
+    return graph_reshape(im->g, v, t->rank, shape);
+}
+
+static bool is_param(const struct datum *d)
+{
+    const struct stored *t = d->stored;
+    return t->count > CONSTANT_COUNT || !t->bytes || (d->weight && dtype_is_float(t->dtype) && t->count > 1);
+}
+
+value stored_build(struct importer *im, struct datum *d)
+{
+    const struct stored *t = d->stored;
+    if (!is_param(d))
+        return graph_constant(im->g, t->dtype, t->rank, t->shape, stored_elements(im->scratch, t));
+    return dtype_bits(t->dtype) < 8 ? build_packed(im, d) : add_param(im, d, t->dtype, t->rank, t->shape);
+}
+
+value call_use_packed(struct call *c, uint32_t i)
+{
+    struct datum *d = call_in(c, i);
+    if (!d->stored || d->node || dtype_bits(d->dtype) >= 8 || !is_param(d))
+        return d->packed;
+    (void)datum_use(c->im, c->in[i]);
+    return d->packed;
 }

@@ -25,8 +25,8 @@ status onnx_parse_tensor_pb(struct arena *arena, const char *where, const void *
     out->dtype = t.dtype;
     out->rank = t.rank;
     out->shape = arena_copy(arena, t.shape, t.rank * sizeof *t.shape);
-    out->size = (size_t)t.length;
-    out->bytes = arena_copy(arena, t.bytes, out->size);
+    out->size = (size_t)t.count * dtype_size(t.dtype);
+    out->bytes = stored_elements(arena, &t);
     return TPC_OK;
 }
 
@@ -62,7 +62,7 @@ static void put_bytes(FILE *to, unsigned field, const void *bytes, size_t length
         fwrite(bytes, 1, length, to);
 }
 
-static void put_tensor(FILE *to, const struct onnx_tensor *t)
+static void put_tensor(FILE *to, const struct onnx_tensor *t, const void *bytes, size_t length)
 {
     for (uint32_t k = 0; k < t->rank; k++) {
         put_varint(to, 1 << 3);
@@ -72,20 +72,27 @@ static void put_tensor(FILE *to, const struct onnx_tensor *t)
     put_varint(to, (uint64_t)dtype_to_onnx(t->dtype));
     if (t->name && *t->name)
         put_bytes(to, 8, t->name, strlen(t->name));
-    put_bytes(to, 9, t->bytes, t->size);
+    put_bytes(to, 9, bytes, length);
 }
 
 status onnx_write_tensor_pb(const char *path, const struct onnx_tensor *tensor, struct diag *diag)
 {
     char temporary[4096];
+    size_t size = dtype_size(tensor->dtype), count = tensor->size / size;
     int n = snprintf(temporary, sizeof temporary, "%s.tmp.%ld", path, (long)getpid());
     if (n < 0 || (size_t)n >= sizeof temporary)
         return diag_error(diag, TPC_IO, path, "the path is too long");
     FILE *to = fopen(temporary, "wb");
     if (!to)
         return diag_error(diag, TPC_IO, path, "cannot write: %s", strerror(errno));
-    put_tensor(to, tensor);
-    bool good = !ferror(to);
+    bool packs = dtype_bits(tensor->dtype) < 8;
+    uint64_t length = tensor->size;
+    char *packed = packs && dtype_packed_size(tensor->dtype, count, &length) ? malloc((size_t)length + 1) : NULL;
+    if (packed)
+        dtype_pack(tensor->dtype, tensor->bytes, count, packed);
+    put_tensor(to, tensor, packs ? packed : tensor->bytes, packs && !packed ? 0 : (size_t)length);
+    bool good = !ferror(to) && (!packs || packed);
+    free(packed);
     good = fclose(to) == 0 && good;
     if (good && rename(temporary, path) == 0)
         return TPC_OK;

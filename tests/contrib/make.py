@@ -17,6 +17,7 @@ import shutil
 import sys
 import zlib
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -305,6 +306,37 @@ def few_bits():
     add_gather("8_zero", 13, 70, 32, 8, zero=True, shape=(5,))
 
 
+def typed_few_bits():
+    """Weights whose element type has few bits, packed across rows where those do not fill bytes."""
+    def elements(kind, rows, columns, block, zero):
+        low, high = int(ml_dtypes.iinfo(kind).min), int(ml_dtypes.iinfo(kind).max) + 1
+
+        def make(r, number):
+            blocks = -(-columns // block)
+            return [("data", r.integers(low, high, (rows, columns)).astype(kind)), ("i", r.integers(-rows, rows, (2, 3)).astype(I64)),
+                    ("s", r.uniform(0.01, 0.1, (rows, blocks)).astype(F32))] + \
+                ([("z", r.integers(low, high, (rows, blocks)).astype(kind))] if zero else [])
+        return make
+    for tag, kind, columns, zero in (("i4", ml_dtypes.int4, 64, False), ("i4_odd", ml_dtypes.int4, 45, True),
+                                     ("u4_zero", ml_dtypes.uint4, 96, True)):
+        case("gatherblockquantized_" + tag, "GatherBlockQuantized", elements(kind, 13, columns, 16, zero),
+             {"block_size": 16, "gather_axis": 0, "quantize_axis": 1}, constants=["data", "s", "z"])
+
+    def linear(kind, k, n, block, zero, columns=False):
+        low, high = int(ml_dtypes.iinfo(kind).min), int(ml_dtypes.iinfo(kind).max) + 1
+        shape = (n,) if columns else (-(-k // block), n)
+
+        def make(r, number):
+            return [("a", normal(r, 2, 3, k)), "w", ("_q", r.integers(low, high, (k, n)).astype(kind)),
+                    ("_s", r.uniform(0.01, 0.1, shape).astype(F32)), ("_z", r.integers(low, high, shape).astype(kind))]
+        node = helper.make_node("DequantizeLinear", ["_q", "_s"] + (["_z"] if zero else []), ["w"],
+                                **({"axis": 1} if columns else {"axis": 0, "block_size": block}))
+        return {"make": make, "before": [node], "constants": ["_q", "_s", "_z"], "domain": ""}
+    for tag, form in (("i4_blocks", linear(ml_dtypes.int4, 64, 24, 16, False)), ("u4_blocks_zero", linear(ml_dtypes.uint4, 64, 20, 32, True)),
+                      ("i4_columns_odd", linear(ml_dtypes.int4, 32, 21, 0, True, columns=True))):
+        case("matmul_dequantized_" + tag, "MatMul", **form)
+
+
 # ---- rotation ------------------------------------------------------------------------------------------------------------
 
 def angles(longest, half, dtype=F32):
@@ -587,7 +619,7 @@ def experts():
 
 
 def main():
-    for make in (activations, norms, products, few_bits, rotation, attention, grouped, experts):
+    for make in (activations, norms, products, few_bits, typed_few_bits, rotation, attention, grouped, experts):
         make()
     wanted = sys.argv[1:] or ["*"]
     failed = 0

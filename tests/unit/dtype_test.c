@@ -75,9 +75,50 @@ static void test_elements(void **state)
     assert_true(dtype_load_f64(DT_F16, room, 1) == 1.5);
 }
 
+/* Packed elements of a file, whose last byte is not full, from any place of it. */
+static void test_packing(void **state)
+{
+    (void)state;
+    const uint8_t file[] = {0x8f, 0x70, 0x05};
+    const int8_t i4[] = {-1, -8, 0, 7, 5};
+    int8_t some[5];
+    uint8_t again[3] = {0xff, 0xff, 0xff};
+    uint64_t bytes = 0;
+    dtype_unpack(DT_I4, file, 0, 5, some);
+    assert_memory_equal(some, i4, 5);
+    dtype_unpack(DT_I4, file, 3, 2, some);
+    assert_memory_equal(some, i4 + 3, 2);
+    dtype_unpack(DT_U2, file, 1, 4, some);
+    assert_memory_equal(some, ((uint8_t[]){3, 0, 2, 0}), 4);
+    dtype_pack(DT_I4, i4, 5, again);
+    assert_memory_equal(again, file, 3);
+    assert_true(dtype_packed_size(DT_I2, 9, &bytes) && bytes == 3);
+    assert_false(dtype_packed_size(DT_F64, UINT64_MAX / 8, &bytes));
+    assert_true(dtype_is_stored(DT_F8E8M0) && dtype_is_stored(DT_I2) && !dtype_is_stored(DT_I8) &&
+                !dtype_is_stored(DT_F16));
+}
+
+/* Every value of every narrow float comes back from its bits. */
+static void test_narrow(void **state)
+{
+    (void)state;
+    for (int t = DT_NONE + 1; t < DT_COUNT; t++)
+        for (uint32_t bits = 0; dtype_is_narrow((dtype)t) && bits < 1u << dtype_bits((dtype)t); bits++) {
+            double x = narrow_to_f64((dtype)t, bits);
+            if (isnan(x))
+                assert_true(isnan(narrow_to_f64((dtype)t, narrow_from_f64((dtype)t, x))));
+            else
+                assert_int_equal(narrow_from_f64((dtype)t, x), bits);
+        }
+    assert_true(narrow_largest(DT_F8E4M3FN) == 448 && narrow_largest(DT_F8E4M3FNUZ) == 240 &&
+                narrow_largest(DT_F4E2M1) == 6);
+    assert_true(narrow_largest(DT_F8E5M2) == 57344 && narrow_largest(DT_F16) == 65504);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_rows), cmocka_unit_test(test_halves),
+                                       cmocka_unit_test(test_packing), cmocka_unit_test(test_narrow),
                                        cmocka_unit_test(test_elements)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

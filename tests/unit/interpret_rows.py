@@ -84,7 +84,8 @@ class Graph:
         return self.add(f"constant data {data}", name_of(a), a.shape)
 
     def expect(self, label, got, wanted):
-        self.outputs += [f'output "{label}" {got}', f'output "{label}" {self.constant(wanted)}']
+        other = wanted if isinstance(wanted, str) else self.constant(wanted)
+        self.outputs += [f'output "{label}" {got}', f'output "{label}" {other}']
 
     def row(self, label, text, wanted):
         wanted = np.asarray(wanted)
@@ -412,5 +413,65 @@ def layout():
         g.done()
 
 
-for part in (unary, casts, binary, reduce, dot, scan, indices, cross_entropy, layout):
+# ---- types of few bits ----
+FEW_FLOATS = {"f8e4m3fn": ml_dtypes.float8_e4m3fn, "f8e4m3fnuz": ml_dtypes.float8_e4m3fnuz, "f8e5m2": ml_dtypes.float8_e5m2,
+              "f8e5m2fnuz": ml_dtypes.float8_e5m2fnuz, "f4e2m1": ml_dtypes.float4_e2m1fn}
+FEW_INTS = {"u4": ml_dtypes.uint4, "i4": ml_dtypes.int4, "u2": ml_dtypes.uint2, "i2": ml_dtypes.int2}
+
+
+def few_constant(g, t, a):
+    """Elements as they lie in memory: a byte each, integers with their sign."""
+    data = a.astype(np.int8 if t[0] == "i" else np.uint8) if t in FEW_INTS else a.view(np.uint8)
+    return g.add(f'constant data x"{data.tobytes().hex()}"', t, a.shape)
+
+
+def few():
+    hard = [0.0, -0.0, math.inf, -math.inf, math.nan, 464.0, 465.0, 480.0, -1e9, 6e4, 61440.0, 61439.0, 240.0, 247.0, 248.0, 5.0, 0.25, 0.75,
+            2.5, 1e-7, 2.0**-10, 1.5 * 2.0**-10, 2.0**-17, 1.1 * 2.0**-17, 3 * 2.0**-18]
+    for t, kind in FEW_FLOATS.items():
+        codes = np.arange(16 if t == "f4e2m1" else 256, dtype=np.uint8)
+        g = Graph(f"few {t}", "exact")
+        v = few_constant(g, t, codes.view(kind))
+        for wide in FLOATS:
+            g.row(f"to {wide}", f"cast {v}", codes.view(kind).astype(np.float32).astype(FLOATS[wide]))
+        for source in ("f32", "f64", "bf16"):
+            x = np.concatenate([np.array(hard), random.uniform(-9, 9, 60), random.uniform(-1e3, 1e3, 60) ** 2, random.uniform(-1, 1, 60) ** 9])
+            x = x.astype(np.float32).astype(FLOATS[source])
+            if t == "f4e2m1":
+                x[4] = 0  # what NaN gives is ours to say
+            y = g.add(f"cast {g.constant(x)}", t, x.shape)
+            g.expect(f"from {source}", y, few_constant(g, t, x.astype(np.float32).astype(kind)))
+        whole = np.array([0, 1, -1, 3, 7, 100, -100], dtype=np.int32)
+        g.expect("from i32", g.add(f"cast {g.constant(whole)}", t, whole.shape), few_constant(g, t, whole.astype(np.float32).astype(kind)))
+        if t != "f4e2m1":
+            kept = codes[~np.isnan(codes.view(kind).astype(np.float32)) | (codes & 3 == 2) | (t[-2:] != "m2")]  # of NaNs the quiet ones
+            g.row("bits", f"bitcast {few_constant(g, t, kept.view(kind))}", kept)
+            g.expect("of bits", g.add(f"bitcast {g.constant(codes)}", t, codes.shape), few_constant(g, t, codes.view(kind)))
+        g.expect("reverse", g.add(f"reverse {v} list [0]", t, codes.shape), few_constant(g, t, codes.view(kind)[::-1].copy()))
+        g.done()
+    for t, kind in FEW_INTS.items():
+        low, high = int(ml_dtypes.iinfo(kind).min), int(ml_dtypes.iinfo(kind).max)
+        a = np.arange(low, high + 1).astype(np.int8)
+        g = Graph(f"few {t}", "exact")
+        v = few_constant(g, t, a.astype(kind))
+        for wide in ALL:
+            if wide != "bool":
+                g.row(f"to {wide}", f"cast {v}", to(a.astype(F64) if wide in FLOATS else [int(x) for x in a], wide))
+        x = np.arange(-40, 40).astype(np.int16)
+        g.expect("from i16", g.add(f"cast {g.constant(x)}", t, x.shape), few_constant(g, t, x.astype(kind)))
+        y = np.array([-9.5, -2.5, -1.5, -0.5, 0, 0.9, 1.9, 3.5, 7.9, 99, math.inf, -math.inf, math.nan], dtype=np.float32)
+        whole = np.clip(np.trunc(np.nan_to_num(y, nan=0, posinf=99, neginf=-99)), low, high).astype(np.int8)
+        g.expect("from f32", g.add(f"cast {g.constant(y)}", t, y.shape), few_constant(g, t, whole.astype(kind)))
+        other = ("i" if t[0] == "u" else "u") + t[1]
+        turned = [int(i) % (1 << int(t[1])) for i in a]
+        turned = [i - (1 << int(t[1])) if other[0] == "i" and i >> (int(t[1]) - 1) else i for i in turned]
+        g.expect("bits", g.add(f"bitcast {v}", other, a.shape), few_constant(g, other, np.array(turned, dtype=np.int8).astype(FEW_INTS[other])))
+        g.done()
+    for t, same in (("f32", "u32"), ("f64", "i64"), ("f16", "i16"), ("bf16", "u16"), ("i8", "u8"), ("i32", "f32"), ("u64", "f64"), ("u16", "bf16")):
+        g, a = Graph(f"bitcast {t}", "exact"), some(t, (13,))
+        g.row(same, f"bitcast {g.constant(a)}", a.view(ALL[same]))
+        g.done()
+
+
+for part in (unary, casts, binary, reduce, dot, scan, indices, cross_entropy, layout, few):
     part()
