@@ -476,6 +476,7 @@ static bool reshape_group(struct checker *c, const struct span *from, uint32_t n
             memcpy(&flat[s].part[flat[s].count], p->part, p->count * sizeof *p->part);
             flat[s].count += p->count;
         }
+        flat[s] = piece_normal(c, &flat[s]); /* what is whole side by side may be divided anew */
     }
     for (uint32_t i = m; i-- > 1;) {
         struct piece *common = NEW(c->arena, struct piece), other;

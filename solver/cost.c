@@ -395,27 +395,39 @@ int64_t stored_bytes(struct solver *s, value v, const struct placement *wanted)
     return sum;
 }
 
-/* Rows that are gathered where an op takes them, and sums over rows of which each rank has a part. */
-static struct cost rows_cost(struct solver *s, value v)
+void region_targets(struct solver *s, value v, target_list *out)
 {
     const struct node *n = graph_node(s->g, v);
-    struct cost c = cost_zero();
-    LIST(const struct placement *) targets = {0};
-    uint32_t summed = rows_summed(s, v);
-    if (summed) {
-        struct view view = value_view(s, v);
-        double elements[2] = {view_elements(s, &view, 0), view_elements(s, &view, 1)};
-        c = reduce_cost(s, elements, n->dtype, summed);
-    }
-    for (uint32_t i = s->uses.first[v]; i < s->uses.first[v + 1]; i++) {
+    if (s->handed_out[v])
+        *PUSH(s->temporary, out) = placement_whole(s->temporary, n->rank, n->shape);
+    if (s->gathered[v])
+        *PUSH(s->temporary, out) = gathered_placement(s, s->scratch, v, s->temporary);
+    for (uint32_t i = s->rows ? s->uses.first[v] : s->uses.first[v + 1]; i < s->uses.first[v + 1]; i++) {
         value w = s->uses.use[i];
         for (uint32_t k = 0; s->live[w] && s->whole_at[w] && k < graph_node(s->g, w)->operand_count; k++)
             if (graph_node(s->g, w)->operand[k] == v && rows_convert(s, w, k))
-                *PUSH(s->temporary, &targets) = slot_placement(s, w, k, s->temporary);
+                *PUSH(s->temporary, out) = slot_placement(s, w, k, s->temporary);
     }
-    return targets.count ? cost_add(c, conversions_cost(s, s->scratch, v, value_placement(s, v, s->temporary),
-                                                        targets.count, targets.at))
-                         : c;
+}
+
+static struct cost region_conversions(struct solver *s, value v)
+{
+    target_list targets = {0};
+    region_targets(s, v, &targets);
+    return targets.count
+               ? conversions_cost(s, s->scratch, v, value_placement(s, v, s->temporary), targets.count, targets.at)
+               : cost_zero();
+}
+
+/* A sum over rows of which each rank has a part is completed at once. */
+static struct cost rows_sum_cost(struct solver *s, value v)
+{
+    uint32_t summed = rows_summed(s, v);
+    struct view view = value_view(s, v);
+    double elements[2];
+    for (int phase = 0; phase < 2 && summed; phase++)
+        elements[phase] = view_elements(s, &view, phase);
+    return summed ? reduce_cost(s, elements, graph_node(s->g, v)->dtype, summed) : cost_zero();
 }
 
 /* What a region costs under its decision: its ops, its states, its outputs. (What it reads of params itself, biases and norms, is left out.) */
@@ -436,13 +448,8 @@ struct cost region_cost(struct solver *s, uint32_t region)
                 in[k] = slot_placement(s, v, k, s->temporary);
             total = cost_add(total, op_cost(s, s->scratch, v, in, value_placement(s, v, s->temporary)));
         }
-        if (s->handed_out[v] || s->gathered[v])
-            total =
-                cost_add(total, conversion_cost(s, s->scratch, n->dtype, value_placement(s, v, s->temporary),
-                                                s->handed_out[v] ? placement_whole(s->temporary, n->rank, n->shape)
-                                                                 : gathered_placement(s, s->scratch, v, s->temporary)));
-        if (s->rows)
-            total = cost_add(total, rows_cost(s, v));
+        total = cost_add(total, region_conversions(s, v));
+        total = cost_add(total, rows_sum_cost(s, v));
         arena_rewind(s->temporary, mark);
     }
     return total;

@@ -57,6 +57,7 @@ static void add_gathers(struct decisions *d, const uint32_t *masks, uint32_t seq
         for (uint32_t k = 0; k < n; k++)
             if (masks[k] && (d->region->shared_holds[i] >> k & 1))
                 cut |= 1u << i;
+    cut |= sequence ? d->region->shared_rows : 0;
     do {
         uint32_t *with = (uint32_t *)arena_copy(d->s->arena, masks, (n + 2) * sizeof *masks);
         with[n] = set;
@@ -66,20 +67,20 @@ static void add_gathers(struct decisions *d, const uint32_t *masks, uint32_t seq
     } while (set);
 }
 
-/* Sequence shards lie over what the classes leave of the tensor axis. */
+/* What has no class cut over the tensor axis may lie on sequence shards over it. */
 static void add_sequences(struct decisions *d, const uint32_t *masks)
 {
-    uint32_t left = d->s->over[AXIS_TENSOR];
-    bool sequences = false;
+    enum sequence_parallel wanted = d->s->options->sequence;
+    uint32_t all = d->s->over[AXIS_TENSOR];
+    bool split = false;
+    for (uint32_t i = 0; all && wanted != SEQUENCE_WHOLE && i < d->region->row_count; i++)
+        split = split || d->s->trees.at[d->region->rows[i]].row == ROW_SEQUENCE;
     for (uint32_t i = 0; i < d->region->class_count; i++)
-        left &= ~masks[i];
-    for (uint32_t i = 0; i < d->region->row_count; i++)
-        sequences = sequences || d->s->trees.at[d->region->rows[i]].row == ROW_SEQUENCE;
-    bool split = left && sequences && d->s->options->sequence != SEQUENCE_WHOLE;
-    if (!split || d->s->options->sequence == SEQUENCE_BY_COST)
+        split = split && !(masks[i] & all);
+    if (!split || wanted == SEQUENCE_BY_COST)
         add_gathers(d, masks, 0);
     if (split)
-        add_gathers(d, masks, left);
+        add_gathers(d, masks, all);
 }
 
 /* Whether every class of the set may take the sub-axis; the empty set, which is the last, always. */

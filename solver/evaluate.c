@@ -4,8 +4,6 @@
  */
 #include "solver/internal.h"
 
-typedef LIST(const struct placement *) target_list;
-
 static void add_target(struct solver *s, target_list *list, const struct placement *p)
 {
     for (uint32_t i = 0; i < list->count; i++)

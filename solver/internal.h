@@ -89,6 +89,7 @@ struct region {
     uint32_t shared_count; /* values that several units take: gathered once when the decision says so */
     value *shared;
     uint32_t *shared_holds; /* per shared value: the classes that it holds */
+    uint32_t shared_rows;   /* those that hold a sequence, as a mask */
     uint32_t shard_count;   /* values on sequence shards that several units take: gathered once */
     value *shards;
     /* mask per class; then the shared values that are gathered, as a mask; then the sub-axes of the tensor axis that cut the sequence. NULL: not
@@ -172,6 +173,8 @@ uint32_t rows_summed(struct solver *s, value v);
 bool rows_may_sum(struct solver *s, value v);
 /* Whether a conversion of rows stands at an operand inside a region. */
 bool rows_convert(const struct solver *s, value v, uint32_t operand);
+/* Whether some op of its region takes a value with more rows whole than it is made with. */
+bool rows_gathered(const struct solver *s, value v);
 /* Whether a value as made holds a cut row of that kind. */
 bool rows_hold(struct solver *s, value v, enum row_kind kind);
 
@@ -229,6 +232,10 @@ struct cost conversions_cost(struct solver *s, const struct graph *parts, value 
 uint32_t link_level(const struct solver *s, uint32_t mask);
 struct cost reduce_cost(struct solver *s, const double elements[2], dtype type, uint32_t mask);
 struct cost region_cost(struct solver *s, uint32_t region);
+typedef LIST(const struct placement *) target_list;
+/* Placements other than its own in which a region wants a value, and for which the region pays: handed out, gathered for several units, with rows
+ * whole for an op. */
+void region_targets(struct solver *s, value v, target_list *out);
 struct cost op_cost(struct solver *s, const struct graph *parts, value v, const struct placement *const *operand,
                     const struct placement *result);
 /* Weight bytes behind a wanted placement of a prelude value: what a rank reads from the files. */

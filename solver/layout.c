@@ -362,32 +362,44 @@ static uint32_t held_classes(struct solver *s, value v)
     return here;
 }
 
-/* Values that a unit and another op take, and that a class may cut. Beyond the limit each unit pays for its own gather, in the search. */
-static void share_classes(struct solver *s, struct region *region, const uint32_t *takers)
+/* Values that a unit and another op take, and that a class or sequence shards may cut: the region may gather them once for all. */
+static bool is_shared(const struct solver *s, value v, const uint32_t *takers, const uint32_t *units, bool shards)
 {
-    region->shared = NEW_ARRAY(s->arena, value, MOST_SHARED);
-    region->shared_holds = NEW_ARRAY(s->arena, uint32_t, MOST_SHARED);
-    for (uint32_t i = 0; i < region->value_count && region->shared_count < MOST_SHARED && region->class_count; i++) {
-        value v = region->values[i];
-        uint32_t holds = takers[v] > 1 && !s->handed_out[v] ? held_classes(s, v) : 0;
-        if (!holds)
-            continue;
-        region->shared_holds[region->shared_count] = holds;
-        region->shared[region->shared_count++] = v;
-    }
+    bool made_by_unit = s->role[v] == ROLE_LINEAR || s->role[v] == ROLE_EMBEDDING;
+    bool gathered_anyway = s->handed_out[v] && !s->rows; /* whole: what units take */
+    return units[v] && !gathered_anyway && (takers[v] > 1 || (shards && (made_by_unit || rows_gathered(s, v))));
 }
 
-/* Values on sequence shards that several units take: gathered once for all of them, always. */
-static void share_sequences(struct solver *s, struct region *region, const uint32_t *units)
+/* Which of them is decided, up to a number; beyond it those on sequence shards are always gathered, and of the others each unit pays for its own
+ * gather, in the search. */
+static void share(struct solver *s, struct region *region, const uint32_t *takers, const uint32_t *units)
 {
-    LIST(value) shards = {0};
-    for (uint32_t i = 0; i < region->value_count && s->options->sequence != SEQUENCE_WHOLE; i++) {
+    bool shards = s->options->sequence != SEQUENCE_WHOLE;
+    LIST(value) list = {0};
+    uint32_t on_shards = 0;
+    region->shared = NEW_ARRAY(s->arena, value, MOST_SHARED);
+    region->shared_holds = NEW_ARRAY(s->arena, uint32_t, MOST_SHARED);
+    for (uint32_t i = 0; i < region->value_count && (region->class_count || shards); i++) {
         value v = region->values[i];
-        if (units[v] > 1 && !s->handed_out[v] && rows_hold(s, v, ROW_SEQUENCE))
-            *PUSH(s->arena, &shards) = v;
+        bool row = shards && rows_hold(s, v, ROW_SEQUENCE);
+        if (!is_shared(s, v, takers, units, row) || (!row && !held_classes(s, v)))
+            continue;
+        *PUSH(s->temporary, &list) = v;
+        on_shards += row;
     }
-    region->shard_count = shards.count;
-    region->shards = shards.at;
+    bool all = on_shards && list.count > MOST_SHARED;
+    region->shards = NEW_ARRAY(s->arena, value, on_shards + 1);
+    for (uint32_t i = 0; i < list.count; i++) {
+        value v = list.at[i];
+        bool row = on_shards && rows_hold(s, v, ROW_SEQUENCE);
+        if (row && all) {
+            region->shards[region->shard_count++] = v;
+        } else if (region->shared_count < MOST_SHARED) {
+            region->shared_rows |= (uint32_t)row << region->shared_count;
+            region->shared_holds[region->shared_count] = held_classes(s, v);
+            region->shared[region->shared_count++] = v;
+        }
+    }
 }
 
 void region_shared(struct solver *s)
@@ -404,8 +416,9 @@ void region_shared(struct solver *s)
             takers[v] = uses > 1 ? uses : 1;
         }
     for (uint32_t r = 1; r < s->regions.count; r++) {
-        share_classes(s, &s->regions.at[r], takers);
-        share_sequences(s, &s->regions.at[r], units);
+        struct arena_mark mark = arena_mark(s->temporary);
+        share(s, &s->regions.at[r], takers, units);
+        arena_rewind(s->temporary, mark);
     }
 }
 
@@ -428,10 +441,8 @@ void region_decide(struct solver *s, uint32_t region, const uint32_t *masks)
     r->decision = masks;
     for (uint32_t i = 0; i < r->shard_count; i++)
         s->gathered[r->shards[i]] = sequence != 0;
-    for (uint32_t i = 0; i < r->shared_count; i++) {
-        bool shard = sequence && s->gathered[r->shared[i]];
-        s->gathered[r->shared[i]] = shard || (masks && (masks[r->class_count] >> i & 1));
-    }
+    for (uint32_t i = 0; i < r->shared_count; i++)
+        s->gathered[r->shared[i]] = masks && (masks[r->class_count] >> i & 1);
     for (uint32_t i = 0; i < r->class_count; i++)
         decide(s, r->classes[i], masks ? masks[i] : 0);
     for (uint32_t i = 0; i < r->row_count; i++) {

@@ -2,7 +2,7 @@
  *
  * The rows of a linear (the axes that its weight lacks) and the indices of an embedding go through a whole model. Those that nothing ever needs whole are
  * a *batch*, the others *sequences*. How they are cut is not searched: a batch takes the mesh's data axes, a sequence its context axes and, when
- * the layers between the switch points shall lie on sequence shards, the sub-axes of the tensor axis that its region leaves free.
+ * what stands between the switch points shall lie on sequence shards, the tensor axis in every region that has no class cut over it.
  *
  * Unlike a class on a weight, a sequence is not cut everywhere or nowhere: attention has each rank's queries meet everybody's keys and values. So each
  * occurrence of a row in a value (the k-th leaf of its axes) is cut or whole on its own. Two ways lead to whole: an op needs it so (it contracts, scans,
@@ -620,6 +620,17 @@ bool rows_convert(const struct solver *s, value v, uint32_t operand)
         found = found || ((differ >> k & 1) && s->trees.at[l.list.at[k]].row);
     arena_rewind(s->temporary, mark);
     return found;
+}
+
+bool rows_gathered(const struct solver *s, value v)
+{
+    for (uint32_t i = s->uses.first[v]; i < s->uses.first[v + 1]; i++) {
+        value w = s->uses.use[i];
+        for (uint32_t k = 0; s->live[w] && s->whole_at[w] && k < graph_node(s->g, w)->operand_count; k++)
+            if (graph_node(s->g, w)->operand[k] == v && rows_convert(s, w, k))
+                return true;
+    }
+    return false;
 }
 
 bool rows_hold(struct solver *s, value v, enum row_kind kind)

@@ -165,18 +165,17 @@ static bool place_embedding(struct solver *s, const struct unit_option *o, struc
 
 /* How the result gets into its region: reduced and converted, or loose as a partial sum. */
 static void settle(struct solver *s, const struct unit *u, const struct frame *f, struct unit_result *out,
-                   struct graph *into, struct arena *arena)
+                   struct graph *into)
 {
     out->settled = conversion_cost(s, into, f->node->dtype, f->rp, f->target);
     out->partial = 0;
-    if (s->handed_out[u->node] ||
-        s->gathered[u->node]) { /* made whole too, which the region pays: both at once may be less */
-        const struct placement *targets[2] = {f->target, s->handed_out[u->node]
-                                                             ? placement_whole(arena, f->node->rank, f->node->shape)
-                                                             : gathered_placement(s, into, u->node, arena)};
-        struct cost both = conversions_cost(s, into, u->node, f->rp, 2, targets);
-        struct cost paid = conversion_cost(s, into, f->node->dtype, f->target, targets[1]);
-        out->settled = (struct cost){both.bytes - paid.bytes, both.time - paid.time, both.switches - paid.switches};
+    target_list targets = {0};
+    *PUSH(s->temporary, &targets) = f->target;
+    region_targets(s, u->node, &targets);
+    if (targets.count > 1) { /* the region pays for the others, from its own placement: all at once may be less */
+        struct cost all = conversions_cost(s, into, u->node, f->rp, targets.count, targets.at);
+        struct cost paid = conversions_cost(s, into, u->node, f->target, targets.count - 1, targets.at + 1);
+        out->settled = (struct cost){all.bytes - paid.bytes, all.time - paid.time, all.switches - paid.switches};
     }
     if (!f->rp->partial || (placement_subaxes(into, f->target) & f->rp->partial_subaxes))
         return;
@@ -231,7 +230,7 @@ bool unit_evaluate(struct solver *s, uint32_t unit, const struct unit_option *o,
     out->here = op_cost(s, into, u->node, out->operand, out->result);
     out->here.bytes = stored_bytes(s, f.node->operand[f.weight], out->operand[f.weight]);
     out->here = cost_add(out->here, taking(s, u, into, f.source, out->operand[u->slot]));
-    settle(s, u, &f, out, into, arena);
+    settle(s, u, &f, out, into);
     return true;
 }
 

@@ -350,6 +350,30 @@ static value try_reshape(struct trial *t)
     return v;
 }
 
+/* [a, b, 6, 10] <-> [a * b * 4, 15]: rows stay in front of what is mixed; and [a, b, 6] <-> [a * b, 6]. */
+static value try_rows(struct trial *t)
+{
+    uint32_t free = all_subaxes(t), join = trial_any(t, 2), mixed = trial_any(t, 2);
+    struct dims *d = t->g->dims;
+    dim a = trial_any(t, 3) ? t->n : some_extent(t), b = trial_any(t, 3) ? t->m : some_extent(t), ab = dim_mul(d, a, b);
+    dim apart[4] = {a, b, constant(t, 6), constant(t, 10)},
+        together[2] = {mixed ? dim_mul(d, ab, constant(t, 4)) : ab, constant(t, mixed ? 15 : 6)};
+    uint32_t rank = mixed ? 4 : 3;
+    value x = join ? leaf(t, some_type(t), rank, apart) : leaf(t, some_type(t), 2, together);
+    value v = join ? graph_reshape(t->g, x, 2, together) : graph_reshape(t->g, x, rank, apart);
+    struct placement p = new_placement(t, rank), q = new_placement(t, 2);
+    for (uint32_t k = 0; k < rank; k++)
+        set_axis(&p, k, k < 2 ? plain_axis(t, apart[k], &free) : whole_axis(t, apart[k]));
+    struct factor front[3] = {p.axis[0].segment[0].factor[0], p.axis[1].segment[0].factor[0], {constant(t, 4), 0}};
+    set_axis(&q, 0, layout_of_factors(t, mixed ? 3 : 2, front));
+    set_axis(&q, 1, whole_axis(t, together[1]));
+    uint32_t mask = some_subaxes(t, free);
+    partial(&p, mask);
+    partial(&q, mask);
+    place(t, v, join ? &p : &q, join ? &q : &p);
+    return v;
+}
+
 static value try_transpose(struct trial *t)
 {
     static const int32_t orders[][3] = {{1, 0, 2}, {2, 0, 1}, {2, 1, 0}};
@@ -486,11 +510,19 @@ static value try_cross_entropy(struct trial *t)
     return v;
 }
 
-const struct trial_row trial_rows[] = {
-    {"pointwise", try_pointwise}, {"reduce", try_reduce},   {"dot", try_dot},
-    {"gather", try_gather},       {"scatter", try_scatter}, {"reshape", try_reshape},
-    {"transpose", try_transpose}, {"along", try_along},     {"pieces", try_pieces},
-    {"broadcast", try_broadcast}, {"iota", try_iota},       {"cross_entropy", try_cross_entropy}};
+const struct trial_row trial_rows[] = {{"pointwise", try_pointwise},
+                                       {"reduce", try_reduce},
+                                       {"dot", try_dot},
+                                       {"gather", try_gather},
+                                       {"scatter", try_scatter},
+                                       {"reshape", try_reshape},
+                                       {"transpose", try_transpose},
+                                       {"along", try_along},
+                                       {"pieces", try_pieces},
+                                       {"rows", try_rows},
+                                       {"broadcast", try_broadcast},
+                                       {"iota", try_iota},
+                                       {"cross_entropy", try_cross_entropy}};
 const uint32_t trial_row_count = sizeof trial_rows / sizeof *trial_rows;
 
 /* ---- a trial ---- */

@@ -14,7 +14,7 @@ struct trial {
     struct graph *g;
     struct mesh mesh;
     uint64_t random;
-    dim n; /* a symbolic extent */
+    dim n, m; /* symbolic extents, of equal value where they are run */
     struct placement result[MOST_VALUES], wanted[MOST_VALUES][4];
     bool placed[MOST_VALUES];
 };

@@ -50,12 +50,20 @@ static void read_inputs(struct subject *s, const char *folder)
     s->inputs = in;
 }
 
-static void prepare(struct subject *s)
+struct mesh_case {
+    const char *name;
+    uint32_t ranks, axis_count;
+    const struct mesh_axis *axis;
+    enum sequence_parallel sequence;
+};
+
+static void prepare(struct subject *s, const struct mesh_case *model)
 {
     const char *folder = folder_of(s->arena, s->name);
     struct graph *imported = NULL, *g = NULL;
     struct interpretation x;
-    struct solve_options solving = {.ranks = s->ranks};
+    struct solve_options solving = {
+        .ranks = s->ranks, .axis_count = model->axis_count, .axis = model->axis, .sequence = model->sequence};
     first_line[0] = '\0';
     bool split =
         onnx_import(s->arena, arena_printf(s->arena, "%s/model.onnx", folder), NULL, &diag, &imported) == TPC_OK &&
@@ -78,20 +86,20 @@ static void prepare(struct subject *s)
 
 enum { SITES = 12 }; /* of each kind and variant, per Program */
 
-static void try_model(const char *name, uint32_t ranks, struct counts *all)
+static void try_model(const struct mesh_case *model, struct counts *all)
 {
     struct subject *s = calloc(1, sizeof *s);
     assert_non_null(s);
-    s->name = name;
-    s->ranks = ranks;
+    s->name = model->name;
+    s->ranks = model->ranks;
     s->arena = arena_new();
     s->by_kind = all;
     s->diag = &diag;
-    prepare(s);
+    prepare(s, model);
     if (check(s->arena, s->graph, s->program, s->solution, &diag) != TPC_OK)
-        fail_msg("%s at %u: %s", name, ranks, first_line);
+        fail_msg("%s at %u: %s", s->name, s->ranks, first_line);
     if (!subject_same_numbers(s, s->program))
-        fail_msg("%s at %u: other numbers: %s", name, ranks, first_line);
+        fail_msg("%s at %u: other numbers: %s", s->name, s->ranks, first_line);
     subject_mutate(s, SITES);
     arena_free(s->arena);
     free(s);
@@ -100,16 +108,20 @@ static void try_model(const char *name, uint32_t ranks, struct counts *all)
 static void test_mutants(void **state)
 {
     (void)state;
-    static const struct {
-        const char *name;
-        uint32_t ranks;
-    } subjects[] = {{"llama-ts17", 2}, {"gpt2-ts17", 3},       {"llama-past-opt18", 4},
-                    {"qwen2-dy18", 6}, {"llama-loss-ts17", 4}, {"opt-ts17", 4},
-                    {"t5-ts17", 2},    {"bert-ts17", 4},       {"gpt2-past-opt18", 2}};
+    static const struct mesh_axis batch[] = {{"dp", 2, AXIS_DATA}, {"tp", 2, AXIS_TENSOR}},
+                                  sequence[] = {{"cp", 2, AXIS_CONTEXT}, {"tp", 2, AXIS_TENSOR}};
+    static const struct mesh_case subjects[] = {
+        {"llama-ts17", 2, 0, NULL, SEQUENCE_WHOLE},       {"gpt2-ts17", 3, 0, NULL, SEQUENCE_WHOLE},
+        {"llama-past-opt18", 4, 0, NULL, SEQUENCE_WHOLE}, {"qwen2-dy18", 6, 0, NULL, SEQUENCE_WHOLE},
+        {"llama-loss-ts17", 4, 0, NULL, SEQUENCE_WHOLE},  {"opt-ts17", 4, 0, NULL, SEQUENCE_WHOLE},
+        {"t5-ts17", 2, 0, NULL, SEQUENCE_WHOLE},          {"bert-ts17", 4, 0, NULL, SEQUENCE_WHOLE},
+        {"gpt2-past-opt18", 2, 0, NULL, SEQUENCE_WHOLE},  {"llama-ts17", 3, 0, NULL, SEQUENCE_SPLIT},
+        {"gpt2-ts17", 4, 2, sequence, SEQUENCE_WHOLE},    {"llama-loss-ts17", 4, 2, batch, SEQUENCE_WHOLE},
+        {"llama-past-opt18", 4, 2, batch, SEQUENCE_SPLIT}};
     struct counts all[64] = {{0}}, total = {0};
     assert_true(mutation_count <= 64);
     for (uint32_t i = 0; i < sizeof subjects / sizeof *subjects; i++)
-        try_model(subjects[i].name, subjects[i].ranks, all);
+        try_model(&subjects[i], all);
     print_message("%-34s %8s %8s %10s %7s\n", "mutation", "mutants", "caught", "equivalent", "missed");
     for (uint32_t k = 0; k < mutation_count; k++) {
         print_message("%-34s %8u %8u %10u %7u\n", mutations[k].name, all[k].mutants, all[k].caught, all[k].equivalent,

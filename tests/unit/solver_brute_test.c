@@ -28,6 +28,7 @@ struct random_graph {
     struct graph *g;
     value made[64];
     uint32_t count;
+    uint32_t rows; /* leading axes that lie on no weight: rows, or batch and sequence */
 };
 
 static value weight(struct random_graph *r, uint32_t rank, const int64_t *shape)
@@ -63,17 +64,18 @@ static value make(struct random_graph *r)
     struct graph *g = r->g;
     value x = r->made[pick(r->count)], y = r->made[pick(r->count)];
     int64_t k = last_extent(r, x), n = widths[pick(4)];
-    uint32_t rank = at(r, x)->rank;
-    dim b = at(r, x)->shape[0];
-    switch (pick(12)) {
+    uint32_t rank = at(r, x)->rank, plain = r->rows + 1;
+    dim shape[5];
+    memcpy(shape, at(r, x)->shape, rank * sizeof *shape);
+    switch (pick(r->rows == 2 ? 14 : 12)) {
     case 0:
     case 1:
     case 2:
     case 3: { /* linear, sometimes with the weight on the left */
-        const int64_t shape[] = {n, k};
+        const int64_t extent[] = {n, k};
         if (k < 2)
             return 0;
-        return pick(5) || rank != 2 ? graph_dot(g, x, weight(r, 2, shape), 0, 1) : 0;
+        return pick(5) || rank != plain ? graph_dot(g, x, weight(r, 2, extent), 0, 1) : 0;
     }
     case 4:
         return graph_unary(g, OP_TANH, x);
@@ -83,34 +85,48 @@ static value make(struct random_graph *r)
     case 7:
         return same_shape(r, x, y) ? graph_binary(g, pick(3) ? OP_ADD : OP_MUL, x, y) : 0;
     case 8: { /* a sum along the last axis, spread again */
-        const int32_t axis[] = {(int32_t)rank - 1}, back[] = {0, 1};
-        return rank == 2 ? graph_broadcast(g, graph_reduce(g, OP_REDUCE_SUM, x, 1, axis), 2, at(r, x)->shape, back) : 0;
+        const int32_t axis[] = {(int32_t)rank - 1}, back[] = {0, 1, 2};
+        return rank == plain ? graph_broadcast(g, graph_reduce(g, OP_REDUCE_SUM, x, 1, axis), rank, shape, back) : 0;
     }
     case 9: /* heads */
-        if (rank == 2 && k % 2 == 0 && k > 2)
-            return graph_reshape(g, x, 3, (const dim[]){b, dim_const(g->dims, k / 2), dim_const(g->dims, 2)});
-        return rank == 3
-                   ? graph_reshape(g, x, 2, (const dim[]){b, dim_mul(g->dims, at(r, x)->shape[1], at(r, x)->shape[2])})
-                   : 0;
+        if (rank == plain && k % 2 == 0 && k > 2) {
+            shape[rank - 1] = dim_const(g->dims, k / 2);
+            shape[rank] = dim_const(g->dims, 2);
+            return graph_reshape(g, x, rank + 1, shape);
+        }
+        shape[rank - 2] = dim_mul(g->dims, shape[rank - 2], shape[rank - 1]);
+        return rank == plain + 1 ? graph_reshape(g, x, plain, shape) : 0;
     case 10:
-        return rank == 2 && k >= 4
-                   ? graph_slice_axis(g, x, 1, dim_const(g->dims, pick(2) ? k / 2 : 0), dim_const(g->dims, k / 2))
-                   : 0;
-    default:
-        return rank == 2 && at(r, y)->rank == 2 ? graph_concat(g, 2, (const value[]){x, y}, 1) : 0;
+        return rank == plain && k >= 4 ? graph_slice_axis(g, x, rank - 1, dim_const(g->dims, pick(2) ? k / 2 : 0),
+                                                          dim_const(g->dims, k / 2))
+                                       : 0;
+    case 11:
+        return rank == plain && at(r, y)->rank == plain ? graph_concat(g, 2, (const value[]){x, y}, r->rows) : 0;
+    case 12: { /* attention of x to y */
+        const int32_t swap[] = {0, 2, 1};
+        if (rank != plain || !same_shape(r, x, y))
+            return 0;
+        value scores = graph_unary(g, OP_EXP, graph_dot(g, x, y, 1, 1));
+        return graph_dot(g, scores, graph_transpose(g, y, swap), 1, 1);
+    }
+    default: { /* a sum over the sequence or the batch, spread again */
+        const int32_t axis[] = {(int32_t)pick(2)}, back[] = {1 - axis[0], 2};
+        return rank == plain ? graph_broadcast(g, graph_reduce(g, OP_REDUCE_SUM, x, 1, axis), rank, shape, back) : 0;
+    }
     }
 }
 
 static void build(struct random_graph *r, uint32_t ops)
 {
     struct graph *g = r->g;
-    dim b = dim_symbol(g->dims, "rows");
+    dim shape[] = {dim_symbol(g->dims, "rows"), dim_symbol(g->dims, "sequence"), dim_const(g->dims, 4)};
+    shape[r->rows] = shape[2];
     if (pick(2)) {
-        value ids = graph_input(g, "ids", DT_I64, 1, (const dim[]){b});
-        const int64_t shape[] = {6, 4};
-        r->made[r->count++] = graph_gather(g, weight(r, 2, shape), ids, 0, 0);
+        value ids = graph_input(g, "ids", DT_I64, r->rows, shape);
+        const int64_t extent[] = {6, 4};
+        r->made[r->count++] = graph_gather(g, weight(r, 2, extent), ids, 0, 0);
     } else {
-        r->made[r->count++] = graph_input(g, "x", DT_F32, 2, (const dim[]){b, dim_const(g->dims, 4)});
+        r->made[r->count++] = graph_input(g, "x", DT_F32, r->rows + 1, shape);
     }
     for (uint32_t made = 0, tries = 0; made < ops && tries < 200; tries++) {
         value v = make(r);
@@ -258,6 +274,8 @@ static bool legal_masks(const struct solver *s, const struct region *r, const ui
 {
     for (uint32_t i = 0; i < r->class_count; i++) {
         int64_t extent = 0;
+        if (masks[i] & ~s->over[AXIS_TENSOR])
+            return false;
         (void)dim_is_const(s->g->dims, s->trees.at[r->classes[i]].extent, &extent);
         if (masks[i] && extent < (int64_t)mesh_parts(s->mesh, masks[i]))
             return false;
@@ -285,6 +303,10 @@ static void try_regions(struct brute *b, uint32_t region, unit_options *options)
             b->masks[region][i] = rest % all;
         if (!legal_masks(s, r, b->masks[region]))
             continue;
+        uint32_t left = s->options->sequence == SEQUENCE_SPLIT ? s->over[AXIS_TENSOR] : 0;
+        for (uint32_t i = 0; i < r->class_count; i++)
+            left = b->masks[region][i] ? 0 : left;
+        b->masks[region][r->class_count + 1] = left;
         region_decide(s, region, b->masks[region]);
         try_regions(b, region + 1, options);
     }
@@ -318,7 +340,7 @@ static bool brute_force(struct graph *g, const struct solve_options *o, struct a
         combinations *= options[i].count;
     }
     for (uint32_t r = 1; r < s.regions.count; r++) {
-        b.masks[r] = NEW_ARRAY(arena, uint32_t, s.regions.at[r].class_count + 1);
+        b.masks[r] = NEW_ARRAY(arena, uint32_t, s.regions.at[r].class_count + 2);
         for (uint32_t i = 0; i < s.regions.at[r].class_count; i++)
             combinations *= (double)(1u << s.mesh->count);
     }
@@ -357,12 +379,11 @@ static void compare(struct random_graph *r, const char *what, struct solve_cost 
              t.at);
 }
 
-static void agree(uint32_t ranks, uint32_t count, uint32_t first)
+static void agree_on(const struct solve_options *o, uint32_t rows, uint32_t count, uint32_t first)
 {
     uint32_t checked = 0, cut = 0;
     for (uint32_t i = 0; checked < count && i < count * 20; i++) {
-        struct random_graph r = {.arena = arena_new()};
-        struct solve_options o = {.ranks = ranks};
+        struct random_graph r = {.arena = arena_new(), .rows = rows};
         struct solve_cost best;
         struct solution solution = {0};
         char what[80];
@@ -370,13 +391,13 @@ static void agree(uint32_t ranks, uint32_t count, uint32_t first)
         r.g = graph_new(r.arena);
         seed = first + i;
         build(&r, 2 + pick(6));
-        if (brute_force(r.g, &o, r.arena, &best)) {
-            struct solve_cost thought = searched(r.g, &o, r.arena, &solution, &chance);
-            snprintf(what, sizeof what, "seed %u, tp %u: search against brute force", first + i, ranks);
+        if (brute_force(r.g, o, r.arena, &best)) {
+            struct solve_cost thought = searched(r.g, o, r.arena, &solution, &chance);
+            snprintf(what, sizeof what, "seed %u, %u ranks: search against brute force", first + i, o->ranks);
             compare(&r, what, thought, best);
-            snprintf(what, sizeof what, "seed %u, tp %u: solution against search", first + i, ranks);
+            snprintf(what, sizeof what, "seed %u, %u ranks: solution against search", first + i, o->ranks);
             if (!chance)
-                compare(&r, what, solution_cost(r.g, &solution, &o, r.arena), thought);
+                compare(&r, what, solution_cost(r.g, &solution, o, r.arena), thought);
             checked++;
             for (uint32_t k = 0, found = 0; k < solution.class_count && !found; k++)
                 cut += found = solution.classes[k].partition != 0;
@@ -385,6 +406,12 @@ static void agree(uint32_t ranks, uint32_t count, uint32_t first)
     }
     assert_int_equal(checked, count);
     assert_true(cut > count / 3);
+}
+
+static void agree(uint32_t ranks, uint32_t count, uint32_t first)
+{
+    struct solve_options o = {.ranks = ranks};
+    agree_on(&o, 1, count, first);
 }
 
 /* TPC_GRAPHS=N checks N graphs per number of ranks. */
@@ -410,8 +437,27 @@ static void on_4(void **state)
     agree(4, graphs(30), 200000);
 }
 
+/* Batch and sequence, on meshes of several axes. */
+static void on_mesh(void **state)
+{
+    static const struct mesh_axis batch[] = {{"dp", 2, AXIS_DATA}, {"tp", 2, AXIS_TENSOR}},
+                                  sequence[] = {{"cp", 2, AXIS_CONTEXT}, {"tp", 2, AXIS_TENSOR}},
+                                  all[] = {{"dp", 2, AXIS_DATA}, {"cp", 3, AXIS_CONTEXT}, {"tp", 2, AXIS_TENSOR}};
+    static const struct solve_options meshes[] = {
+        {.ranks = 4, .axis_count = 2, .axis = batch},
+        {.ranks = 4, .axis_count = 2, .axis = sequence},
+        {.ranks = 12, .axis_count = 3, .axis = all},
+        {.ranks = 2, .sequence = SEQUENCE_SPLIT},
+        {.ranks = 4, .sequence = SEQUENCE_SPLIT},
+        {.ranks = 4, .axis_count = 2, .axis = batch, .sequence = SEQUENCE_SPLIT}};
+    (void)state;
+    for (uint32_t i = 0; i < sizeof meshes / sizeof *meshes; i++)
+        agree_on(&meshes[i], 2, graphs(20), 300000 + 1000 * i);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(on_2), cmocka_unit_test(on_3), cmocka_unit_test(on_4)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(on_2), cmocka_unit_test(on_3), cmocka_unit_test(on_4),
+                                       cmocka_unit_test(on_mesh)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

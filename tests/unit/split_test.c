@@ -57,12 +57,15 @@ static void try_row(uint32_t row, uint32_t ranks, uint64_t seed, struct counts *
     t->random = seed * 1000 + row * 10 + ranks;
     t->g = graph_new(arena);
     t->n = dim_symbol(t->g->dims, "n");
-    mesh_init(&t->mesh, "tp", ranks);
+    t->m = dim_symbol(t->g->dims, "m");
+    mesh_init(&t->mesh, "dp", ranks % 2 == 0 ? 2 : 1); /* two axes where that can be */
+    mesh_add(&t->mesh, "tp", ranks / t->mesh.ranks);
     t->g->mesh = t->mesh;
     t->g->mesh.ranks = 0;
     for (uint32_t i = 0; i < 5; i++)
         (void)trial_any(t, 2);
-    (void)graph_input(t->g, "n", DT_F32, 1, &t->n); /* so that n has a value */
+    (void)graph_input(t->g, "n", DT_F32, 1, &t->n); /* so that n and m have a value */
+    (void)graph_input(t->g, "m", DT_F32, 1, &t->m);
     trial_hand_out(t, trial_rows[row].make(t));
     struct subject s = {
         .name = trial_rows[row].name, .ranks = ranks, .arena = arena, .graph = t->g, .by_kind = counts, .diag = &diag};
