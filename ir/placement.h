@@ -82,6 +82,12 @@ typedef enum layer_style {
 } layer_style;
 const char *layer_style_name(layer_style s); /* "replicated", "column", ... */
 
+/* In how many parts a switch point has: the weight's batch axes (experts); the features it contracts, or the vocabulary; the features it makes; its
+ * input's features as they arrive; its result's features as they leave, after its own conversion. */
+struct layer_parts {
+    uint32_t batch, in, out, arrives, leaves;
+};
+
 /* A style that a layer could have had. Bytes (per rank), seconds and collectives are those of the best plan in which it has that style, less the
  * plan's own; they are 0 where `priced` is false. */
 struct alternative {
@@ -103,6 +109,10 @@ struct layer { /* one switch point */
     const char *reason;                /* one line for people */
     uint32_t alternative_count;
     const struct alternative *alternative;
+    struct layer_parts parts; /* as decided */
+    /* What it could have at most: batch, arrives, leaves by the factors there; in, out when cut on the spot. */
+    struct layer_parts most;
+    bool packed_in, packed_out; /* concatenated pieces */
 };
 
 struct solution {

@@ -40,12 +40,10 @@ static void find_sets(struct decisions *d)
 
 static bool fits(struct decisions *d, const uint32_t *masks)
 {
-    int64_t unit = d->s->options->class_unit ? d->s->options->class_unit : 1, extent = 0;
-    for (uint32_t i = 0; i < d->region->class_count; i++) {
-        (void)dim_is_const(d->s->g->dims, d->s->trees.at[d->region->classes[i]].extent, &extent);
-        if (masks[i] && (extent + unit - 1) / unit < (int64_t)mesh_parts(d->s->mesh, masks[i]))
+    for (uint32_t i = 0; i < d->region->class_count; i++)
+        if (masks[i] &&
+            !parts_fit(d->s, d->s->trees.at[d->region->classes[i]].extent, mesh_parts(d->s->mesh, masks[i])))
             return false;
-    }
     return true;
 }
 

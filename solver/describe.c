@@ -19,6 +19,11 @@ static void put(struct bytes *b, uint64_t x)
         b->at[b->count++] = (uint8_t)(x >> (8 * i));
 }
 
+void bytes_put(struct bytes *b, uint64_t x)
+{
+    put(b, x);
+}
+
 static void put_node(struct bytes *b, const struct node *n)
 {
     const struct attribute *a = &n->attribute;
@@ -150,6 +155,7 @@ struct bytes describe(struct solver *s, const struct component *c, const uint32_
             first = orbit[k] == orbit[i] ? k : first;
         put(&b, first);
     }
+    pins_describe(&b, s, c);
     for (uint32_t i = 0; i < c->region_count; i++)
         put(&b, s->regions.at[c->region[i]].signature);
     for (uint32_t i = 0; i < c->unit_count; i++) {

@@ -4,7 +4,7 @@
 typedef LIST(struct layer) layer_list;
 
 /* The largest param behind a prelude value, following what the value is made of. */
-static value weight_behind(struct solver *s, value v)
+value weight_behind(struct solver *s, value v)
 {
     LIST(value) open = {0};
     value best = 0;
@@ -95,6 +95,20 @@ static void describe_unit(struct solver *s, const struct unit *u, const struct s
     }
 }
 
+/* What a plan file says of the layer: frontend/steer_plan.c. */
+static void add_parts(struct solver *s, const struct unit *u, struct layer *l)
+{
+    struct unit_result r;
+    struct arena_mark mark = arena_mark(s->temporary);
+    uint32_t unit = (uint32_t)(u - s->units.at);
+    if (unit_evaluate(s, unit, &s->chosen[unit], &r, s->scratch, s->temporary))
+        l->parts = r.parts;
+    l->most = unit_most(s, u);
+    l->packed_in = unit_pieces(s, u, true) != NULL;
+    l->packed_out = unit_pieces(s, u, false) != NULL;
+    arena_rewind(s->temporary, mark);
+}
+
 static void add_layer(struct solver *s, struct arena *arena, const struct solution *out, const struct unit *u,
                       struct kinds *kinds, layer_list *layers)
 {
@@ -118,6 +132,7 @@ static void add_layer(struct solver *s, struct arena *arena, const struct soluti
     l->from = u->from;
     l->to = u->to;
     add_alternatives(s, arena, u, l);
+    add_parts(s, u, l);
 }
 
 static void add_loss(struct solver *s, struct arena *arena, const struct solution *out, value v, layer_list *layers)

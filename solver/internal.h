@@ -97,6 +97,18 @@ struct region {
     const uint32_t *decision;
 };
 
+/* All pins of one unit, met; pins.c. */
+struct unit_pin {
+    struct layer_parts want; /* PARTS_ANY, or that many */
+    bool follow_in, follow_out;
+    const struct pin *from[5]; /* who said so, per field of `want` */
+};
+struct region_pin {
+    const struct pin *pin;
+    const uint32_t *axis; /* as pin->axis, PARTS_CUT resolved */
+    struct region_pin *next;
+};
+
 struct solver {
     struct graph *g;
     struct graph *scratch; /* shares g's tables; holds the partitions tried */
@@ -135,6 +147,9 @@ struct solver {
     struct map seen;      /* components already solved: their number among those in `solved` */
     LIST(void *) solved;  /* struct profile */
     uint32_t *tree_owner; /* per value, while grouping */
+    bool even;            /* only equal parts */
+    struct unit_pin **unit_pin;     /* per unit; NULL: no pins */
+    struct region_pin **region_pin; /* per region; NULL: no pins */
 };
 
 tree tree_find(const struct solver *s, tree t);
@@ -246,6 +261,7 @@ struct unit_result {
     const struct placement *operand[2], *result;
     struct cost here;    /* bytes and time of the op, and the conversion of its operand */
     struct cost settled; /* converting the result to its region's placement, sums reduced */
+    struct layer_parts parts;
     uint32_t
         partial; /* mask, when the result may enter the region as a partial sum; then `loose` is that conversion's cost */
     struct cost loose;
@@ -257,8 +273,48 @@ bool unit_may_cut_alone(const struct solver *s, const struct unit *u);
 typedef LIST(struct unit_option) unit_options;
 void unit_enumerate(struct solver *s, uint32_t unit, const uint32_t *orbit, struct arena *arena, unit_options *out);
 
+/* ---- pins.c: what the user demands ---- */
+struct
+    unit_axes { /* of a linear: the leading batch axes, the contracted ones of its source, its result's own; of an embedding: the result's, on both sides */
+    uint32_t batch, in, in_end, outer, out, out_end;
+};
+void unit_axes(const struct solver *s, const struct unit *u, struct unit_axes *out);
+struct layer_parts unit_most(const struct solver *s, const struct unit *u);
+/* The pieces of its input's or output's features, "64 | 64 | 64", when there are several with something to cut; NULL else. */
+const char *unit_pieces(struct solver *s, const struct unit *u, bool in);
+/* Checks all pins (one diagnostic) and puts those that are not `off` (NULL: all) into force. After region_classes. */
+status pins_start(struct solver *s);
+status pins_apply(struct solver *s, const bool *off);
+bool pins_allow_unit(const struct solver *s, uint32_t unit, struct layer_parts have);
+bool pins_allow_region(struct solver *s, uint32_t region); /* which is decided */
+/* Whether a unit is asked to cut its input on the spot, to gather its output. */
+bool pins_cut_in(const struct solver *s, uint32_t unit);
+bool pins_cut_out(const struct solver *s, uint32_t unit);
+/* Whether the classes on a pin's side allow what it asks for, by their extents alone. */
+bool pin_extents_fit(struct solver *s, const struct pin *pin);
+/* Which unit a node is; UINT32_MAX when none. */
+uint32_t unit_of(const struct solver *s, value v);
+/* Whether `extent` may be cut in so many parts. */
+bool parts_fit(const struct solver *s, dim extent, uint32_t parts);
+
+/* ---- conflict.c: why pins cannot be obeyed together ---- */
+struct conflict {
+    uint32_t pin_count;
+    const struct pin **pin; /* none can be left out */
+    bool even;              /* without --even there is a solution */
+    bool narrowed;          /* one node for each pattern */
+    const char *chain;      /* the nodes that tie the first two; NULL: nothing does */
+    const char *sizes;      /* numbers of ranks that the extents allow; NULL: not a matter of size */
+};
+/* After a search that found nothing. What it points to lives as long as the solver. */
+void conflict_find(struct solver *s, struct conflict *out);
+/* The same as one error that names the set, and notes. */
+status conflict_report(struct solver *s);
+
 /* ---- search.c ---- */
 struct cost search(struct solver *s); /* leaves the decisions in regions and units */
+/* Whether there is a solution under the pins in force, after a search (what that found out is used again). Decides nothing. */
+bool search_possible(struct solver *s);
 
 /* ---- joint.c: where partial sums are reduced ---- */
 struct birth { /* one way for a unit's result to enter its tree */
@@ -279,6 +335,8 @@ void finish_with(struct solver *s, struct arena *arena, struct solution *out, ui
 
 /* ---- explain.c: layers and their reasons ---- */
 void explain(struct solver *s, struct arena *arena, struct solution *out);
+/* The largest param behind a prelude value; 0 when there is none. */
+value weight_behind(struct solver *s, value v);
 
 /* ---- alternatives.c ---- */
 /* Says why an axis of a region's value is whole: the first factor on a weight that cannot be cut. false, and nothing said: there is none. */

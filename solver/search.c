@@ -481,7 +481,7 @@ static struct profile *solve_hub(struct solver *s, const struct component *c, co
     for (uint32_t d = 0; d < decisions.count; d++) {
         struct arena_mark mark = arena_mark(s->temporary);
         region_decide(s, h.region, decisions.at[d]);
-        struct cost base = region_cost(s, h.region);
+        struct cost base = pins_allow_region(s, h.region) ? region_cost(s, h.region) : cost_never();
         bool possible = cost_possible(base);
         for (uint32_t i = 0; possible && i < h.parts.count; i++) {
             h.profile[i] = solve_component(s, &h.parts.at[i]);
@@ -533,17 +533,36 @@ static void apply(struct solver *s, const struct component *c, const struct choi
         apply(s, &parts.at[i], choice->part[i]);
 }
 
+/* Everything, ascending. */
+static void whole_component(struct solver *s, struct component *all)
+{
+    all->region = NEW_ARRAY(s->arena, uint32_t, all->region_count + 1);
+    all->unit = NEW_ARRAY(s->arena, uint32_t, all->unit_count + 1);
+    for (uint32_t i = 0; i < all->region_count; i++)
+        all->region[i] = i + 1;
+    for (uint32_t i = 0; i < all->unit_count; i++)
+        all->unit[i] = i;
+}
+
+bool search_possible(struct solver *s)
+{
+    struct component all = {.region_count = s->regions.count - 1, .unit_count = s->units.count};
+    struct arena_mark mark = arena_mark(s->temporary);
+    bool possible = true;
+    whole_component(s, &all);
+    component_list parts = cut_apart(s, &all, UINT32_MAX);
+    for (uint32_t i = 0; i < parts.count && possible; i++)
+        possible = solve_component(s, &parts.at[i])->rows.count != 0;
+    arena_rewind(s->temporary, mark);
+    return possible;
+}
+
 struct cost search(struct solver *s)
 {
     struct component all = {.region_count = s->regions.count - 1, .unit_count = s->units.count};
     struct cost total = cost_zero();
     find_signatures(s);
-    all.region = NEW_ARRAY(s->arena, uint32_t, all.region_count + 1);
-    all.unit = NEW_ARRAY(s->arena, uint32_t, all.unit_count + 1);
-    for (uint32_t i = 0; i < all.region_count; i++)
-        all.region[i] = i + 1;
-    for (uint32_t i = 0; i < all.unit_count; i++)
-        all.unit[i] = i;
+    whole_component(s, &all);
     component_list parts = cut_apart(s, &all, UINT32_MAX);
     for (uint32_t i = 0; i < parts.count; i++) {
         struct profile *p = solve_component(s, &parts.at[i]);

@@ -23,9 +23,13 @@ struct bytes {
     uint8_t *at;
     size_t count, capacity;
 };
+void bytes_put(struct bytes *b, uint64_t x);
 /* Numbers regions such that isomorphic ones are equal. */
 void find_signatures(struct solver *s);
 /* All that the component's solution depends on. */
 struct bytes describe(struct solver *s, const struct component *c, const uint32_t *orbit);
+
+/* ---- pins.c ---- */
+void pins_describe(struct bytes *b, const struct solver *s, const struct component *c);
 
 #endif

@@ -48,8 +48,12 @@ static void start_mesh(struct solver *s)
 
 void solver_start(struct solver *s, struct graph *g, const struct solve_options *options, struct arena *arena)
 {
-    *s = (struct solver){
-        .g = g, .options = options, .arena = arena, .temporary = arena_new_in(arena), .node_count = g->nodes.count};
+    *s = (struct solver){.g = g,
+                         .options = options,
+                         .arena = arena,
+                         .temporary = arena_new_in(arena),
+                         .node_count = g->nodes.count,
+                         .even = options->even};
     s->mesh = NEW(arena, struct mesh);
     start_mesh(s);
     s->rows = s->over[AXIS_DATA] || s->over[AXIS_CONTEXT] || options->sequence != SEQUENCE_WHOLE;
@@ -82,6 +86,32 @@ static const char *explain_nothing(const struct solver *s)
     if (!linears)
         return "nothing to split: no product with a weight and no embedding in the graph";
     return "nothing to split: every weight is too small, or is cut by nothing that the ops around it allow";
+}
+
+uint32_t switch_points(struct graph *g, const struct solve_options *options, struct arena *arena,
+                       const struct switch_point **out)
+{
+    struct solver s;
+    struct arena *work = arena_new_in(arena);
+    uint32_t count = 0;
+    solver_start(&s, g, options, work);
+    struct switch_point *p = NEW_ARRAY(arena, struct switch_point, s.units.count + 1);
+    for (uint32_t i = 0; i < s.units.count; i++) {
+        const struct unit *u = &s.units.at[i];
+        if (u->kind == UNIT_EDGE)
+            continue;
+        value weight = graph_node(g, u->node)->operand[1 - u->slot], param = weight_behind(&s, weight);
+        p[count++] = (struct switch_point){
+            .node = u->node,
+            .source = u->source,
+            .weight = weight,
+            .embedding = u->kind == UNIT_EMBEDDING,
+            .param = param ? graph_node(g, param)->attribute.index : UINT32_MAX,
+        };
+    }
+    arena_free(work);
+    *out = p;
+    return count;
 }
 
 static bool anything_cut(const struct solver *s, const struct solution *out)
@@ -124,8 +154,13 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     region_classes(&s);
     region_shared(&s);
     s.chosen = NEW_ARRAY(work, struct unit_option, s.units.count + 1);
+    status result = pins_start(&s);
+    if (result != TPC_OK)
+        return result;
     if (!cost_possible(search(&s)))
-        return diag_error(diag, TPC_INTERNAL, g->model_path, "no solution, not even with everything whole");
+        return s.options->pin_count
+                   ? conflict_report(&s)
+                   : diag_error(diag, TPC_INTERNAL, g->model_path, "no solution, not even with everything whole");
     *out = NEW(arena, struct solution);
     struct mesh *mesh = NEW(arena, struct mesh);
     *mesh = *s.mesh;

@@ -9,7 +9,7 @@
 #ifndef TPC_SOLVER_SOLVER_H
 #define TPC_SOLVER_SOLVER_H
 
-#include "ir/placement.h"
+#include "solver/pins.h"
 
 /* ---- machine.c: what devices and their links can do (docs/machine.md) ---- */
 
@@ -68,6 +68,9 @@ struct solve_options {
     enum objective objective;
     int64_t
         byte_price; /* with OBJECTIVE_LATENCY: picoseconds that a KiB of weights and states is worth (solver.md, Memory) */
+    bool even; /* only cuts into equal parts */
+    uint32_t pin_count;
+    const struct pin *pin; /* solver/pins.h */
 };
 
 /* Per symbol of g->dims its value at a phase. TPC_USAGE when options name a symbol that the model lacks, or a value outside of its bounds. */

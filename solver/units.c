@@ -19,8 +19,7 @@ static bool own_cut(struct solver *s, struct graph *into, struct axis_layout *ax
             most = extent;
             best = i;
         }
-    int64_t unit = s->options->class_unit ? s->options->class_unit : 1;
-    if (best == end || (most + unit - 1) / unit < (int64_t)mesh_parts(&into->mesh, mask))
+    if (best == end || !parts_fit(s, shape[best], mesh_parts(&into->mesh, mask)))
         return false;
     struct factor *f = NEW(arena, struct factor);
     struct segment *g = NEW(arena, struct segment);
@@ -152,15 +151,45 @@ static bool place_embedding(struct solver *s, const struct unit_option *o, struc
     if (o->out == TAKE_FOLLOW) {
         copy_axes(f->ra, 0, f->target->axis, 0, axis);
         copy_axes(f->ra, axis + ir, f->target->axis, axis + ir, f->node->rank);
-        copy_axes(f->wa, 0, f->ra, 0, axis);
-        copy_axes(f->wa, axis + 1, f->ra, axis + ir, f->node->rank);
+    } else if (o->out == TAKE_OWN &&
+               !(all_whole(f->target->axis, axis + ir, f->node->rank) &&
+                 own_cut(s, into, f->ra, f->node->shape, axis + ir, f->node->rank, o->out_mask, arena))) {
+        return false;
     }
+    copy_axes(f->wa, 0, f->ra, 0, axis);
+    copy_axes(f->wa, axis + 1, f->ra, axis + ir, f->node->rank);
     if (o->in == TAKE_OWN) {
         if (!own_cut(s, into, f->wa, f->w->shape, axis, axis + 1, o->in_mask, arena))
             return false;
         f->rp->partial_subaxes = o->in_mask;
     }
     return true;
+}
+
+static uint32_t parts_on(const struct graph *into, const struct axis_layout *axis, uint32_t first, uint32_t end)
+{
+    uint32_t mask = 0;
+    for (uint32_t i = first; i < end; i++)
+        mask |= axis_subaxes(into, &axis[i]);
+    return mesh_parts(&into->mesh, mask);
+}
+
+/* In how many parts the unit has what, for pins and for people. */
+static struct layer_parts count_parts(const struct solver *s, const struct unit *u, const struct frame *f,
+                                      const struct graph *into)
+{
+    struct unit_axes a;
+    unit_axes(s, u, &a);
+    uint32_t axis = (uint32_t)f->node->attribute.axis;
+    bool table = u->kind == UNIT_EMBEDDING;
+    struct layer_parts p = {
+        .batch = parts_on(into, f->wa, 0, a.batch),
+        .in = table ? parts_on(into, f->wa, axis, axis + 1) : parts_on(into, f->xa, a.in, a.in_end),
+        .out = parts_on(into, f->ra, 0, a.outer) * parts_on(into, f->ra, a.out, a.out_end),
+        .leaves = parts_on(into, f->target->axis, 0, a.outer) * parts_on(into, f->target->axis, a.out, a.out_end),
+    };
+    p.arrives = table ? p.in : parts_on(into, f->source->axis, a.in, a.in_end);
+    return p;
 }
 
 /* How the result gets into its region: reduced and converted, or loose as a partial sum. */
@@ -220,6 +249,9 @@ bool unit_evaluate(struct solver *s, uint32_t unit, const struct unit_option *o,
     if (!(u->kind == UNIT_LINEAR ? place_linear(s, u, o, &f, into, arena) : place_embedding(s, o, &f, into, arena)))
         return false;
     f.rp->partial = f.rp->partial_subaxes ? REDUCTION_SUM : 0;
+    out->parts = count_parts(s, u, &f, into);
+    if (!pins_allow_unit(s, unit, out->parts))
+        return false;
     if (!placement_disjoint(into, f.xp) || !placement_disjoint(into, f.wp) || !placement_disjoint(into, f.rp))
         return false;
     out->operand[u->slot] = placement_normalise(into, f.xp, arena);
@@ -255,7 +287,7 @@ bool unit_may_cut_alone(const struct solver *s, const struct unit *u)
            (!u->from || !s->regions.at[u->from].class_count);
 }
 
-static void enumerate_out(struct solver *s, const struct unit *u, struct unit_option o, const uint32_t *orbit,
+static void enumerate_out(struct solver *s, uint32_t unit, struct unit_option o, const uint32_t *orbit,
                           struct arena *arena, unit_options *out)
 {
     uint32_t all = s->over[AXIS_TENSOR];
@@ -263,7 +295,7 @@ static void enumerate_out(struct solver *s, const struct unit *u, struct unit_op
     *PUSH(arena, out) = o;
     o.out = TAKE_WHOLE;
     *PUSH(arena, out) = o;
-    if (!unit_may_cut_alone(s, u))
+    if (!unit_may_cut_alone(s, &s->units.at[unit]) && !pins_cut_out(s, unit))
         return;
     o.out = TAKE_OWN;
     uint32_t used[MAX_SUBAXES];
@@ -286,15 +318,15 @@ void unit_enumerate(struct solver *s, uint32_t unit, const uint32_t *orbit, stru
     for (int rows = TAKE_FOLLOW; rows <= TAKE_WHOLE; rows++) {
         o = (struct unit_option){.rows = (uint8_t)rows};
         o.in = u->kind == UNIT_LINEAR ? TAKE_FOLLOW : TAKE_WHOLE;
-        enumerate_out(s, u, o, orbit, arena, out);
+        enumerate_out(s, unit, o, orbit, arena, out);
         if (u->kind == UNIT_LINEAR) {
             o.in = TAKE_WHOLE;
-            enumerate_out(s, u, o, orbit, arena, out);
+            enumerate_out(s, unit, o, orbit, arena, out);
         }
         o.in = TAKE_OWN;
-        for (o.in_mask = u->kind == UNIT_EMBEDDING || unit_may_cut_alone(s, u) ? all : 0; o.in_mask;
-             o.in_mask = (o.in_mask - 1) & all)
+        bool alone = u->kind == UNIT_EMBEDDING || unit_may_cut_alone(s, u) || pins_cut_in(s, unit);
+        for (o.in_mask = alone ? all : 0; o.in_mask; o.in_mask = (o.in_mask - 1) & all)
             if (is_prefix(s, orbit, o.in_mask))
-                enumerate_out(s, u, o, orbit, arena, out);
+                enumerate_out(s, unit, o, orbit, arena, out);
     }
 }

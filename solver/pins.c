@@ -1,0 +1,484 @@
+/* solver/pins.c - constraints: what the user and the model's annotations demand, checked at once and then enforced in the search.
+ *
+ * Per switch point all pins are met to one struct layer_parts without PARTS_CUT; per region they are a list. pins_allow_unit and pins_allow_region say
+ * no where the search asks; both look at nothing that pins_describe does not put into a component's description.
+ * Invariant: without pins no function here changes what the search does. Start with pins_start.
+ */
+#include "solver/search.h"
+
+enum { AXES = 5 };
+
+static const char *const axis_name[AXES] = {"its experts", "its input features", "its output features",
+                                            "the input as it arrives", "the output as it leaves"};
+
+static uint32_t *part_at(struct layer_parts *p, int i)
+{
+    uint32_t *const at[AXES] = {&p->batch, &p->in, &p->out, &p->arrives, &p->leaves};
+    return at[i];
+}
+
+/* ---- how far something can be cut ---- */
+
+typedef LIST(tree) leaf_list;
+
+/* The classes on axes [first, end) that may be cut. */
+static void classes_on(const struct solver *s, const tree *axes, uint32_t first, uint32_t end, leaf_list *out)
+{
+    for (uint32_t i = first; i < end; i++) {
+        tree_list leaves = {0};
+        tree_leaves(s, axes[i], s->temporary, &leaves);
+        for (uint32_t k = 0; k < leaves.count; k++) {
+            bool known = !s->trees.at[leaves.at[k]].ordinal;
+            for (uint32_t x = 0; x < out->count; x++)
+                known = known || out->at[x] == leaves.at[k];
+            if (!known)
+                *PUSH(s->temporary, out) = leaves.at[k];
+        }
+    }
+}
+
+bool parts_fit(const struct solver *s, dim extent, uint32_t parts)
+{
+    int64_t n = 0, unit = s->options->class_unit ? s->options->class_unit : 1;
+    if (!dim_is_const(s->g->dims, extent, &n))
+        return false;
+    return (n + unit - 1) / unit >= (int64_t)parts && (!s->even || n % (unit * parts) == 0);
+}
+
+static int64_t units_of(const struct solver *s, dim extent)
+{
+    int64_t n = 0, unit = s->options->class_unit ? s->options->class_unit : 1;
+    return dim_is_const(s->g->dims, extent, &n) ? (n + unit - 1) / unit : 0;
+}
+
+/* Whether a pin's numbers count sub-axis a: the ranks of data and context axes are not the pins' matter. */
+static uint32_t counted(const struct solver *s)
+{
+    return s->over[AXIS_TENSOR] | s->over[AXIS_EXPERT];
+}
+
+/* The most parts that sub-axes [a, ..) can be given out for; parts[i] is what class i has. Depth: the number of sub-axes. */
+static uint32_t most_parts(const struct solver *s, const leaf_list *classes, uint32_t *parts, uint32_t a)
+{
+    if (a == s->mesh->count)
+        return 1;
+    uint32_t size = s->mesh->size[a], best = most_parts(s, classes, parts, a + 1);
+    for (uint32_t i = 0; i < classes->count && i < 4; i++) {
+        if (units_of(s, s->trees.at[classes->at[i]].extent) < (int64_t)parts[i] * size)
+            continue;
+        parts[i] *= size;
+        uint32_t with = size * most_parts(s, classes, parts, a + 1);
+        parts[i] /= size;
+        best = with > best ? with : best;
+    }
+    return best;
+}
+
+/* Whether sub-axes [a, ..) can be given out such that the classes have `parts` in all, as --even allows. */
+static bool parts_possible(const struct solver *s, const leaf_list *classes, uint32_t *have, uint32_t a, uint32_t parts)
+{
+    uint32_t all = 1;
+    bool fit = true;
+    for (uint32_t i = 0; i < classes->count; i++) {
+        all *= have[i];
+        fit = fit && (have[i] == 1 || parts_fit(s, s->trees.at[classes->at[i]].extent, have[i]));
+    }
+    if (all == parts && fit)
+        return true;
+    if (a == s->mesh->count || all >= parts)
+        return false;
+    if (parts_possible(s, classes, have, a + 1, parts))
+        return true;
+    for (uint32_t i = 0; i < classes->count && i < 4; i++) {
+        have[i] *= s->mesh->size[a];
+        bool possible = parts_possible(s, classes, have, a + 1, parts);
+        have[i] /= s->mesh->size[a];
+        if (possible)
+            return true;
+    }
+    return false;
+}
+
+static uint32_t class_most(const struct solver *s, const tree *axes, uint32_t outer, uint32_t first, uint32_t end)
+{
+    leaf_list classes = {0};
+    struct arena_mark mark = arena_mark(s->temporary);
+    classes_on(s, axes, 0, outer, &classes);
+    classes_on(s, axes, first, end, &classes);
+    uint32_t *parts = NEW_ARRAY(s->temporary, uint32_t, classes.count + 1);
+    for (uint32_t i = 0; i < classes.count; i++)
+        parts[i] = 1;
+    uint32_t most = most_parts(s, &classes, parts, 0);
+    arena_rewind(s->temporary, mark);
+    return most;
+}
+
+/* The same for one new cut of the longest of some axes. */
+static uint32_t own_most(const struct solver *s, const dim *shape, uint32_t first, uint32_t end)
+{
+    int64_t longest = 1;
+    uint32_t all = (uint32_t)((1u << s->mesh->count) - 1), most = 1;
+    for (uint32_t i = first; i < end; i++)
+        longest = units_of(s, shape[i]) > longest ? units_of(s, shape[i]) : longest;
+    for (uint32_t mask = all; mask; mask--)
+        if (mesh_parts(s->mesh, mask) <= longest && mesh_parts(s->mesh, mask) > most)
+            most = mesh_parts(s->mesh, mask);
+    return most;
+}
+
+void unit_axes(const struct solver *s, const struct unit *u, struct unit_axes *out)
+{
+    const struct node *n = graph_node(s->g, u->node), *x = graph_node(s->g, u->source);
+    if (u->kind == UNIT_EMBEDDING) {
+        uint32_t axis = (uint32_t)n->attribute.axis;
+        *out = (struct unit_axes){.outer = axis, .out = axis + x->rank, .out_end = n->rank};
+        return;
+    }
+    uint32_t nb = (uint32_t)n->attribute.nbatch, nk = (uint32_t)n->attribute.ncontract;
+    uint32_t rows = x->rank - nb - nk, first = u->slot == 0 ? nb + rows : nb;
+    *out = (struct unit_axes){
+        .batch = nb, .in = x->rank - nk, .in_end = x->rank, .out = first, .out_end = first + n->rank - nb - rows};
+}
+
+struct layer_parts unit_most(const struct solver *s, const struct unit *u)
+{
+    struct unit_axes a;
+    const struct node *n = graph_node(s->g, u->node), *x = graph_node(s->g, u->source),
+                      *w = graph_node(s->g, n->operand[1 - u->slot]);
+    uint32_t axis = (uint32_t)n->attribute.axis;
+    bool table = u->kind == UNIT_EMBEDDING;
+    unit_axes(s, u, &a);
+    struct layer_parts most = {
+        .batch = class_most(s, s->axes[u->node], 0, 0, a.batch),
+        .in = table ? own_most(s, w->shape, axis, axis + 1) : own_most(s, x->shape, a.in, a.in_end),
+        .out = own_most(s, n->shape, a.out, a.out_end),
+        .leaves = class_most(s, s->axes[u->node], a.outer, a.out, a.out_end),
+    };
+    most.arrives = table ? most.in : u->from ? class_most(s, s->axes[u->source], 0, a.in, a.in_end) : 1;
+    return most;
+}
+
+struct layer_parts parts_resolve(struct layer_parts want, const struct layer_parts *most)
+{
+    if (want.batch == PARTS_CUT)
+        want.batch = most->batch;
+    if (want.arrives == PARTS_CUT)
+        want.arrives = most->arrives;
+    if (want.leaves == PARTS_CUT)
+        want.leaves = most->leaves;
+    if (want.in == PARTS_CUT)
+        want.in = want.arrives > 1                                 ? want.arrives
+                  : want.arrives == PARTS_ANY && most->arrives > 1 ? most->arrives
+                                                                   : most->in;
+    if (want.out == PARTS_CUT)
+        want.out = want.leaves > 1                                ? want.leaves
+                   : want.leaves == PARTS_ANY && most->leaves > 1 ? most->leaves
+                                                                  : most->out;
+    return want;
+}
+
+/* ---- what is asked ---- */
+
+static bool part_allowed(uint32_t want, uint32_t have)
+{
+    return want == PARTS_ANY || want == have;
+}
+
+bool pins_allow_unit(const struct solver *s, uint32_t unit, struct layer_parts have)
+{
+    const struct unit_pin *p = s->unit_pin ? s->unit_pin[unit] : NULL;
+    if (!p)
+        return true;
+    struct layer_parts want = p->want;
+    for (int i = 0; i < AXES; i++)
+        if (!part_allowed(*part_at(&want, i), *part_at(&have, i)))
+            return false;
+    return (!p->follow_in || have.arrives == have.in) && (!p->follow_out || have.leaves == have.out);
+}
+
+bool pins_cut_in(const struct solver *s, uint32_t unit)
+{
+    const struct unit_pin *p = s->unit_pin ? s->unit_pin[unit] : NULL;
+    return p && p->want.in > 1 && p->want.arrives <= 1 && !p->follow_in;
+}
+
+bool pins_cut_out(const struct solver *s, uint32_t unit)
+{
+    const struct unit_pin *p = s->unit_pin ? s->unit_pin[unit] : NULL;
+    return p && p->want.out > 1 && p->want.leaves <= 1 && !p->follow_out;
+}
+
+bool pins_allow_region(struct solver *s, uint32_t region)
+{
+    for (const struct region_pin *p = s->region_pin ? s->region_pin[region] : NULL; p; p = p->next) {
+        const struct pin *pin = p->pin;
+        struct arena_mark mark = arena_mark(s->temporary);
+        const struct placement *at = pin->kind == PIN_OPERAND ? slot_placement(s, pin->node, pin->operand, s->temporary)
+                                                              : value_placement(s, pin->node, s->temporary);
+        bool allowed = true;
+        for (uint32_t i = 0; i < pin->rank && i < at->rank; i++)
+            allowed = allowed && part_allowed(p->axis[i], mesh_parts(s->mesh, axis_subaxes(s->scratch, &at->axis[i])));
+        arena_rewind(s->temporary, mark);
+        if (!allowed)
+            return false;
+    }
+    return true;
+}
+
+void pins_describe(struct bytes *b, const struct solver *s, const struct component *c)
+{
+    bytes_put(b, s->even);
+    for (uint32_t i = 0; s->unit_pin && i < c->unit_count; i++) {
+        const struct unit_pin *p = s->unit_pin[c->unit[i]];
+        if (!p)
+            continue;
+        struct layer_parts want = p->want;
+        bytes_put(b, (uint64_t)i << 2 | (uint64_t)p->follow_in << 1 | p->follow_out);
+        for (int k = 0; k < AXES; k++)
+            bytes_put(b, *part_at(&want, k));
+    }
+    for (uint32_t i = 0; s->region_pin && i < c->region_count; i++)
+        for (const struct region_pin *p = s->region_pin[c->region[i]]; p; p = p->next) {
+            const struct region *r = &s->regions.at[c->region[i]];
+            bytes_put(b, (uint64_t)1 << 40 | i);
+            bytes_put(b, (uint64_t)position(r->values, r->value_count, p->pin->node) << 32 | p->pin->kind);
+            bytes_put(b, (uint64_t)p->pin->operand << 32 | p->pin->rank);
+            for (uint32_t k = 0; k < p->pin->rank; k++)
+                bytes_put(b, p->axis[k]);
+        }
+    bytes_put(b, UINT64_MAX);
+}
+
+/* ---- setting them up ---- */
+
+static const char *parts_text(struct arena *arena, uint32_t parts)
+{
+    return parts == PARTS_WHOLE ? "whole" : arena_printf(arena, "cut in %u", parts);
+}
+
+static status clash(struct solver *s, const struct pin *a, const struct pin *b, const char *what, uint32_t wants,
+                    uint32_t other)
+{
+    return diag_error(s->diag, b->code, graph_where(s->g, b->node, s->arena),
+                      "%s and %s contradict: %s is %s by the first and %s by the second; drop one of them", a->text,
+                      b->text, what, parts_text(s->arena, wants), parts_text(s->arena, other));
+}
+
+/* One more pin of a switch point. */
+static status meet(struct solver *s, struct unit_pin *p, const struct pin *pin, uint32_t unit)
+{
+    struct layer_parts most = unit_most(s, &s->units.at[unit]), want = parts_resolve(pin->parts, &most);
+    for (int i = 0; i < AXES; i++) {
+        uint32_t *have = part_at(&p->want, i), more = *part_at(&want, i);
+        if (*have && more && *have != more)
+            return clash(s, p->from[i], pin, axis_name[i], *have, more);
+        if (more && !*have) {
+            *have = more;
+            p->from[i] = pin;
+        }
+    }
+    p->follow_in = p->follow_in || (pin->exact && !pin->parts.arrives);
+    p->follow_out = p->follow_out || (pin->exact && !pin->parts.leaves);
+    return TPC_OK;
+}
+
+/* Units are in node order. */
+uint32_t unit_of(const struct solver *s, value v)
+{
+    uint32_t lo = 0, hi = s->units.count;
+    while (lo < hi) {
+        uint32_t middle = lo + (hi - lo) / 2;
+        if (s->units.at[middle].node < v)
+            lo = middle + 1;
+        else
+            hi = middle;
+    }
+    return lo < s->units.count && s->units.at[lo].node == v && s->units.at[lo].kind != UNIT_EDGE ? lo : UINT32_MAX;
+}
+
+static status add_unit_pin(struct solver *s, const struct pin *pin)
+{
+    uint32_t unit = unit_of(s, pin->node);
+    if (unit == UINT32_MAX)
+        return diag_error(s->diag, pin->code, graph_where(s->g, pin->node, s->arena), "%s: is no switch point",
+                          pin->text);
+    if (!s->unit_pin[unit])
+        s->unit_pin[unit] = NEW(s->arena, struct unit_pin);
+    return meet(s, s->unit_pin[unit], pin, unit);
+}
+
+static status add_region_pin(struct solver *s, const struct pin *pin)
+{
+    uint32_t region = s->region_of[pin->node];
+    if (!region)
+        return TPC_OK; /* prelude is cut only where all users want it so: their pins say it */
+    struct region_pin *p = NEW(s->arena, struct region_pin), **last = &s->region_pin[region];
+    uint32_t *axis = NEW_ARRAY(s->arena, uint32_t, pin->rank);
+    const tree *axes = pin->kind == PIN_OPERAND ? s->slot[pin->node][pin->operand] : s->axes[pin->node];
+    for (uint32_t i = 0; i < pin->rank; i++)
+        axis[i] = pin->axis[i] == PARTS_CUT ? class_most(s, axes, 0, i, i + 1) : pin->axis[i];
+    *p = (struct region_pin){.pin = pin, .axis = axis};
+    while (*last) {
+        const struct region_pin *q = *last;
+        for (uint32_t i = 0;
+             q->pin->node == pin->node && q->pin->kind == pin->kind && q->pin->operand == pin->operand && i < pin->rank;
+             i++)
+            if (q->axis[i] && axis[i] && q->axis[i] != axis[i])
+                return clash(s, q->pin, pin, arena_printf(s->arena, "axis %u", i), q->axis[i], axis[i]);
+        last = &(*last)->next;
+    }
+    *last = p;
+    return TPC_OK;
+}
+
+status pins_apply(struct solver *s, const bool *off)
+{
+    s->unit_pin = s->options->pin_count ? NEW_ARRAY(s->arena, struct unit_pin *, s->units.count + 1) : NULL;
+    s->region_pin = s->options->pin_count ? NEW_ARRAY(s->arena, struct region_pin *, s->regions.count) : NULL;
+    for (uint32_t i = 0; i < s->options->pin_count; i++) {
+        const struct pin *pin = &s->options->pin[i];
+        status result = off && off[i] ? TPC_OK : pin->kind == PIN_UNIT ? add_unit_pin(s, pin) : add_region_pin(s, pin);
+        if (result != TPC_OK)
+            return result;
+    }
+    return TPC_OK;
+}
+
+/* ---- checking them ---- */
+
+/* The pieces of the axis that a pin cuts, as text, when there are several with something to cut; NULL else. */
+static const char *pieces_text(struct solver *s, const tree *axes, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; i < end; i++) {
+        const struct tree_node *n = &s->trees.at[tree_find(s, axes[i])];
+        if (n->kind == TREE_PROD)
+            n = &s->trees.at[tree_find(s, n->child[0])];
+        leaf_list classes = {0};
+        classes_on(s, axes, i, i + 1, &classes);
+        if (n->kind != TREE_SUM || n->count < 2 || !classes.count)
+            continue;
+        struct text t = {.arena = s->arena};
+        for (uint32_t k = 0; k < n->count; k++) {
+            text_put(&t, k ? " | " : "");
+            dim_print(s->g->dims, s->trees.at[tree_find(s, n->child[k])].extent, &t);
+        }
+        return t.at;
+    }
+    return NULL;
+}
+
+const char *unit_pieces(struct solver *s, const struct unit *u, bool in)
+{
+    struct unit_axes a;
+    unit_axes(s, u, &a);
+    if (u->kind == UNIT_EMBEDDING || (in && !u->from))
+        return NULL;
+    return in ? pieces_text(s, s->axes[u->source], a.in, a.in_end) : pieces_text(s, s->axes[u->node], a.out, a.out_end);
+}
+
+static status check_packed(struct solver *s, const struct pin *pin, const struct unit *u)
+{
+    bool in = pin->parts.in > 1;
+    const char *pieces = pin->packed == PACKED_ANY ? NULL : unit_pieces(s, u, in);
+    if (pin->packed == PACKED_ANY || u->kind == UNIT_EMBEDDING)
+        return TPC_OK;
+    const char *where = graph_where(s->g, u->node, s->arena), *what = in ? "input" : "output";
+    if (pin->packed == PACKED_NO && pieces)
+        return diag_error(s->diag, pin->code, where,
+                          "%s: the weight's %s features are packed (%s), and a plain cut would mix them up; use %s",
+                          pin->text, what, pieces, pin->instead);
+    if (pin->packed == PACKED_YES && !pieces)
+        return diag_error(s->diag, pin->code, where, "%s: the weight's %s features are one piece, not packed; use %s",
+                          pin->text, what, pin->instead);
+    return TPC_OK;
+}
+
+/* "6, 64": what could be cut on the axes; NULL when nothing. */
+static const char *extents_text(struct solver *s, const leaf_list *classes)
+{
+    struct text t = {.arena = s->arena};
+    for (uint32_t i = 0; i < classes->count; i++) {
+        text_put(&t, i ? ", " : "");
+        dim_print(s->g->dims, s->trees.at[classes->at[i]].extent, &t);
+    }
+    return t.at;
+}
+
+static bool side_fits(struct solver *s, const tree *axes, uint32_t first, uint32_t end, uint32_t parts)
+{
+    leaf_list classes = {0};
+    classes_on(s, axes, first, end, &classes);
+    uint32_t *have = NEW_ARRAY(s->temporary, uint32_t, classes.count + 1);
+    for (uint32_t i = 0; i < classes.count; i++)
+        have[i] = 1;
+    return parts > 1 && parts_possible(s, &classes, have, 0, parts);
+}
+
+bool pin_extents_fit(struct solver *s, const struct pin *pin)
+{
+    uint32_t unit = pin->kind == PIN_UNIT ? unit_of(s, pin->node) : UINT32_MAX;
+    if (unit == UINT32_MAX)
+        return true;
+    const struct unit *u = &s->units.at[unit];
+    struct layer_parts most = unit_most(s, u), want = parts_resolve(pin->parts, &most);
+    struct unit_axes a;
+    unit_axes(s, u, &a);
+    return (pin->parts.leaves <= 1 || side_fits(s, s->axes[u->node], a.out, a.out_end, want.leaves)) &&
+           (pin->parts.arrives <= 1 || u->kind == UNIT_EMBEDDING || !u->from ||
+            side_fits(s, s->axes[u->source], a.in, a.in_end, want.arrives)) &&
+           (pin->parts.in <= 1 || want.in > 1) && (pin->parts.out <= 1 || want.out > 1) &&
+           (pin->parts.batch <= 1 || side_fits(s, s->axes[u->node], 0, a.batch, want.batch));
+}
+
+/* A side that must be cut as its region has it: there must be something to cut, in so many parts. */
+static status check_side(struct solver *s, const struct pin *pin, const struct unit *u, const tree *axes,
+                         uint32_t first, uint32_t end, uint32_t parts, const char *what)
+{
+    leaf_list classes = {0};
+    const char *where = graph_where(s->g, u->node, s->arena);
+    classes_on(s, axes, first, end, &classes);
+    if (!classes.count) {
+        struct text t = {.arena = s->arena};
+        if (!obstacle(s, axes, first, end, &t))
+            text_put(&t, "nothing there has more than one element");
+        return diag_error(s->diag, pin->code, where, "%s: %s cannot be cut: %s", pin->text, what, t.at);
+    }
+    if (side_fits(s, axes, first, end, parts))
+        return TPC_OK;
+    parts = parts > 1 ? parts : s->mesh->size[s->mesh->count - 1];
+    return diag_error(s->diag, pin->code, where, "%s: %s cannot be cut in %u%s: its factors are %s; %s", pin->text,
+                      what, parts, s->even ? " equal parts" : "", extents_text(s, &classes),
+                      s->even ? "leave --even out, or choose a --tp that divides one" : "ask for fewer parts");
+}
+
+static status check_unit(struct solver *s, const struct pin *pin)
+{
+    uint32_t unit = unit_of(s, pin->node);
+    const struct unit *u = &s->units.at[unit];
+    struct layer_parts most = unit_most(s, u), want = parts_resolve(pin->parts, &most);
+    struct unit_axes a;
+    unit_axes(s, u, &a);
+    status result = check_packed(s, pin, u);
+    if (result == TPC_OK && pin->parts.leaves > 1)
+        result = check_side(s, pin, u, s->axes[u->node], a.out, a.out_end, want.leaves, "its output");
+    if (result == TPC_OK && pin->parts.arrives > 1 && u->kind == UNIT_LINEAR && u->from)
+        result = check_side(s, pin, u, s->axes[u->source], a.in, a.in_end, want.arrives, "its input");
+    if (result == TPC_OK && pin->parts.arrives > 1 && u->kind == UNIT_LINEAR && !u->from)
+        result = diag_error(s->diag, pin->code, graph_where(s->g, u->node, s->arena),
+                            "%s: its input is given whole to every rank; use a style that splits it here", pin->text);
+    if (result == TPC_OK && pin->parts.batch > 1)
+        result = check_side(s, pin, u, s->axes[u->node], 0, a.batch, want.batch, "its experts");
+    return result;
+}
+
+status pins_start(struct solver *s)
+{
+    status result = pins_apply(s, NULL);
+    for (uint32_t i = 0; i < s->options->pin_count && result == TPC_OK && s->mesh->count; i++) {
+        struct arena_mark mark = arena_mark(s->temporary);
+        if (s->options->pin[i].kind == PIN_UNIT)
+            result = check_unit(s, &s->options->pin[i]);
+        arena_rewind(s->temporary, mark);
+    }
+    return result;
+}
