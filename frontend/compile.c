@@ -88,14 +88,17 @@ status compile_graph(struct arena *arena, struct graph *graph, const struct comp
                                     .objective = o->objective,
                                     .nominal_count = o->nominal_count,
                                     .nominal = o->nominal,
-                                    .byte_price = o->byte_price};
+                                    .byte_price = o->byte_price,
+                                    .even = o->even};
     out->machine = o->machine != NULL ? o->machine : machine_default();
     out->objective = o->objective;
     out->memory_budget = 0;
-    if ((s = solve(out->graph, &solving, arena, diag, &out->solution)) != TPC_OK) {
+    if ((s = steer_pins(arena, out->graph, &solving, o->steering, diag)) != TPC_OK ||
+        (s = solve(out->graph, &solving, arena, diag, &out->solution)) != TPC_OK) {
         return s;
     }
     dump_solution(o, out->graph, out->solution, arena);
+    out->tp_plan = steer_print_plan(arena, out->graph, out->solution, o->steering);
     struct graph *split = NULL;
     if ((s = parallelize(arena, out->graph, out->solution, diag, &split)) != TPC_OK) {
         return s;

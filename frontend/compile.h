@@ -6,6 +6,7 @@
 #define TPC_FRONTEND_COMPILE_H
 
 #include "frontend/onnx/onnx.h"
+#include "frontend/steer.h"
 #include "ir/program.h"
 #include "passes/passes.h"
 #include "solver/solver.h"
@@ -21,6 +22,8 @@ struct compile_options {
     uint32_t nominal_count;
     const struct nominal *nominal;
     int64_t byte_price;
+    const struct steering *steering; /* NULL: none */
+    bool even;
     const char *dump_after; /* a pass's name: prints the Graph or Program behind it to dump_to; NULL: nothing */
     FILE *dump_to;
     bool every_value; /* every value becomes an output too (verify looks for the first that differs) */
@@ -29,6 +32,7 @@ struct compile_options {
 struct compiled {
     struct graph *graph; /* simplified, unsplit */
     struct solution *solution;
+    const char *tp_plan; /* the solution as a plan file, JSON */
     struct program *program;
     const struct machine *machine; /* that the costs are of */
     enum objective objective;

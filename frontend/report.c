@@ -264,6 +264,7 @@ const char *report_json(struct arena *arena, const struct compiled *c)
     add_model(&r, root);
     add_symbols(&r, root);
     report_layers(&r, root);
+    cJSON_AddItemToObject(root, "tp_plan", cJSON_Parse(c->tp_plan));
     add_params(&r, root);
     add_classes(&r, root);
     add_values(&r, root);

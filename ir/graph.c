@@ -49,7 +49,7 @@ void graph_set_origin(struct graph *g, uint32_t origin)
 
 uint32_t graph_add_origin(struct graph *g, const char *file, int64_t index, const char *name, const char *op_type)
 {
-    *PUSH(g->arena, &g->origins) = (struct origin){file, index, name ? name : "", op_type ? op_type : ""};
+    *PUSH(g->arena, &g->origins) = (struct origin){file, index, name ? name : "", op_type ? op_type : "", NULL};
     return g->origins.count - 1;
 }
 

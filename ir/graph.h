@@ -54,6 +54,7 @@ struct origin {
     int64_t index;       /* of the ONNX node in its graph, -1 when not a node */
     const char *name;    /* the ONNX node's name, may be "" */
     const char *op_type; /* "MatMul", "com.microsoft.FusedMatMul" */
+    const char *scope;   /* the exporter's module path, "layers.0.mlp.up"; NULL: unknown. Not part of the text form. */
 };
 
 struct graph_input {

@@ -109,9 +109,7 @@ struct layer { /* one switch point */
     const char *reason;                /* one line for people */
     uint32_t alternative_count;
     const struct alternative *alternative;
-    struct layer_parts parts; /* as decided */
-    /* What it could have at most: batch, arrives, leaves by the factors there; in, out when cut on the spot. */
-    struct layer_parts most;
+    struct layer_parts parts;   /* as decided */
     bool packed_in, packed_out; /* concatenated pieces */
 };
 

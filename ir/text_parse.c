@@ -137,7 +137,7 @@ static bool read_file(struct reader *r)
 
 static bool read_origin(struct reader *r)
 {
-    struct origin o;
+    struct origin o = {0};
     if (!expect_index(r, r->g->origins.count) || !lex_string(r->l, &o.file) || !lex_i64(r->l, &o.index) ||
         !lex_string(r->l, &o.name) || !lex_string(r->l, &o.op_type))
         return false;

@@ -168,6 +168,7 @@ static const char *chain_between(struct solver *s, value a, value b)
 static const char *sizes_text(struct solver *s, const struct conflict *c)
 {
     struct mesh *own = s->mesh, other;
+    uint32_t features = s->over[AXIS_TENSOR];
     struct text t = {.arena = s->arena};
     bool now = true;
     for (uint32_t i = 0; i < c->pin_count; i++)
@@ -176,6 +177,7 @@ static const char *sizes_text(struct solver *s, const struct conflict *c)
         bool fits = true;
         mesh_init(&other, "tp", ranks);
         s->mesh = &other;
+        s->over[AXIS_TENSOR] = (1u << other.count) - 1;
         for (uint32_t i = 0; i < c->pin_count && fits; i++) {
             struct arena_mark mark = arena_mark(s->temporary);
             fits = pin_extents_fit(s, c->pin[i]);
@@ -185,6 +187,7 @@ static const char *sizes_text(struct solver *s, const struct conflict *c)
             text_printf(&t, "%s%u", t.length ? ", " : "", ranks);
     }
     s->mesh = own;
+    s->over[AXIS_TENSOR] = features;
     return now ? NULL : t.length ? t.at : "1";
 }
 

@@ -103,7 +103,6 @@ static void add_parts(struct solver *s, const struct unit *u, struct layer *l)
     uint32_t unit = (uint32_t)(u - s->units.at);
     if (unit_evaluate(s, unit, &s->chosen[unit], &r, s->scratch, s->temporary))
         l->parts = r.parts;
-    l->most = unit_most(s, u);
     l->packed_in = unit_pieces(s, u, true) != NULL;
     l->packed_out = unit_pieces(s, u, false) != NULL;
     arena_rewind(s->temporary, mark);

@@ -99,13 +99,13 @@ struct region {
 
 /* All pins of one unit, met; pins.c. */
 struct unit_pin {
-    struct layer_parts want; /* PARTS_ANY, or that many */
-    bool follow_in, follow_out;
-    const struct pin *from[5]; /* who said so, per field of `want` */
+    struct layer_parts want;
+    bool follow_in, follow_out; /* no conversion there */
+    bool own_in, own_out;       /* may cut on its own there */
+    const struct pin *from[5];  /* who said so, per field of `want` */
 };
 struct region_pin {
     const struct pin *pin;
-    const uint32_t *axis; /* as pin->axis, PARTS_CUT resolved */
     struct region_pin *next;
 };
 
@@ -279,9 +279,10 @@ struct
     uint32_t batch, in, in_end, outer, out, out_end;
 };
 void unit_axes(const struct solver *s, const struct unit *u, struct unit_axes *out);
-struct layer_parts unit_most(const struct solver *s, const struct unit *u);
 /* The pieces of its input's or output's features, "64 | 64 | 64", when there are several with something to cut; NULL else. */
 const char *unit_pieces(struct solver *s, const struct unit *u, bool in);
+uint32_t pins_features(const struct solver *s);
+uint32_t pins_experts(const struct solver *s);
 /* Checks all pins (one diagnostic) and puts those that are not `off` (NULL: all) into force. After region_classes. */
 status pins_start(struct solver *s);
 status pins_apply(struct solver *s, const bool *off);

@@ -19,6 +19,17 @@ static uint32_t *part_at(struct layer_parts *p, int i)
 
 /* ---- how far something can be cut ---- */
 
+/* The sub-axes that a pin's numbers count. Those of data and context axes are not the pins' matter. */
+uint32_t pins_features(const struct solver *s)
+{
+    return s->over[AXIS_TENSOR];
+}
+
+uint32_t pins_experts(const struct solver *s)
+{
+    return s->over[AXIS_TENSOR] | s->over[AXIS_EXPERT];
+}
+
 typedef LIST(tree) leaf_list;
 
 /* The classes on axes [first, end) that may be cut. */
@@ -45,37 +56,9 @@ bool parts_fit(const struct solver *s, dim extent, uint32_t parts)
     return (n + unit - 1) / unit >= (int64_t)parts && (!s->even || n % (unit * parts) == 0);
 }
 
-static int64_t units_of(const struct solver *s, dim extent)
-{
-    int64_t n = 0, unit = s->options->class_unit ? s->options->class_unit : 1;
-    return dim_is_const(s->g->dims, extent, &n) ? (n + unit - 1) / unit : 0;
-}
-
-/* Whether a pin's numbers count sub-axis a: the ranks of data and context axes are not the pins' matter. */
-static uint32_t counted(const struct solver *s)
-{
-    return s->over[AXIS_TENSOR] | s->over[AXIS_EXPERT];
-}
-
-/* The most parts that sub-axes [a, ..) can be given out for; parts[i] is what class i has. Depth: the number of sub-axes. */
-static uint32_t most_parts(const struct solver *s, const leaf_list *classes, uint32_t *parts, uint32_t a)
-{
-    if (a == s->mesh->count)
-        return 1;
-    uint32_t size = s->mesh->size[a], best = most_parts(s, classes, parts, a + 1);
-    for (uint32_t i = 0; i < classes->count && i < 4; i++) {
-        if (units_of(s, s->trees.at[classes->at[i]].extent) < (int64_t)parts[i] * size)
-            continue;
-        parts[i] *= size;
-        uint32_t with = size * most_parts(s, classes, parts, a + 1);
-        parts[i] /= size;
-        best = with > best ? with : best;
-    }
-    return best;
-}
-
 /* Whether sub-axes [a, ..) can be given out such that the classes have `parts` in all, as --even allows. */
-static bool parts_possible(const struct solver *s, const leaf_list *classes, uint32_t *have, uint32_t a, uint32_t parts)
+static bool parts_possible(const struct solver *s, const leaf_list *classes, uint32_t over, uint32_t *have, uint32_t a,
+                           uint32_t parts)
 {
     uint32_t all = 1;
     bool fit = true;
@@ -87,43 +70,16 @@ static bool parts_possible(const struct solver *s, const leaf_list *classes, uin
         return true;
     if (a == s->mesh->count || all >= parts)
         return false;
-    if (parts_possible(s, classes, have, a + 1, parts))
+    if (parts_possible(s, classes, over, have, a + 1, parts))
         return true;
-    for (uint32_t i = 0; i < classes->count && i < 4; i++) {
+    for (uint32_t i = 0; i < classes->count && i < 4 && (over >> a & 1); i++) {
         have[i] *= s->mesh->size[a];
-        bool possible = parts_possible(s, classes, have, a + 1, parts);
+        bool possible = parts_possible(s, classes, over, have, a + 1, parts);
         have[i] /= s->mesh->size[a];
         if (possible)
             return true;
     }
     return false;
-}
-
-static uint32_t class_most(const struct solver *s, const tree *axes, uint32_t outer, uint32_t first, uint32_t end)
-{
-    leaf_list classes = {0};
-    struct arena_mark mark = arena_mark(s->temporary);
-    classes_on(s, axes, 0, outer, &classes);
-    classes_on(s, axes, first, end, &classes);
-    uint32_t *parts = NEW_ARRAY(s->temporary, uint32_t, classes.count + 1);
-    for (uint32_t i = 0; i < classes.count; i++)
-        parts[i] = 1;
-    uint32_t most = most_parts(s, &classes, parts, 0);
-    arena_rewind(s->temporary, mark);
-    return most;
-}
-
-/* The same for one new cut of the longest of some axes. */
-static uint32_t own_most(const struct solver *s, const dim *shape, uint32_t first, uint32_t end)
-{
-    int64_t longest = 1;
-    uint32_t all = (uint32_t)((1u << s->mesh->count) - 1), most = 1;
-    for (uint32_t i = first; i < end; i++)
-        longest = units_of(s, shape[i]) > longest ? units_of(s, shape[i]) : longest;
-    for (uint32_t mask = all; mask; mask--)
-        if (mesh_parts(s->mesh, mask) <= longest && mesh_parts(s->mesh, mask) > most)
-            most = mesh_parts(s->mesh, mask);
-    return most;
 }
 
 void unit_axes(const struct solver *s, const struct unit *u, struct unit_axes *out)
@@ -140,40 +96,15 @@ void unit_axes(const struct solver *s, const struct unit *u, struct unit_axes *o
         .batch = nb, .in = x->rank - nk, .in_end = x->rank, .out = first, .out_end = first + n->rank - nb - rows};
 }
 
-struct layer_parts unit_most(const struct solver *s, const struct unit *u)
+/* `want` as it is enforced: in an exact plan PARTS_CUT is all ranks of the axis; else it is at least two parts, the more the better by cost. */
+static struct layer_parts resolve(const struct solver *s, const struct pin *pin)
 {
-    struct unit_axes a;
-    const struct node *n = graph_node(s->g, u->node), *x = graph_node(s->g, u->source),
-                      *w = graph_node(s->g, n->operand[1 - u->slot]);
-    uint32_t axis = (uint32_t)n->attribute.axis;
-    bool table = u->kind == UNIT_EMBEDDING;
-    unit_axes(s, u, &a);
-    struct layer_parts most = {
-        .batch = class_most(s, s->axes[u->node], 0, 0, a.batch),
-        .in = table ? own_most(s, w->shape, axis, axis + 1) : own_most(s, x->shape, a.in, a.in_end),
-        .out = own_most(s, n->shape, a.out, a.out_end),
-        .leaves = class_most(s, s->axes[u->node], a.outer, a.out, a.out_end),
-    };
-    most.arrives = table ? most.in : u->from ? class_most(s, s->axes[u->source], 0, a.in, a.in_end) : 1;
-    return most;
-}
-
-struct layer_parts parts_resolve(struct layer_parts want, const struct layer_parts *most)
-{
-    if (want.batch == PARTS_CUT)
-        want.batch = most->batch;
-    if (want.arrives == PARTS_CUT)
-        want.arrives = most->arrives;
-    if (want.leaves == PARTS_CUT)
-        want.leaves = most->leaves;
-    if (want.in == PARTS_CUT)
-        want.in = want.arrives > 1                                 ? want.arrives
-                  : want.arrives == PARTS_ANY && most->arrives > 1 ? most->arrives
-                                                                   : most->in;
-    if (want.out == PARTS_CUT)
-        want.out = want.leaves > 1                                ? want.leaves
-                   : want.leaves == PARTS_ANY && most->leaves > 1 ? most->leaves
-                                                                  : most->out;
+    struct layer_parts want = pin->parts;
+    for (int i = 0; pin->exact && i < AXES; i++) {
+        uint32_t all = mesh_parts(s->mesh, i == 0 ? pins_experts(s) : pins_features(s));
+        if (*part_at(&want, i) == PARTS_CUT)
+            *part_at(&want, i) = all;
+    }
     return want;
 }
 
@@ -181,7 +112,7 @@ struct layer_parts parts_resolve(struct layer_parts want, const struct layer_par
 
 static bool part_allowed(uint32_t want, uint32_t have)
 {
-    return want == PARTS_ANY || want == have;
+    return want == PARTS_ANY || want == have || (want == PARTS_CUT && have > 1);
 }
 
 bool pins_allow_unit(const struct solver *s, uint32_t unit, struct layer_parts have)
@@ -198,14 +129,12 @@ bool pins_allow_unit(const struct solver *s, uint32_t unit, struct layer_parts h
 
 bool pins_cut_in(const struct solver *s, uint32_t unit)
 {
-    const struct unit_pin *p = s->unit_pin ? s->unit_pin[unit] : NULL;
-    return p && p->want.in > 1 && p->want.arrives <= 1 && !p->follow_in;
+    return s->unit_pin && s->unit_pin[unit] && s->unit_pin[unit]->own_in;
 }
 
 bool pins_cut_out(const struct solver *s, uint32_t unit)
 {
-    const struct unit_pin *p = s->unit_pin ? s->unit_pin[unit] : NULL;
-    return p && p->want.out > 1 && p->want.leaves <= 1 && !p->follow_out;
+    return s->unit_pin && s->unit_pin[unit] && s->unit_pin[unit]->own_out;
 }
 
 bool pins_allow_region(struct solver *s, uint32_t region)
@@ -217,7 +146,9 @@ bool pins_allow_region(struct solver *s, uint32_t region)
                                                               : value_placement(s, pin->node, s->temporary);
         bool allowed = true;
         for (uint32_t i = 0; i < pin->rank && i < at->rank; i++)
-            allowed = allowed && part_allowed(p->axis[i], mesh_parts(s->mesh, axis_subaxes(s->scratch, &at->axis[i])));
+            allowed =
+                allowed && part_allowed(p->pin->axis[i],
+                                        mesh_parts(s->mesh, axis_subaxes(s->scratch, &at->axis[i]) & pins_features(s)));
         arena_rewind(s->temporary, mark);
         if (!allowed)
             return false;
@@ -244,7 +175,7 @@ void pins_describe(struct bytes *b, const struct solver *s, const struct compone
             bytes_put(b, (uint64_t)position(r->values, r->value_count, p->pin->node) << 32 | p->pin->kind);
             bytes_put(b, (uint64_t)p->pin->operand << 32 | p->pin->rank);
             for (uint32_t k = 0; k < p->pin->rank; k++)
-                bytes_put(b, p->axis[k]);
+                bytes_put(b, p->pin->axis[k]);
         }
     bytes_put(b, UINT64_MAX);
 }
@@ -253,32 +184,56 @@ void pins_describe(struct bytes *b, const struct solver *s, const struct compone
 
 static const char *parts_text(struct arena *arena, uint32_t parts)
 {
-    return parts == PARTS_WHOLE ? "whole" : arena_printf(arena, "cut in %u", parts);
+    return parts == PARTS_WHOLE ? "whole" : parts == PARTS_CUT ? "cut" : arena_printf(arena, "cut in %u", parts);
 }
 
 static status clash(struct solver *s, const struct pin *a, const struct pin *b, const char *what, uint32_t wants,
                     uint32_t other)
 {
     return diag_error(s->diag, b->code, graph_where(s->g, b->node, s->arena),
-                      "%s and %s contradict: %s is %s by the first and %s by the second; drop one of them", a->text,
+                      "%s and %s contradict: for %s the first says %s and the second %s; drop one of them", a->text,
                       b->text, what, parts_text(s->arena, wants), parts_text(s->arena, other));
 }
 
-/* One more pin of a switch point. */
-static status meet(struct solver *s, struct unit_pin *p, const struct pin *pin, uint32_t unit)
+static bool any_class(struct solver *s, const tree *axes, uint32_t first, uint32_t end)
 {
-    struct layer_parts most = unit_most(s, &s->units.at[unit]), want = parts_resolve(pin->parts, &most);
+    leaf_list classes = {0};
+    struct arena_mark mark = arena_mark(s->temporary);
+    classes_on(s, axes, first, end, &classes);
+    arena_rewind(s->temporary, mark);
+    return classes.count != 0;
+}
+
+/* Whether the unit cuts on its own: where it is told to, or is told to be cut and its regions have nothing to follow there. */
+static void allow_own_cuts(struct solver *s, const struct unit *u, struct unit_pin *p)
+{
+    struct unit_axes a;
+    unit_axes(s, u, &a);
+    bool follow_in = p->follow_in || p->want.arrives > PARTS_WHOLE,
+         follow_out = p->follow_out || p->want.leaves > PARTS_WHOLE;
+    bool in_class = u->kind == UNIT_LINEAR && u->from && any_class(s, s->axes[u->source], a.in, a.in_end);
+    bool out_class = any_class(s, s->axes[u->node], a.out, a.out_end);
+    p->own_in = p->want.in > PARTS_WHOLE && !follow_in && (p->want.arrives == PARTS_WHOLE || !in_class);
+    p->own_out = p->want.out > PARTS_WHOLE && !follow_out && (p->want.leaves == PARTS_WHOLE || !out_class);
+}
+
+/* One more pin of a switch point. */
+static status meet(struct solver *s, struct unit_pin *p, const struct pin *pin, const struct unit *u)
+{
+    struct layer_parts want = resolve(s, pin);
     for (int i = 0; i < AXES; i++) {
         uint32_t *have = part_at(&p->want, i), more = *part_at(&want, i);
-        if (*have && more && *have != more)
+        bool narrower = *have == PARTS_ANY || (*have == PARTS_CUT && more > PARTS_WHOLE);
+        if (more == PARTS_ANY || *have == more || (more == PARTS_CUT && *have > PARTS_WHOLE))
+            continue;
+        if (!narrower)
             return clash(s, p->from[i], pin, axis_name[i], *have, more);
-        if (more && !*have) {
-            *have = more;
-            p->from[i] = pin;
-        }
+        *have = more;
+        p->from[i] = pin;
     }
     p->follow_in = p->follow_in || (pin->exact && !pin->parts.arrives);
     p->follow_out = p->follow_out || (pin->exact && !pin->parts.leaves);
+    allow_own_cuts(s, u, p);
     return TPC_OK;
 }
 
@@ -304,7 +259,12 @@ static status add_unit_pin(struct solver *s, const struct pin *pin)
                           pin->text);
     if (!s->unit_pin[unit])
         s->unit_pin[unit] = NEW(s->arena, struct unit_pin);
-    return meet(s, s->unit_pin[unit], pin, unit);
+    return meet(s, s->unit_pin[unit], pin, &s->units.at[unit]);
+}
+
+static bool disagree(uint32_t a, uint32_t b)
+{
+    return a && b && a != b && !(a == PARTS_CUT && b > PARTS_WHOLE) && !(b == PARTS_CUT && a > PARTS_WHOLE);
 }
 
 static status add_region_pin(struct solver *s, const struct pin *pin)
@@ -313,18 +273,15 @@ static status add_region_pin(struct solver *s, const struct pin *pin)
     if (!region)
         return TPC_OK; /* prelude is cut only where all users want it so: their pins say it */
     struct region_pin *p = NEW(s->arena, struct region_pin), **last = &s->region_pin[region];
-    uint32_t *axis = NEW_ARRAY(s->arena, uint32_t, pin->rank);
-    const tree *axes = pin->kind == PIN_OPERAND ? s->slot[pin->node][pin->operand] : s->axes[pin->node];
-    for (uint32_t i = 0; i < pin->rank; i++)
-        axis[i] = pin->axis[i] == PARTS_CUT ? class_most(s, axes, 0, i, i + 1) : pin->axis[i];
-    *p = (struct region_pin){.pin = pin, .axis = axis};
+    const uint32_t *axis = pin->axis;
+    *p = (struct region_pin){.pin = pin};
     while (*last) {
         const struct region_pin *q = *last;
         for (uint32_t i = 0;
              q->pin->node == pin->node && q->pin->kind == pin->kind && q->pin->operand == pin->operand && i < pin->rank;
              i++)
-            if (q->axis[i] && axis[i] && q->axis[i] != axis[i])
-                return clash(s, q->pin, pin, arena_printf(s->arena, "axis %u", i), q->axis[i], axis[i]);
+            if (disagree(q->pin->axis[i], axis[i]))
+                return clash(s, q->pin, pin, arena_printf(s->arena, "axis %u", i), q->pin->axis[i], axis[i]);
         last = &(*last)->next;
     }
     *last = p;
@@ -404,70 +361,103 @@ static const char *extents_text(struct solver *s, const leaf_list *classes)
     return t.at;
 }
 
-static bool side_fits(struct solver *s, const tree *axes, uint32_t first, uint32_t end, uint32_t parts)
+/* A side of a unit that must be cut as its region has it. */
+struct side {
+    const tree *axes;
+    uint32_t first, end, over; /* over: the sub-axes in question */
+    uint32_t parts;
+    const char *what;
+};
+
+/* Whether the classes of a side have `parts` parts together for some way to give sub-axes out. */
+static bool side_allows(struct solver *s, const struct side *x, uint32_t parts)
 {
     leaf_list classes = {0};
-    classes_on(s, axes, first, end, &classes);
+    classes_on(s, x->axes, x->first, x->end, &classes);
     uint32_t *have = NEW_ARRAY(s->temporary, uint32_t, classes.count + 1);
     for (uint32_t i = 0; i < classes.count; i++)
         have[i] = 1;
-    return parts > 1 && parts_possible(s, &classes, have, 0, parts);
+    return parts_possible(s, &classes, x->over, have, 0, parts);
+}
+
+/* 0: fits. Else the number of parts that is not possible. PARTS_CUT: all ranks if uneven cuts allow that, else any number. */
+static uint32_t side_lacks(struct solver *s, const struct side *x)
+{
+    uint32_t all = mesh_parts(s->mesh, x->over);
+    bool even = s->even;
+    if (x->parts != PARTS_CUT)
+        return side_allows(s, x, x->parts) ? 0 : x->parts;
+    s->even = false;
+    bool all_uneven = side_allows(s, x, all);
+    s->even = even;
+    if (all_uneven)
+        return side_allows(s, x, all) ? 0 : all;
+    for (uint32_t parts = 2; parts < all; parts++)
+        if (side_allows(s, x, parts))
+            return 0;
+    return all;
+}
+
+/* The sides that a pin wants cut where its regions are. */
+static uint32_t pin_sides(const struct solver *s, const struct pin *pin, struct side *out)
+{
+    uint32_t unit = pin->kind == PIN_UNIT ? unit_of(s, pin->node) : UINT32_MAX, count = 0;
+    if (unit == UINT32_MAX)
+        return 0;
+    const struct unit *u = &s->units.at[unit];
+    struct layer_parts want = resolve(s, pin);
+    const tree *to = s->axes[u->node], *from = u->from ? s->axes[u->source] : NULL;
+    struct unit_axes a;
+    unit_axes(s, u, &a);
+    if (want.leaves > PARTS_WHOLE)
+        out[count++] = (struct side){to, a.out, a.out_end, pins_features(s), want.leaves, "its output"};
+    if (want.arrives > PARTS_WHOLE && u->kind == UNIT_LINEAR && from)
+        out[count++] = (struct side){from, a.in, a.in_end, pins_features(s), want.arrives, "its input"};
+    if (want.batch > PARTS_WHOLE)
+        out[count++] = (struct side){to, 0, a.batch, pins_experts(s), want.batch, "its experts"};
+    return count;
 }
 
 bool pin_extents_fit(struct solver *s, const struct pin *pin)
 {
-    uint32_t unit = pin->kind == PIN_UNIT ? unit_of(s, pin->node) : UINT32_MAX;
-    if (unit == UINT32_MAX)
-        return true;
-    const struct unit *u = &s->units.at[unit];
-    struct layer_parts most = unit_most(s, u), want = parts_resolve(pin->parts, &most);
-    struct unit_axes a;
-    unit_axes(s, u, &a);
-    return (pin->parts.leaves <= 1 || side_fits(s, s->axes[u->node], a.out, a.out_end, want.leaves)) &&
-           (pin->parts.arrives <= 1 || u->kind == UNIT_EMBEDDING || !u->from ||
-            side_fits(s, s->axes[u->source], a.in, a.in_end, want.arrives)) &&
-           (pin->parts.in <= 1 || want.in > 1) && (pin->parts.out <= 1 || want.out > 1) &&
-           (pin->parts.batch <= 1 || side_fits(s, s->axes[u->node], 0, a.batch, want.batch));
+    struct side side[3];
+    uint32_t count = pin_sides(s, pin, side);
+    for (uint32_t i = 0; i < count; i++)
+        if (side_lacks(s, &side[i]))
+            return false;
+    return true;
 }
 
-/* A side that must be cut as its region has it: there must be something to cut, in so many parts. */
-static status check_side(struct solver *s, const struct pin *pin, const struct unit *u, const tree *axes,
-                         uint32_t first, uint32_t end, uint32_t parts, const char *what)
+static status check_side(struct solver *s, const struct pin *pin, const struct side *x)
 {
     leaf_list classes = {0};
-    const char *where = graph_where(s->g, u->node, s->arena);
-    classes_on(s, axes, first, end, &classes);
+    const char *where = graph_where(s->g, pin->node, s->arena);
+    classes_on(s, x->axes, x->first, x->end, &classes);
     if (!classes.count) {
         struct text t = {.arena = s->arena};
-        if (!obstacle(s, axes, first, end, &t))
+        if (!obstacle(s, x->axes, x->first, x->end, &t))
             text_put(&t, "nothing there has more than one element");
-        return diag_error(s->diag, pin->code, where, "%s: %s cannot be cut: %s", pin->text, what, t.at);
+        return diag_error(s->diag, pin->code, where, "%s: %s cannot be cut: %s", pin->text, x->what, t.at);
     }
-    if (side_fits(s, axes, first, end, parts))
+    uint32_t lacks = side_lacks(s, x);
+    if (!lacks)
         return TPC_OK;
-    parts = parts > 1 ? parts : s->mesh->size[s->mesh->count - 1];
     return diag_error(s->diag, pin->code, where, "%s: %s cannot be cut in %u%s: its factors are %s; %s", pin->text,
-                      what, parts, s->even ? " equal parts" : "", extents_text(s, &classes),
-                      s->even ? "leave --even out, or choose a --tp that divides one" : "ask for fewer parts");
+                      x->what, lacks, s->even ? " equal parts" : "", extents_text(s, &classes),
+                      s->even ? "leave --even out, or choose a --tp that divides one" : "take fewer ranks or parts");
 }
 
 static status check_unit(struct solver *s, const struct pin *pin)
 {
-    uint32_t unit = unit_of(s, pin->node);
-    const struct unit *u = &s->units.at[unit];
-    struct layer_parts most = unit_most(s, u), want = parts_resolve(pin->parts, &most);
-    struct unit_axes a;
-    unit_axes(s, u, &a);
+    struct side side[3];
+    const struct unit *u = &s->units.at[unit_of(s, pin->node)];
     status result = check_packed(s, pin, u);
-    if (result == TPC_OK && pin->parts.leaves > 1)
-        result = check_side(s, pin, u, s->axes[u->node], a.out, a.out_end, want.leaves, "its output");
-    if (result == TPC_OK && pin->parts.arrives > 1 && u->kind == UNIT_LINEAR && u->from)
-        result = check_side(s, pin, u, s->axes[u->source], a.in, a.in_end, want.arrives, "its input");
-    if (result == TPC_OK && pin->parts.arrives > 1 && u->kind == UNIT_LINEAR && !u->from)
+    if (result == TPC_OK && pin->parts.arrives > PARTS_WHOLE && u->kind == UNIT_LINEAR && !u->from)
         result = diag_error(s->diag, pin->code, graph_where(s->g, u->node, s->arena),
                             "%s: its input is given whole to every rank; use a style that splits it here", pin->text);
-    if (result == TPC_OK && pin->parts.batch > 1)
-        result = check_side(s, pin, u, s->axes[u->node], 0, a.batch, want.batch, "its experts");
+    uint32_t count = pin_sides(s, pin, side);
+    for (uint32_t i = 0; i < count && result == TPC_OK; i++)
+        result = check_side(s, pin, &side[i]);
     return result;
 }
 

@@ -10,7 +10,7 @@
 
 #include "ir/placement.h"
 
-/* Beside these, a number of parts is itself. PARTS_CUT: over all ranks of tp, or as many of its sub-axes as the factors have elements for. */
+/* Beside these, a number of parts is itself. PARTS_CUT: at least two (with --even: all ranks, if uneven cuts would allow that). */
 enum { PARTS_ANY = 0, PARTS_WHOLE = 1, PARTS_CUT = UINT32_MAX };
 
 enum pin_kind {
@@ -25,18 +25,16 @@ struct pin {
     value node;
     uint32_t operand;
     struct layer_parts parts; /* PIN_UNIT */
-    bool exact;               /* PIN_UNIT: PARTS_ANY at its input and output means no conversion there */
-    enum pin_packed packed;   /* whether the axis cut must be concatenated pieces */
-    const char *instead;      /* the style to use when `packed` is wrong */
-    uint32_t rank;            /* PIN_RESULT, PIN_OPERAND */
+    bool
+        exact; /* PIN_UNIT: PARTS_ANY at its input and output means no conversion there, PARTS_CUT all ranks of the axis */
+    enum pin_packed packed; /* whether the axis cut must be concatenated pieces */
+    const char *instead;    /* the style to use when `packed` is wrong */
+    uint32_t rank;          /* PIN_RESULT, PIN_OPERAND */
     const uint32_t *axis;
     const char *text; /* what the user wrote, for messages: "'up=column'" */
     uint32_t group;   /* equal for all pins that one text made */
     status code;      /* of an error: TPC_USAGE for the command line, TPC_DATA for a file */
 };
-
-/* `want` with numbers for PARTS_CUT, where `most` is what is possible. */
-struct layer_parts parts_resolve(struct layer_parts want, const struct layer_parts *most);
 
 struct solve_options;
 

@@ -166,12 +166,13 @@ static bool place_embedding(struct solver *s, const struct unit_option *o, struc
     return true;
 }
 
-static uint32_t parts_on(const struct graph *into, const struct axis_layout *axis, uint32_t first, uint32_t end)
+static uint32_t parts_on(const struct graph *into, uint32_t over, const struct axis_layout *axis, uint32_t first,
+                         uint32_t end)
 {
     uint32_t mask = 0;
     for (uint32_t i = first; i < end; i++)
         mask |= axis_subaxes(into, &axis[i]);
-    return mesh_parts(&into->mesh, mask);
+    return mesh_parts(&into->mesh, mask & over);
 }
 
 /* In how many parts the unit has what, for pins and for people. */
@@ -180,15 +181,17 @@ static struct layer_parts count_parts(const struct solver *s, const struct unit 
 {
     struct unit_axes a;
     unit_axes(s, u, &a);
+    uint32_t over = pins_features(s);
     uint32_t axis = (uint32_t)f->node->attribute.axis;
     bool table = u->kind == UNIT_EMBEDDING;
     struct layer_parts p = {
-        .batch = parts_on(into, f->wa, 0, a.batch),
-        .in = table ? parts_on(into, f->wa, axis, axis + 1) : parts_on(into, f->xa, a.in, a.in_end),
-        .out = parts_on(into, f->ra, 0, a.outer) * parts_on(into, f->ra, a.out, a.out_end),
-        .leaves = parts_on(into, f->target->axis, 0, a.outer) * parts_on(into, f->target->axis, a.out, a.out_end),
+        .batch = parts_on(into, pins_experts(s), f->wa, 0, a.batch),
+        .in = table ? parts_on(into, over, f->wa, axis, axis + 1) : parts_on(into, over, f->xa, a.in, a.in_end),
+        .out = parts_on(into, over, f->ra, 0, a.outer) * parts_on(into, over, f->ra, a.out, a.out_end),
+        .leaves =
+            parts_on(into, over, f->target->axis, 0, a.outer) * parts_on(into, over, f->target->axis, a.out, a.out_end),
     };
-    p.arrives = table ? p.in : parts_on(into, f->source->axis, a.in, a.in_end);
+    p.arrives = table ? p.in : parts_on(into, over, f->source->axis, a.in, a.in_end);
     return p;
 }
 

@@ -89,6 +89,16 @@ struct processes *cli_ranks_processes(const struct ranks *r); /* NULL of NULL, a
 bool cli_ranks_speaks(const struct ranks *r);                 /* this process prints and writes the results */
 status cli_ranks_leave(struct ranks *r, status s);            /* what to exit with; engines are not used any more */
 
+/* ---- steer.c ---- */
+#define CLI_STEER_OPTIONS                                                                                              \
+    {"--pin", "PATTERN=STYLE", "split what the pattern names so (docs/steering.md); may be repeated"},                 \
+        {"--tp-plan", "FILE", "the same from a JSON file of patterns and styles, as Hugging Face's tp_plan"},          \
+    {                                                                                                                  \
+        "--even", NULL, "only cuts into equal parts"                                                                   \
+    }
+/* After cli_mesh. */
+status cli_steering(struct arena *arena, const struct args *args, struct diag *diag, struct compile_options *out);
+
 /* ---- tensors.c ---- */
 /* DIR/input_K.pb or DIR/output_K.pb for K < count; TPC_NOINPUT where one is missing. */
 status cli_read_folder(struct arena *arena, const char *folder, const char *stem, uint32_t count, struct tensor *out,

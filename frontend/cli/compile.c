@@ -7,6 +7,7 @@
 static const struct option_info options[] = {
     CLI_MESH_OPTIONS,
     CLI_COST_OPTIONS,
+    CLI_STEER_OPTIONS,
     {"-o", "PLAN", "where to write the plan (default: MODEL's name with .plan.bin, in this folder)"},
     {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
     {"--bind", "INPUT=VALUE", "make a scalar input a constant (true, false or a number); may be repeated"},
@@ -109,7 +110,8 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
     if (s == TPC_OK && o.dump_after != NULL) {
         s = known_pass(o.dump_after, diag);
     }
-    if (s != TPC_OK || (s = cli_import_options(arena, args, diag, &o.import)) != TPC_OK) {
+    if (s != TPC_OK || (s = cli_import_options(arena, args, diag, &o.import)) != TPC_OK ||
+        (s = cli_steering(arena, args, diag, &o)) != TPC_OK) {
         return s;
     }
     struct compiled c;
@@ -139,11 +141,13 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
 const struct command command_compile = {
     .name = "compile",
     .usage =
-        "MODEL.onnx --tp N|--mesh AXES [-o PLAN] [--set SYM=N]... [--dump-after PASS] [--emit DIR] [--embed-weights]",
+        "MODEL.onnx --tp N|--mesh AXES [-o PLAN] [--pin PATTERN=STYLE]... [--tp-plan FILE] [--even] [--set SYM=N]... "
+        "[--dump-after PASS] [--emit DIR] [--embed-weights]",
     .summary = "split a model over N ranks, prove the split, write a plan",
     .examples = "  tpc compile model.onnx --tp 4 -o plan.bin\n"
                 "  tpc compile model.onnx --mesh dp=2,tp=4 --sequence-parallel -o plan.bin\n"
                 "  tpc compile model.onnx --tp auto --machine h100x8 --nominal sequence=4096/1,past=0/4096\n"
+                "  tpc compile model.onnx --tp 4 --pin 'layers.*.mlp.down=row' --pin 'head=colwise_rep' -o plan.bin\n"
                 "  tpc compile model.onnx --tp 2 --set batch_size=1 --dump-after solve\n"
                 "  tpc compile decoder_merged.onnx --tp 4 --bind use_cache_branch=true -o decode.bin\n",
     .options = options,

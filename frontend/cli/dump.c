@@ -6,6 +6,7 @@
 
 static const struct option_info options[] = {
     {"--json", NULL, "the whole document (docs/plan-json.md)"},
+    {"--tp-plan", NULL, "the decisions as a plan file, which compile --tp-plan reads back (docs/steering.md)"},
     {"--program", NULL, "the scheduled Program as text (docs/text-form.md)"},
     {0},
 };
@@ -117,6 +118,18 @@ static void free_json(void *object)
     cJSON_Delete(object);
 }
 
+static status print_plan(const cJSON *root, const char *path, struct diag *diag)
+{
+    const cJSON *plan = list_of(root, "tp_plan");
+    char *text = cJSON_IsObject(plan) ? cJSON_Print(plan) : NULL;
+    if (text == NULL) {
+        return diag_error(diag, TPC_DATA, path, "the plan was written without its styles; compile the model again");
+    }
+    puts(text);
+    cJSON_free(text);
+    return TPC_OK;
+}
+
 static status dump(struct arena *arena, const struct args *args, struct diag *diag)
 {
     struct plan *p = NULL;
@@ -139,6 +152,9 @@ static status dump(struct arena *arena, const struct args *args, struct diag *di
         return diag_error(diag, TPC_DATA, args->positional.at[0], "the plan's decisions are no JSON document");
     }
     arena_defer(arena, free_json, root);
+    if (args_flag(args, "--tp-plan")) {
+        return print_plan(root, args->positional.at[0], diag);
+    }
     print_head(root);
     if (cJSON_IsString(list_of(root, "note"))) {
         printf("note: %s\n", text_of(root, "note"));
@@ -152,7 +168,7 @@ static status dump(struct arena *arena, const struct args *args, struct diag *di
 
 const struct command command_dump = {
     .name = "dump",
-    .usage = "PLAN [--json] [--program]",
+    .usage = "PLAN [--json] [--tp-plan] [--program]",
     .summary = "what the solver decided, layer by layer, and why",
     .examples = "  tpc dump plan.bin\n  tpc dump plan.bin --json | jq '.layers[] | [.node, .style]'\n  tpc dump "
                 "plan.bin --program | less\n",

@@ -12,6 +12,7 @@ enum { RANDOM_SETS = 2 };
 
 static const struct option_info options[] = {
     CLI_MESH_OPTIONS,
+    CLI_STEER_OPTIONS,
     {"--rtol", "R", "relative tolerance (1e-3; at least the spacing of the output's type)"},
     {"--atol", "A", "absolute tolerance (1e-5 of the tensor's largest magnitude)"},
     {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
@@ -328,7 +329,8 @@ static status verify(struct arena *arena, const struct args *args, struct diag *
     struct verification v = {.arena = arena, .args = args, .diag = diag, .model = path, .rtol = 1e-3, .atol = -1};
     v.many.ranks = 2;
     status s = cli_mesh(arena, args, diag, &v.many);
-    if (s != TPC_OK || (s = args_real(args, "--rtol", &v.rtol, diag)) != TPC_OK ||
+    if (s != TPC_OK || (s = cli_steering(arena, args, diag, &v.many)) != TPC_OK ||
+        (s = args_real(args, "--rtol", &v.rtol, diag)) != TPC_OK ||
         (s = args_real(args, "--atol", &v.atol, diag)) != TPC_OK) {
         return s;
     }

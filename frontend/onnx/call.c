@@ -541,6 +541,27 @@ static status define_outputs(struct call *c)
     return s;
 }
 
+/* The module path that some exporters note with each node: of "['', 'a', 'a.b', 'linear']" the last but one. NULL when there is none. */
+static const char *module_scope(const struct call *c)
+{
+    const char *list = NULL, *last = NULL, *before = NULL;
+    size_t length = 0, before_length = 0;
+    for (size_t i = 0; i < c->proto->n_metadata_props; i++) {
+        const Onnx__StringStringEntryProto *e = c->proto->metadata_props[i];
+        if (e->key && e->value && strcmp(e->key, "pkg.torch.onnx.name_scopes") == 0)
+            list = e->value;
+    }
+    for (const char *at = list ? strchr(list, '\'') : NULL; at; at = strchr(at, '\'')) {
+        const char *end = strchr(at + 1, '\'');
+        if (!end)
+            break;
+        before = last, before_length = length;
+        last = at + 1, length = (size_t)(end - last);
+        at = end + 1;
+    }
+    return before && before_length ? arena_strndup(c->im->arena, before, before_length) : NULL;
+}
+
 static void describe(struct call *c, const char *domain)
 {
     struct importer *im = c->im;
@@ -549,6 +570,7 @@ static void describe(struct call *c, const char *domain)
                                : arena_strdup(im->arena, c->proto->op_type);
     name = arena_printf(im->arena, "%s%s", c->frame->prefix, name);
     c->origin = graph_add_origin(im->g, im->g->model_path, c->index, name, type);
+    im->g->origins.at[c->origin].scope = module_scope(c);
     c->where = origin_text(im->g, c->origin, im->scratch);
 }
 
