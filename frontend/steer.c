@@ -15,6 +15,8 @@ struct names {
     bool *is_point; /* per value */
     LIST(struct pin) pins;
     uint32_t group; /* number of the entry */
+    bool *behind;   /* per value: depends on a switch point */
+    bool sequences; /* a style asked for sequence shards */
 };
 
 static status entry_code(const struct steer_entry *e)
@@ -118,6 +120,10 @@ static uint32_t pin_values(struct names *n, const struct steer_entry *e, const s
             pin_value(n, e, v, PIN_RESULT, 0);
         if (e->style->values == VALUES_OUTPUT && leaves_module(n, matched, uses, live, v))
             pin_value(n, e, v, PIN_RESULT, 0);
+        if (e->style->values == VALUES_SEQUENCE && !n->is_point[v] && n->behind[v]) {
+            pin_value(n, e, v, PIN_SEQUENCE, 0);
+            n->sequences = true;
+        }
         for (uint32_t i = 0; e->style->values == VALUES_WEIGHTS && !n->is_point[v] && i < node->operand_count; i++)
             pin_value(n, e, v, PIN_OPERAND, i);
     }
@@ -208,11 +214,21 @@ status steer_pins(struct arena *arena, struct graph *g, struct solve_options *op
     n.is_point = NEW_ARRAY(arena, bool, g->nodes.count);
     for (uint32_t i = 0; i < n.count; i++)
         n.is_point[n.point[i].node] = true;
+    n.behind = NEW_ARRAY(arena, bool, g->nodes.count);
+    for (value v = 1; v < g->nodes.count; v++) {
+        n.behind[v] = n.is_point[v];
+        for (uint32_t i = 0; i < graph_node(g, v)->operand_count; i++)
+            n.behind[v] = n.behind[v] || n.behind[graph_node(g, v)->operand[i]];
+    }
     for (uint32_t i = 0; i < steering->entries.count; i++) {
         n.group = i;
         status s = add_entry(&n, &steering->entries.at[i], &uses, live);
         if (s != TPC_OK)
             return s;
+    }
+    if (n.sequences && options->sequence == SEQUENCE_WHOLE) {
+        options->sequence = SEQUENCE_BY_COST;
+        options->sequence_where_pinned = true;
     }
     options->pin = n.pins.at;
     options->pin_count = n.pins.count;

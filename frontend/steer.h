@@ -15,9 +15,10 @@ enum { FITS_LINEAR = 1, FITS_EMBEDDING = 2, FITS_VALUE = 4 };
 /* What a style says of nodes that are no switch points. */
 enum style_values {
     VALUES_NONE,
-    VALUES_WHOLE,  /* their results are whole */
-    VALUES_OUTPUT, /* what leaves the module is whole */
-    VALUES_WEIGHTS /* the weights that they read are whole */
+    VALUES_WHOLE,   /* their results are whole */
+    VALUES_OUTPUT,  /* what leaves the module is whole */
+    VALUES_WEIGHTS, /* the weights that they read are whole */
+    VALUES_SEQUENCE /* they lie on sequence shards */
 };
 
 /* input: "any", "whole", "cut"; weight: "any", "whole", or of "row" (the input features, the vocabulary), "column" (the output features), "expert" (the

@@ -32,6 +32,8 @@ const struct style styles[] = {
     {"mla_kv_a_proj", FITS_LINEAR, "any", "whole", "any", PACKED_ANY, NULL, VALUES_NONE, false},
     {"ep_router", FITS_LINEAR, "any", "whole", "any", PACKED_ANY, NULL, VALUES_NONE, false},
     {"megamoe_router", FITS_LINEAR, "any", "whole", "any", PACKED_ANY, NULL, VALUES_NONE, false},
+    {"sequence_parallel", FITS_VALUE, "any", "any", "any", PACKED_ANY, NULL, VALUES_SEQUENCE, false},
+    {"sequence", FITS_VALUE, "any", "any", "any", PACKED_ANY, NULL, VALUES_SEQUENCE, false},
     {"gather", FITS_VALUE, "any", "any", "any", PACKED_ANY, NULL, VALUES_OUTPUT, false},
     {"all_reduce", FITS_VALUE, "any", "any", "any", PACKED_ANY, NULL, VALUES_OUTPUT, false},
     {"moe_tp_experts", FITS_VALUE, "any", "any", "any", PACKED_ANY, NULL, VALUES_OUTPUT, false},

@@ -139,8 +139,16 @@ bool pins_cut_out(const struct solver *s, uint32_t unit)
 
 bool pins_allow_region(struct solver *s, uint32_t region)
 {
+    const struct region *r = &s->regions.at[region];
+    bool shards = decision_sequence(r, r->decision) != 0, asked = false;
+    for (const struct region_pin *p = s->region_pin ? s->region_pin[region] : NULL; p; p = p->next)
+        asked = asked || p->pin->kind == PIN_SEQUENCE;
+    if ((asked && !shards) || (shards && !asked && s->options->sequence_where_pinned))
+        return false;
     for (const struct region_pin *p = s->region_pin ? s->region_pin[region] : NULL; p; p = p->next) {
         const struct pin *pin = p->pin;
+        if (pin->kind == PIN_SEQUENCE)
+            continue;
         struct arena_mark mark = arena_mark(s->temporary);
         const struct placement *at = pin->kind == PIN_OPERAND ? slot_placement(s, pin->node, pin->operand, s->temporary)
                                                               : value_placement(s, pin->node, s->temporary);
@@ -267,9 +275,21 @@ static bool disagree(uint32_t a, uint32_t b)
     return a && b && a != b && !(a == PARTS_CUT && b > PARTS_WHOLE) && !(b == PARTS_CUT && a > PARTS_WHOLE);
 }
 
+static bool has_sequence(const struct solver *s, uint32_t region)
+{
+    const struct region *r = &s->regions.at[region];
+    for (uint32_t i = 0; region && i < r->row_count; i++)
+        if (s->trees.at[r->rows[i]].row == ROW_SEQUENCE)
+            return true;
+    return false;
+}
+
 static status add_region_pin(struct solver *s, const struct pin *pin)
 {
     uint32_t region = s->region_of[pin->node];
+    if (pin->kind == PIN_SEQUENCE && !has_sequence(s, region))
+        return diag_error(s->diag, pin->code, graph_where(s->g, pin->node, s->arena),
+                          "%s: no sequence goes through here that could be cut", pin->text);
     if (!region)
         return TPC_OK; /* prelude is cut only where all users want it so: their pins say it */
     struct region_pin *p = NEW(s->arena, struct region_pin), **last = &s->region_pin[region];

@@ -14,9 +14,10 @@
 enum { PARTS_ANY = 0, PARTS_WHOLE = 1, PARTS_CUT = UINT32_MAX };
 
 enum pin_kind {
-    PIN_UNIT,   /* a switch point: `parts` */
-    PIN_RESULT, /* a value as its region holds it: `axis` */
-    PIN_OPERAND /* the same of what operand `operand` of an op takes from outside of its region (a norm's weight) */
+    PIN_UNIT,    /* a switch point: `parts` */
+    PIN_RESULT,  /* a value as its region holds it: `axis` */
+    PIN_OPERAND, /* the same of what operand `operand` of an op takes from outside of its region (a norm's weight) */
+    PIN_SEQUENCE /* its region lies on sequence shards over the tensor axis */
 };
 enum pin_packed { PACKED_ANY, PACKED_NO, PACKED_YES };
 

@@ -83,6 +83,8 @@ static const char *explain_nothing(const struct solver *s)
         return NULL;
     for (uint32_t i = 0; i < s->units.count; i++)
         linears += s->units.at[i].kind != UNIT_EDGE;
+    if (s->options->pin_count)
+        return "nothing to split that the pins allow";
     if (!linears)
         return "nothing to split: no product with a weight and no embedding in the graph";
     return "nothing to split: every weight is too small, or is cut by nothing that the ops around it allow";

@@ -70,7 +70,8 @@ struct solve_options {
         byte_price; /* with OBJECTIVE_LATENCY: picoseconds that a KiB of weights and states is worth (solver.md, Memory) */
     bool even; /* only cuts into equal parts */
     uint32_t pin_count;
-    const struct pin *pin; /* solver/pins.h */
+    const struct pin *pin;      /* solver/pins.h */
+    bool sequence_where_pinned; /* with SEQUENCE_BY_COST: only regions with a PIN_SEQUENCE lie on shards */
 };
 
 /* Per symbol of g->dims its value at a phase. TPC_USAGE when options name a symbol that the model lacks, or a value outside of its bounds. */
