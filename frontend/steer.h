@@ -68,7 +68,7 @@ status steer_pins(struct arena *arena, struct graph *g, struct solve_options *op
 /* ---- steer_file.c ---- */
 /* "PATTERN=STYLE" of the command line. */
 status steer_add_pin(struct arena *arena, struct steering *out, const char *text, struct diag *diag);
-/* A file of docs/tp-plan.schema.json. ranks: of the tensor axis. */
+/* A file of docs/tp-plan.schema.json. ranks: of the tensor axis; 0: not known yet. */
 status steer_read_plan(struct arena *arena, struct steering *out, const char *path, uint32_t ranks, struct diag *diag);
 
 /* ---- steer_plan.c ---- */

@@ -213,7 +213,7 @@ static status read_full(struct plan_file *p, const cJSON *root, uint32_t ranks)
     {
         if (strcmp(x->string, "exact") == 0 && cJSON_IsBool(x))
             p->exact = cJSON_IsTrue(x);
-        else if (strcmp(x->string, "tp") == 0 && cJSON_IsNumber(x) && x->valuedouble != ranks)
+        else if (strcmp(x->string, "tp") == 0 && cJSON_IsNumber(x) && ranks && x->valuedouble != ranks)
             s = diag_error(p->diag, TPC_DATA, p->path,
                            "is a plan for %g ranks, not for %u; leave \"tp\" out if it fits", x->valuedouble, ranks);
         else if (strcmp(x->string, "styles") == 0)
