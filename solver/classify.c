@@ -97,7 +97,8 @@ static bool early(const struct solver *s, value v)
 bool is_internal(const struct solver *s, value v, uint32_t operand)
 {
     value u = graph_node(s->g, v)->operand[operand];
-    return s->role[v] == ROLE_OP && s->role[u] != ROLE_PRELUDE && early(s, u) == early(s, v);
+    bool apart = operand < 32 && (s->apart[v] >> operand & 1);
+    return s->role[v] == ROLE_OP && s->role[u] != ROLE_PRELUDE && early(s, u) == early(s, v) && !apart;
 }
 
 static uint32_t root_of(uint32_t *parent, uint32_t x)

@@ -121,6 +121,7 @@ struct solver {
     uint32_t node_count;
     bool *live;
     uint8_t *role, *depends;
+    uint32_t *apart;     /* per value: mask of the operands that reach it through a switch point of their own (stacked.c) */
     uint32_t *region_of; /* per value; 0: prelude */
     tree **axes;         /* per value of a region: a tree per axis */
     tree ***slot;        /* per op of a region and operand position */
@@ -192,6 +193,12 @@ bool rows_convert(const struct solver *s, value v, uint32_t operand);
 bool rows_gathered(const struct solver *s, value v);
 /* Whether a value as made holds a cut row of that kind. */
 bool rows_hold(struct solver *s, value v, enum row_kind kind);
+
+/* ---- stacked.c: weights with an axis beside inputs and outputs, and the edges by which a router's values enter ---- */
+/* Leaves of a linear's result along such axes of its weight. */
+void stacked_leaves(const struct solver *s, const struct unit *u, struct arena *arena, tree_list *out);
+/* Fills `apart`, after rules_apply; true when regions must be found anew. */
+bool stacked_apart(struct solver *s);
 
 /* ---- layout.c: trees under a decision -> placements ---- */
 /* A value as its op gives it or as a use takes it: a tree per axis, and which leaves (bit k: the k-th of all axes, in order; the 64th and later are
@@ -357,5 +364,7 @@ double solution_bytes(struct solver *s, const struct solution *out);
 
 /* ---- solver.c ---- */
 void solver_start(struct solver *s, struct graph *g, const struct solve_options *options, struct arena *arena);
+/* Ties axes and finds the classes of all regions: what a search needs. */
+void solver_tie(struct solver *s);
 
 #endif

@@ -203,8 +203,7 @@ static void mark_candidates(struct solver *s, const struct unit *u)
     for (uint32_t i = 0; i < n->rank; i++)
         if (i < nb || (u->slot == 0 ? i >= nb + rows : i < nb + columns))
             mark_axis(s, s->axes[u->node][i]);
-    for (uint32_t i = 0; u->from && i < rank; i++)
-        if (i < nb || i >= rank - nk)
+    for (uint32_t i = rank - nk; u->from && i < rank; i++) /* batch axes follow the result's region */
             mark_axis(s, s->axes[u->source][i]);
 }
 

@@ -6,6 +6,7 @@ static void allocate(struct solver *s)
     uint32_t n = s->node_count;
     s->role = NEW_ARRAY(s->arena, uint8_t, n);
     s->depends = NEW_ARRAY(s->arena, uint8_t, n);
+    s->apart = NEW_ARRAY(s->arena, uint32_t, n);
     s->region_of = NEW_ARRAY(s->arena, uint32_t, n);
     s->axes = NEW_ARRAY(s->arena, tree *, n);
     s->slot = NEW_ARRAY(s->arena, tree **, n);
@@ -73,6 +74,29 @@ void solver_start(struct solver *s, struct graph *g, const struct solve_options 
     find_outputs(s);
     cost_start(s);
     classify(s);
+}
+
+/* Forgets regions, units and trees. */
+static void start_over(struct solver *s)
+{
+    memset(s->region_of, 0, s->node_count * sizeof *s->region_of);
+    memset(s->axes, 0, s->node_count * sizeof *s->axes);
+    memset(s->slot, 0, s->node_count * sizeof *s->slot);
+    memset(s->joint_parent, 0, s->node_count * sizeof *s->joint_parent);
+    s->trees.count = s->ties.count = s->units.count = 0;
+    memset(&s->regions, 0, sizeof s->regions); /* each owns arrays */
+}
+
+void solver_tie(struct solver *s)
+{
+    rules_apply(s);
+    if (stacked_apart(s)) {
+        start_over(s);
+        classify(s);
+        rules_apply(s);
+    }
+    region_classes(s);
+    region_shared(s);
 }
 
 /* Why nothing is cut, for people. */
@@ -152,9 +176,7 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
         return legal;
     solver_start(&s, g, options, work);
     s.diag = diag;
-    rules_apply(&s);
-    region_classes(&s);
-    region_shared(&s);
+    solver_tie(&s);
     s.chosen = NEW_ARRAY(work, struct unit_option, s.units.count + 1);
     status result = pins_start(&s);
     if (result != TPC_OK)

@@ -3,7 +3,7 @@
  * solve() reads the graph's structure alone. It adds partitions to `g` (and the mesh's sub-axes, with mesh.ranks left 0: a Graph is not a
  * Program yet), nothing else. The legal placements per op are in docs/placements.md, the search in docs/solver.md.
  *
- * Sections: solver.c (the order of things), machine.c, nominal.c, classify.c, factors.c, rules.c, layout.c, pull_back.c, cost.c, units.c, decisions.c,
+ * Sections: solver.c (the order of things), machine.c, nominal.c, classify.c, factors.c, rules.c, stacked.c, layout.c, pull_back.c, cost.c, units.c, decisions.c,
  * describe.c, joint.c, search.c, finish.c, evaluate.c, explain.c
  */
 #ifndef TPC_SOLVER_SOLVER_H

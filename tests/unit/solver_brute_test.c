@@ -319,9 +319,7 @@ static bool brute_force(struct graph *g, const struct solve_options *o, struct a
     struct solver s;
     struct brute b = {.s = &s, .best = {INT64_MAX, INT64_MAX, INT64_MAX}};
     solver_start(&s, g, o, arena);
-    rules_apply(&s);
-    region_classes(&s);
-    region_shared(&s);
+    solver_tie(&s);
     s.chosen = NEW_ARRAY(arena, struct unit_option, s.units.count + 1);
     b.masks = NEW_ARRAY(arena, uint32_t *, s.regions.count);
     b.flows = NEW_ARRAY(arena, uint32_t, s.node_count);
@@ -357,9 +355,7 @@ static struct solve_cost searched(struct graph *g, const struct solve_options *o
 {
     struct solver s;
     solver_start(&s, g, o, arena);
-    rules_apply(&s);
-    region_classes(&s);
-    region_shared(&s);
+    solver_tie(&s);
     s.chosen = NEW_ARRAY(arena, struct unit_option, s.units.count + 1);
     struct cost c = search(&s);
     out->mesh = s.mesh;
