@@ -66,16 +66,19 @@ struct graph_output {
     value value;
 };
 
-/* A weight: bytes in a file, or in the graph's own blob when `file` is NO_FILE (what was stored as varints, or folded by a pass). */
+/* A weight: bytes in a file, or in the graph's own blob when `file` is NO_FILE (what was stored as varints, or folded by a pass); or *stacked*: params of
+ * one shape and type, one after another along a first axis. Those are plain, stand before it, and its bytes are theirs: nothing is stored twice. */
 struct param {
     const char *name;
     dtype dtype;
     uint32_t rank;
     const int64_t *shape;
-    uint32_t file;    /* graph->files, or NO_FILE */
-    uint64_t offset;  /* bytes from the file's start; with NO_FILE unused */
-    uint64_t length;  /* bytes: product(shape) * dtype_size */
-    const void *data; /* with NO_FILE: the bytes (little endian) */
+    uint32_t file;        /* graph->files, or NO_FILE */
+    uint64_t offset;      /* bytes from the file's start; with NO_FILE unused */
+    uint64_t length;      /* bytes: product(shape) * dtype_size */
+    const void *data;     /* with NO_FILE: the bytes (little endian) */
+    uint32_t part_count;  /* 0: not stacked; else shape[0], and file is NO_FILE */
+    const uint32_t *part; /* graph->params, each once per index of axis 0 */
 };
 #define NO_FILE UINT32_MAX
 

@@ -69,20 +69,17 @@ static status load_param(struct row *r)
 {
     const struct graph *g = r->graph;
     const struct attribute *a = &r->node->attribute;
-    const void *bytes = NULL;
+    const void *const *runs = NULL;
     int64_t shape[MAX_RANK];
     if (a->index >= g->params.count || a->mode < 0 || (uint32_t)a->mode > g->shards.count)
         return row_broken(r, "there is no such param or shard");
     const struct param *p = &g->params.at[a->index];
-    status s = TPC_OK;
-    if (r->weights)
-        s = weights_param(r->weights, a->index, r->diag, &bytes);
-    else if (p->file != NO_FILE || p->length > 0)
-        bytes = param_own_bytes(g, a->index);
+    status s = weights_runs(r->weights, g, a->index, r->scratch, r->diag, &runs);
     if (s != TPC_OK)
         return s;
-    if (!bytes && tensor_bytes(r->result) > 0)
-        return row_refused(r, "the bytes of weight '%s' are not at hand", p->name);
+    for (uint32_t i = 0; i < (p->part_count ? p->part_count : 1); i++)
+        if (!runs[i] && tensor_bytes(r->result) > 0)
+            return row_refused(r, "the bytes of weight '%s' are not at hand", p->name);
     if (p->dtype != r->node->dtype || p->rank != r->node->rank)
         return row_broken(r, "is not of the param's type or rank");
     uint32_t shard = (uint32_t)a->mode - 1;
@@ -94,9 +91,9 @@ static status load_param(struct row *r)
             return row_broken(r, "axis %u has %lld elements, what is stored has %lld", (unsigned)k,
                               (long long)r->result->shape[k], (long long)(whole ? p->shape[k] : shape[k]));
     if (!whole)
-        shard_copy(g, shard, r->rank, bytes, r->result->data);
+        shard_copy(g, shard, r->rank, runs, r->result->data);
     else if (tensor_bytes(r->result))
-        memcpy(r->result->data, bytes, tensor_bytes(r->result));
+        param_copy(g, a->index, runs, r->result->data);
     return TPC_OK;
 }
 

@@ -155,6 +155,26 @@ static bool constant_shape(struct reader *r, uint32_t rank, const dim *shape, in
     return true;
 }
 
+/* What a stacked param is made of: indices of params before it. */
+static bool read_parts(struct reader *r, struct param *p)
+{
+    LIST(uint32_t) parts = {0};
+    uint32_t part;
+    if (!lex_expect(r->l, "["))
+        return false;
+    while (!lex_peek(r->l, "]")) {
+        if ((parts.count && !lex_expect(r->l, ",")) || !lex_u32(r->l, &part))
+            return false;
+        if (part >= r->g->params.count)
+            return FAIL(r, "part %u of a param that is number %u", (unsigned)part, (unsigned)r->g->params.count);
+        *PUSH(r->g->arena, &parts) = part;
+        p->length += r->g->params.at[part].length;
+    }
+    p->part_count = parts.count;
+    p->part = parts.at;
+    return lex_expect(r->l, "]");
+}
+
 static bool read_param(struct reader *r)
 {
     struct graph *g = r->g;
@@ -171,6 +191,9 @@ static bool read_param(struct reader *r)
         if (!lex_elements(r->l, p.dtype, count, &p.data, &size))
             return false;
         p.length = size;
+    } else if (lex_accept(r->l, "parts")) {
+        if (!read_parts(r, &p))
+            return false;
     } else if (!lex_expect(r->l, "file") || !lex_u32(r->l, &p.file) || !word_u64(r, "offset", &p.offset) ||
                !word_u64(r, "length", &p.length)) {
         return false;

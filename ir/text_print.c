@@ -109,7 +109,12 @@ static void print_params(const struct graph *g, struct text *out)
         for (uint32_t k = 0; k < p->rank; k++)
             text_printf(out, "%s%lld", k ? ", " : "", (long long)p->shape[k]);
         text_put(out, "]");
-        if (p->file == NO_FILE) {
+        if (p->part_count) {
+            text_put(out, " parts [");
+            for (uint32_t k = 0; k < p->part_count; k++)
+                text_printf(out, "%s%u", k ? ", " : "", (unsigned)p->part[k]);
+            text_put(out, "]");
+        } else if (p->file == NO_FILE) {
             text_put(out, " data ");
             text_elements(out, p->dtype, p->data, (size_t)p->length / dtype_size(p->dtype));
         } else {

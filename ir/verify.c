@@ -16,6 +16,7 @@ struct checker {
     struct diag *diag;
     unsigned broken;
     bool *input_seen;
+    bool *is_part; /* per param: of a stacked one */
 };
 
 /* Reports about node v (0: about the whole). */
@@ -326,6 +327,24 @@ static void check_ends(struct checker *c)
             broken(c, 0, "guard %u has origin %u", (unsigned)i, (unsigned)g->guards.at[i].origin);
 }
 
+/* A stacked param: plain ones of one shape and type, which stand before it, and are part of nothing else (so a short text cannot ask for much memory). */
+static void check_parts(struct checker *c, uint32_t index)
+{
+    const struct graph *g = &c->graph;
+    const struct param *p = &g->params.at[index];
+    bool ok = p->file == NO_FILE && !p->data && p->rank > 0 && p->shape[0] == (int64_t)p->part_count;
+    for (uint32_t i = 0; ok && i < p->part_count; i++) {
+        const struct param *q = p->part[i] < index ? &g->params.at[p->part[i]] : NULL;
+        ok = q && !q->part_count && !c->is_part[p->part[i]] && q->dtype == p->dtype && q->rank + 1 == p->rank &&
+             (q->rank == 0 || memcmp(q->shape, p->shape + 1, q->rank * sizeof *q->shape) == 0);
+        if (ok)
+            c->is_part[p->part[i]] = true;
+    }
+    if (!ok)
+        broken(c, 0, "param %u '%s' is not made of params of its shape without the first axis", (unsigned)index,
+               p->name);
+}
+
 static void check_param(struct checker *c, uint32_t index)
 {
     const struct graph *g = &c->graph;
@@ -337,6 +356,10 @@ static void check_param(struct checker *c, uint32_t index)
     if (!ok || length != p->length) {
         broken(c, 0, "param %u '%s' has %llu bytes where its shape takes %zu", (unsigned)index, p->name,
                (unsigned long long)p->length, length);
+        return;
+    }
+    if (p->part_count) {
+        check_parts(c, index);
         return;
     }
     if (p->file == NO_FILE) {
@@ -442,6 +465,7 @@ static status verify(const struct graph *g, const char *name, bool file, struct 
 {
     struct checker c = {.graph = *g, .name = name, .file = file, .scratch = arena_new_in(g->arena), .diag = diag};
     c.input_seen = NEW_ARRAY(c.scratch, bool, g->inputs.count + 1);
+    c.is_part = NEW_ARRAY(c.scratch, bool, g->params.count + 1);
     check_mesh(&c);
     for (uint32_t i = 0; i < g->params.count; i++)
         check_param(&c, i);

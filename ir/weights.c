@@ -160,6 +160,33 @@ status weights_param(struct weights *w, uint32_t param, struct diag *diag, const
     return TPC_OK;
 }
 
+static status run_of(struct weights *w, const struct graph *g, uint32_t param, struct diag *diag, const void **run)
+{
+    *run = w ? NULL : param_own_bytes(g, param);
+    return w ? weights_param(w, param, diag, run) : TPC_OK;
+}
+
+status weights_runs(struct weights *w, const struct graph *g, uint32_t param, struct arena *arena, struct diag *diag,
+                    const void *const **runs)
+{
+    const struct param *p = &g->params.at[param];
+    const void **run = NEW_ARRAY(arena, const void *, p->part_count + 1);
+    status s = p->part_count ? TPC_OK : run_of(w, g, param, diag, &run[0]);
+    for (uint32_t i = 0; i < p->part_count && s == TPC_OK; i++)
+        s = run_of(w, g, p->part[i], diag, &run[i]);
+    *runs = run;
+    return s;
+}
+
+void param_copy(const struct graph *g, uint32_t param, const void *const *runs, void *to)
+{
+    const struct param *p = &g->params.at[param];
+    uint32_t count = p->part_count ? p->part_count : 1;
+    uint64_t each = p->length / count;
+    for (uint32_t i = 0; i < count && each; i++)
+        memcpy((char *)to + i * each, runs[i], each);
+}
+
 /* ---- shards ---- */
 
 static const struct intervals *owned(const struct graph *g, const struct shard *s, uint32_t axis, uint32_t r)
@@ -232,14 +259,29 @@ static void strides_of(const struct param *p, uint64_t *stride)
         stride[k] = bytes;
 }
 
-void shard_copy(const struct graph *g, uint32_t shard, uint32_t r, const void *whole, void *to)
+/* Axis 0 of a stacked param: each index has a run of its own. */
+static void copy_parts(struct copying *c, const void *const *runs)
+{
+    const struct intervals *v = owned(c->graph, c->shard, 0, c->rank);
+    for (uint32_t i = 0; i < v->count; i++)
+        for (int64_t k = v->at[i].lo; k < v->at[i].hi; k++) {
+            if (c->last > 0) {
+                copy_axis(c, 1, runs[k]);
+                continue;
+            }
+            memcpy(c->to, runs[k], c->stride[0]);
+            c->to += c->stride[0];
+        }
+}
+
+void shard_copy(const struct graph *g, uint32_t shard, uint32_t r, const void *const *runs, void *to)
 {
     const struct shard *s = &g->shards.at[shard];
     const struct param *p = &g->params.at[s->param];
     struct copying c = {.graph = g, .shard = s, .rank = r, .to = to};
     int64_t shape[MAX_RANK];
     if (s->rank == 0) {
-        memcpy(to, whole, dtype_size(p->dtype));
+        memcpy(to, runs[0], dtype_size(p->dtype));
         return;
     }
     if (!shard_shape(g, shard, r, shape))
@@ -250,7 +292,10 @@ void shard_copy(const struct graph *g, uint32_t shard, uint32_t r, const void *w
     strides_of(p, c.stride);
     uint32_t behind = whole_from(g, s, r);
     c.last = behind > 0 ? behind - 1 : 0;
-    copy_axis(&c, 0, whole);
+    if (p->part_count)
+        copy_parts(&c, runs);
+    else
+        copy_axis(&c, 0, runs[0]);
 }
 
 bool shard_contiguous(const struct graph *g, uint32_t shard, uint32_t r, uint64_t *offset, uint64_t *length)
@@ -260,7 +305,7 @@ bool shard_contiguous(const struct graph *g, uint32_t shard, uint32_t r, uint64_
     uint64_t stride[MAX_RANK], bytes = dtype_size(p->dtype), at = 0;
     int64_t shape[MAX_RANK];
     bool inside = true; /* all axes so far have one index */
-    if (!shard_shape(g, shard, r, shape))
+    if (p->part_count || !shard_shape(g, shard, r, shape))
         return false;
     strides_of(p, stride);
     uint32_t behind = whole_from(g, s, r);

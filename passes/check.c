@@ -370,6 +370,8 @@ static bool params_same(const struct param *a, const struct param *b)
 {
     return a->dtype == b->dtype && a->rank == b->rank && a->file == b->file && a->offset == b->offset &&
            a->length == b->length && a->data == b->data && strcmp(a->name, b->name) == 0 &&
+           a->part_count == b->part_count &&
+           (a->part_count == 0 || memcmp(a->part, b->part, a->part_count * sizeof *a->part) == 0) &&
            (a->rank == 0 || memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) == 0);
 }
 

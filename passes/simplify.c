@@ -6,7 +6,7 @@
  * answers with an existing value, with something built through emit() again, or with 0: leave alone. Then an equal node that was
  * emitted before is reused, and only then is one added. What is emitted is thus simplified already, and there is no second round.
  *
- * Why it ends: each rule lowers (elements computed, nodes on the longest chain of layout ops, index of the op in ops.def), compared in that order.
+ * Why it ends: each rule lowers (elements computed, steps of slices, nodes on the longest chain of layout ops, index of the op in ops.def), compared in that order.
  */
 #include "passes/simplify.h"
 
@@ -50,43 +50,65 @@ value emit(struct simplifier *s, const struct node *n)
     return v;
 }
 
-/* One walk: g's live nodes emitted into a new graph. */
-static struct graph *rebuild(struct arena *arena, const struct graph *g)
+struct graph *graph_remake(struct arena *arena, const struct graph *g, remake *instead, void *context)
 {
-    struct simplifier s = {.in = g, .out = graph_derive(g), .scratch = arena, .seen = {.arena = arena}};
+    struct graph *out = graph_derive(g);
+    out->params.capacity = out->params.count; /* growing copies: g keeps its own */
     const bool *live = graph_live(g, arena);
-    value *new_of = NEW_ARRAY(arena, value, g->nodes.count);
+    struct remaking r = {g, out, NEW_ARRAY(arena, value, g->nodes.count), context};
     for (value v = 1; v < g->nodes.count; v++) {
         if (!live[v]) {
             continue;
         }
         struct node n = *graph_node(g, v);
-        graph_set_origin(s.out, n.origin);
+        graph_set_origin(out, n.origin);
         if (n.op == OP_INPUT) {
-            new_of[v] = graph_input(s.out, g->inputs.at[n.attribute.index].name, n.dtype, n.rank, n.shape);
+            r.new_of[v] = graph_input(out, g->inputs.at[n.attribute.index].name, n.dtype, n.rank, n.shape);
         } else {
             value *operand = NEW_ARRAY(arena, value, n.operand_count);
             for (uint32_t i = 0; i < n.operand_count; i++) {
-                operand[i] = new_of[n.operand[i]];
+                operand[i] = r.new_of[n.operand[i]];
             }
             n.operand = operand;
-            new_of[v] = emit(&s, &n);
+            value made = instead(&r, v, &n);
+            r.new_of[v] = made != 0
+                              ? made
+                              : graph_add(out, n.op, n.dtype, n.rank, n.shape, n.operand_count, operand, &n.attribute);
         }
-        if (n.name != NULL && s.out->nodes.at[new_of[v]].name == NULL) {
-            s.out->nodes.at[new_of[v]].name = n.name;
+        if (n.name != NULL && out->nodes.at[r.new_of[v]].name == NULL) {
+            out->nodes.at[r.new_of[v]].name = n.name;
         }
     }
     for (uint32_t i = 0; i < g->outputs.count; i++) {
-        graph_output(s.out, g->outputs.at[i].name, new_of[g->outputs.at[i].value]);
+        graph_output(out, g->outputs.at[i].name, r.new_of[g->outputs.at[i].value]);
     }
-    s.out->states = g->states;
-    s.out->states.capacity = s.out->states.count;
-    return s.out;
+    out->states = g->states;
+    out->states.capacity = out->states.count;
+    return out;
+}
+
+static value emit_instead(struct remaking *r, value v, const struct node *n)
+{
+    struct simplifier *s = r->context;
+    (void)v;
+    s->out = r->out;
+    return emit(s, n);
+}
+
+/* One walk: g's live nodes emitted into a new graph. */
+static struct graph *rebuild(struct arena *arena, const struct graph *g)
+{
+    struct simplifier s = {.in = g, .scratch = arena, .seen = {.arena = arena}};
+    return graph_remake(arena, g, emit_instead, &s);
 }
 
 status simplify(struct arena *arena, const struct graph *g, struct diag *diag, struct graph **out)
 {
     (void)diag;
-    *out = rebuild(arena, rebuild(arena, g)); /* the second walk drops what the first has left without a reader */
+    struct graph *now =
+        rebuild(arena, rebuild(arena, g)); /* the second walk drops what the first has left without a reader */
+    struct graph *stacked = stack_terms(arena, now);
+    struct graph *contracted = contract_sums(arena, stacked);
+    *out = contracted == now ? now : rebuild(arena, rebuild(arena, contracted));
     return TPC_OK;
 }

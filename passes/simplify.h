@@ -20,4 +20,21 @@ value simplify_by_rule(struct simplifier *s, const struct node *n);
 /* simplify_loss.c: gather of labels from a written-out log-softmax -> cross_entropy. */
 value rule_log_softmax_gather(struct simplifier *s, const struct node *n);
 
+/* ---- rewrites of more than one node, as a copy of the whole graph ---- */
+
+struct remaking {
+    const struct graph *in;
+    struct graph *out;
+    value *new_of; /* per value of `in` */
+    void *context;
+};
+/* Value v of r->in again in r->out; n is v's node with the new operands. 0: copy it. */
+typedef value remake(struct remaking *r, value v, const struct node *n);
+struct graph *graph_remake(struct arena *arena, const struct graph *g, remake *instead, void *context);
+
+/* simplify_stack.c: terms of a sum that are computed alike from weights of their own become one batched computation. g itself when there are none. */
+struct graph *stack_terms(struct arena *arena, struct graph *g);
+/* simplify_contract.c: a (weighted) sum over a batch axis of products with weights becomes one product that contracts it. g itself when there are none. */
+struct graph *contract_sums(struct arena *arena, struct graph *g);
+
 #endif

@@ -132,6 +132,50 @@ static value rule_slice_of_slice(struct simplifier *s, const struct node *n)
     return emit_one(s, OP_SLICE, n, a->operand[0], &c);
 }
 
+/* Every s-th element of an axis of n*s: one of the s behind n. What is interleaved so (gate and up of each feature) lies on an axis of its own then. */
+static value rule_slice_interleaved(struct simplifier *s, const struct node *n)
+{
+    struct dims *t = s->out->dims;
+    const struct node *a = operand(s, n, 0);
+    uint32_t axis = n->rank;
+    int64_t extent, size, start;
+    for (uint32_t i = 0; i < n->rank; i++) {
+        axis = axis == n->rank && n->attribute.list[i] != 1 ? i : axis;
+    }
+    if (axis == n->rank || n->rank + 1 > MAX_RANK || !dim_is_const(t, a->shape[axis], &extent) ||
+        !dim_is_const(t, n->shape[axis], &size) || !dim_is_const(t, n->attribute.dims[axis], &start) ||
+        start >= n->attribute.list[axis] || size * n->attribute.list[axis] != extent) {
+        return 0;
+    }
+    dim shape[MAX_RANK], first[MAX_RANK];
+    int32_t step[MAX_RANK];
+    for (uint32_t i = 0, k = 0; i < n->rank; i++, k++) {
+        shape[k] = a->shape[i];
+        first[k] = n->attribute.dims[i];
+        step[k] = n->attribute.list[i];
+        if (i == axis) {
+            shape[k] = n->shape[axis];
+            first[k] = dim_const(t, 0);
+            step[k++] = 1;
+            shape[k] = dim_const(t, n->attribute.list[axis]);
+            first[k] = n->attribute.dims[axis];
+            step[k] = 1;
+        }
+    }
+    struct node split = {.dtype = n->dtype, .rank = n->rank + 1, .shape = shape}, part = split;
+    value v = emit_one(s, OP_RESHAPE, &split, n->operand[0], NULL);
+    dim taken[MAX_RANK];
+    for (uint32_t i = 0; i < part.rank; i++) {
+        taken[i] = i < axis        ? n->shape[i]
+                   : i == axis     ? n->shape[axis]
+                   : i == axis + 1 ? dim_const(t, 1)
+                                   : n->shape[i - 1];
+    }
+    part.shape = taken;
+    struct attribute c = {.list = step, .list_count = part.rank, .dims = first, .dims_count = part.rank};
+    return emit_one(s, OP_RESHAPE, n, emit_one(s, OP_SLICE, &part, v, &c), NULL);
+}
+
 static value rule_concat_of_one(struct simplifier *s, const struct node *n)
 {
     (void)s;
@@ -325,6 +369,7 @@ static const struct {
     {OP_BROADCAST, rule_broadcast_of_layout, "broadcast of broadcast or of inserted ones"},
     {OP_SLICE, rule_slice_all, "slice of everything"},
     {OP_SLICE, rule_slice_of_slice, "slice of slice"},
+    {OP_SLICE, rule_slice_interleaved, "slice of every s-th of n*s"},
     {OP_CONCAT, rule_concat_of_one, "concat of one"},
     {OP_REDUCE_SUM, rule_reduce_of_ones, "sum over extent 1"},
     {OP_REDUCE_PROD, rule_reduce_of_ones, "product over extent 1"},

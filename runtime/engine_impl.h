@@ -85,9 +85,9 @@ struct engine {
     struct comm *alone;       /* of the one rank that this process is */
     struct kernel_set *kernels;
     struct weights *weights;
-    const void **param;       /* bytes of the params that buffers use */
-    _Atomic uint32_t *copies; /* per param: copies of slices that are still to be made; then its pages need not stay */
-    bool *stays;              /* per param: some rank reads it where it is mapped */
+    const void *const **param; /* runs of bytes of the params that buffers use (ir/weights.h) */
+    _Atomic uint32_t *copies;  /* per param: copies of slices that are still to be made; then its pages need not stay */
+    bool *stays;               /* per param: some rank reads it where it is mapped */
     bool *cut_input, *cut_output; /* per input, output: a rank holds a part only */
     uint32_t *state_of_input;     /* per input: 1 + graph->states index, 0 none */
     bool *state_output;           /* per output: the end of a state */

@@ -23,7 +23,8 @@ static status slice_of(struct rank *r, const struct buffer *buffer, struct slice
 {
     const struct graph *g = r->engine->graph;
     uint32_t param = param_of(r->engine, buffer);
-    const char *whole = r->engine->param[param];
+    bool stacked = g->params.at[param].part_count != 0;
+    const char *whole = stacked ? NULL : r->engine->param[param][0];
     uint64_t offset = 0;
     *out = (struct slice){whole, g->params.at[param].length};
     if (buffer->sharded) {
@@ -60,17 +61,20 @@ static status copy_slice(struct rank *r, const struct buffer *buffer, void *to, 
 {
     const struct graph *g = r->engine->graph;
     uint32_t param = param_of(r->engine, buffer);
-    const void *whole = r->engine->param[param];
+    const void *const *runs = r->engine->param[param];
     if (!r->device->ops->reads_host) { /* by way of host memory */
-        void *host = arena_alloc(r->scratch, bytes);
+        bool one = !buffer->sharded && !g->params.at[param].part_count;
+        void *host = one ? NULL : arena_alloc(r->scratch, bytes);
         if (buffer->sharded)
-            shard_copy(g, buffer->index, r->index, whole, host);
-        return r->device->ops->upload(r->device, to, buffer->sharded ? host : whole, bytes, &r->failure);
+            shard_copy(g, buffer->index, r->index, runs, host);
+        else if (!one)
+            param_copy(g, param, runs, host);
+        return r->device->ops->upload(r->device, to, one ? runs[0] : host, bytes, &r->failure);
     }
     if (buffer->sharded)
-        shard_copy(g, buffer->index, r->index, whole, to);
+        shard_copy(g, buffer->index, r->index, runs, to);
     else
-        memcpy(to, whole, bytes);
+        param_copy(g, param, runs, to);
     return TPC_OK;
 }
 
@@ -79,12 +83,17 @@ static status copy_slice(struct rank *r, const struct buffer *buffer, void *to, 
 static void note_copied(struct engine *e, uint32_t param)
 {
     const struct param *p = &e->graph->params.at[param];
-    if (atomic_fetch_sub(&e->copies[param], 1) != 1 || e->stays[param] || p->file == NO_FILE)
+    if (atomic_fetch_sub(&e->copies[param], 1) != 1 || e->stays[param])
         return;
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)e->param[param];
-    uintptr_t first = (at + page - 1) / page * page, last = (at + p->length) / page * page;
-    if (first < last)
-        (void)madvise((void *)first, last - first, MADV_DONTNEED);
+    uint32_t count = p->part_count ? p->part_count : 1;
+    for (uint32_t i = 0; i < count; i++) {
+        if (e->graph->params.at[p->part_count ? p->part[i] : param].file == NO_FILE)
+            continue;
+        uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)e->param[param][i];
+        uintptr_t first = (at + page - 1) / page * page, last = (at + p->length / count) / page * page;
+        if (first < last)
+            (void)madvise((void *)first, last - first, MADV_DONTNEED);
+    }
 }
 
 static uint64_t aligned(uint64_t bytes)
@@ -170,7 +179,7 @@ status find_weights(struct engine *e, const char *folder, struct diag *diag)
 {
     const struct program *p = e->program;
     e->weights = weights_new(e->arena, e->graph, folder);
-    e->param = NEW_ARRAY(e->arena, const void *, e->graph->params.count + 1);
+    e->param = NEW_ARRAY(e->arena, const void *const *, e->graph->params.count + 1);
     e->copies = NEW_ARRAY(e->arena, _Atomic uint32_t, e->graph->params.count + 1);
     e->stays = NEW_ARRAY(e->arena, bool, e->graph->params.count + 1);
     for (uint32_t b = 0; b < p->buffers.count; b++) {
@@ -178,7 +187,8 @@ status find_weights(struct engine *e, const char *folder, struct diag *diag)
         if (buffer->kind != BUFFER_WEIGHT)
             continue;
         uint32_t param = param_of(e, buffer);
-        status s = e->param[param] ? TPC_OK : weights_param(e->weights, param, diag, &e->param[param]);
+        status s =
+            e->param[param] ? TPC_OK : weights_runs(e->weights, e->graph, param, e->arena, diag, &e->param[param]);
         if (s != TPC_OK)
             return s;
         for (uint32_t r = 0; r < e->local; r++) {

@@ -225,7 +225,7 @@ static status keep_data(struct arena *arena, struct layout *l, struct weights *w
     uint32_t own = weights ? 0 : g->files.count; /* the number that file "" will have */
     for (uint32_t i = 0; i < g->params.count; i++) {
         const void *bytes = params[i].data;
-        if (params[i].file != NO_FILE && !weights)
+        if ((params[i].file != NO_FILE && !weights) || params[i].part_count)
             continue;
         status s = params[i].file == NO_FILE ? TPC_OK : weights_param(weights, i, diag, &bytes);
         if (s != TPC_OK)

@@ -86,6 +86,7 @@ struct region {
     uint32_t unit_count;
     uint32_t *units;
     uint32_t signature;    /* equal for isomorphic regions */
+    bool routes;           /* gives its values to stacked weights through edges set apart: a router */
     uint32_t shared_count; /* values that several units take: gathered once when the decision says so */
     value *shared;
     uint32_t *shared_holds; /* per shared value: the classes that it holds */
@@ -121,7 +122,7 @@ struct solver {
     uint32_t node_count;
     bool *live;
     uint8_t *role, *depends;
-    uint32_t *apart;     /* per value: mask of the operands that reach it through a switch point of their own (stacked.c) */
+    uint32_t *apart; /* per value: mask of the operands that reach it through a switch point of their own (stacked.c) */
     uint32_t *region_of; /* per value; 0: prelude */
     tree **axes;         /* per value of a region: a tree per axis */
     tree ***slot;        /* per op of a region and operand position */
@@ -199,6 +200,8 @@ bool rows_hold(struct solver *s, value v, enum row_kind kind);
 void stacked_leaves(const struct solver *s, const struct unit *u, struct arena *arena, tree_list *out);
 /* Fills `apart`, after rules_apply; true when regions must be found anew. */
 bool stacked_apart(struct solver *s);
+/* Marks the regions that such edges leave. */
+void stacked_routers(struct solver *s);
 
 /* ---- layout.c: trees under a decision -> placements ---- */
 /* A value as its op gives it or as a use takes it: a tree per axis, and which leaves (bit k: the k-th of all axes, in order; the 64th and later are

@@ -204,7 +204,7 @@ static void mark_candidates(struct solver *s, const struct unit *u)
         if (i < nb || (u->slot == 0 ? i >= nb + rows : i < nb + columns))
             mark_axis(s, s->axes[u->node][i]);
     for (uint32_t i = rank - nk; u->from && i < rank; i++) /* batch axes follow the result's region */
-            mark_axis(s, s->axes[u->source][i]);
+        mark_axis(s, s->axes[u->source][i]);
 }
 
 struct stamps {

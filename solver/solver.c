@@ -95,6 +95,7 @@ void solver_tie(struct solver *s)
         classify(s);
         rules_apply(s);
     }
+    stacked_routers(s);
     region_classes(s);
     region_shared(s);
 }

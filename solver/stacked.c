@@ -145,3 +145,12 @@ bool stacked_apart(struct solver *s)
     }
     return found;
 }
+
+void stacked_routers(struct solver *s)
+{
+    for (uint32_t i = 0; i < s->units.count; i++) {
+        const struct unit *u = &s->units.at[i];
+        if (u->kind == UNIT_EDGE && u->slot < 32 && (s->apart[u->node] >> u->slot & 1))
+            s->regions.at[u->from].routes = true;
+    }
+}

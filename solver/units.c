@@ -283,11 +283,11 @@ static bool is_prefix(const struct solver *s, const uint32_t *orbit, uint32_t ma
 
 /* An own cut of a linear costs a collective that following a region's cut does not; it is for weights that nothing else can cut: where neither
  * region has a class to cut. (Else all linears of a layer cut on their own, and the layer whole, would win on bytes.) An embedding follows, or is
- * cut by vocabulary. */
+ * cut by vocabulary. A router is whole on every rank: it is small, and its collective would stand in the way of each layer. */
 bool unit_may_cut_alone(const struct solver *s, const struct unit *u)
 {
-    return u->kind == UNIT_LINEAR && !s->regions.at[u->to].class_count &&
-           (!u->from || !s->regions.at[u->from].class_count);
+    const struct region *from = u->from ? &s->regions.at[u->from] : NULL, *to = &s->regions.at[u->to];
+    return u->kind == UNIT_LINEAR && !to->class_count && !to->routes && !(from && (from->class_count || from->routes));
 }
 
 static void enumerate_out(struct solver *s, uint32_t unit, struct unit_option o, const uint32_t *orbit,

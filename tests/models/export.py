@@ -509,6 +509,58 @@ def vit(seed):
         intermediate_size=126, num_labels=13, attn_implementation="sdpa")), seed)
 
 
+class ExpertsInTurn(torch.nn.Module):
+    """A mixture of experts as it is written for export: every expert computes every token; what the router did not choose has weight 0."""
+    def __init__(self, block):
+        super().__init__()
+        self.gate, self.experts, self.top_k = block.gate, block.experts, block.top_k
+
+    def forward(self, hidden_states):
+        batch, length, width = hidden_states.shape
+        x = hidden_states.reshape(-1, width)
+        logits = self.gate(x)
+        weights, chosen = torch.topk(torch.softmax(logits, dim=-1), self.top_k, dim=-1)
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+        routing = torch.zeros_like(logits).scatter(1, chosen, weights)
+        out = torch.zeros_like(x)
+        for i, expert in enumerate(self.experts):
+            out = out + expert(x) * routing[:, i, None]
+        return out.reshape(batch, length, width), logits
+
+
+def mixtral(seed, **changes):
+    config = hf.MixtralConfig(**{**dict(
+        vocab_size=203, hidden_size=40, num_hidden_layers=2, num_attention_heads=5, num_key_value_heads=1, head_dim=8,
+        intermediate_size=22, num_local_experts=6, num_experts_per_tok=2, max_position_embeddings=64, sliding_window=None,
+        attn_implementation="eager"), **changes})
+    model = hf.MixtralForCausalLM(config)
+    for layer in model.model.layers:
+        layer.block_sparse_moe = ExpertsInTurn(layer.block_sparse_moe)
+    return randomize(model, seed)
+
+
+def all_experts_at_once(self, hidden_states, router_indices=None, routing_weights=None):
+    """GptOssExperts.forward as it computes on accelerators: batched products over all experts."""
+    batch, experts = hidden_states.shape[0], routing_weights.shape[1]
+    x = hidden_states.reshape(-1, self.hidden_size).repeat(experts, 1).view(experts, -1, self.hidden_size)
+    gate_up = torch.bmm(x, self.gate_up_proj) + self.gate_up_proj_bias[..., None, :]
+    gate, up = gate_up[..., ::2], gate_up[..., 1::2]
+    gate, up = gate.clamp(max=self.limit), up.clamp(min=-self.limit, max=self.limit)
+    y = torch.bmm((up + 1) * gate * torch.sigmoid(gate * self.alpha), self.down_proj) + self.down_proj_bias[..., None, :]
+    y = y.view(experts, batch, -1, self.hidden_size)
+    return (y * routing_weights.transpose(0, 1).view(experts, batch, -1)[..., None]).sum(dim=0)
+
+
+def gpt_oss(seed, **changes):
+    from transformers.models.gpt_oss import modeling_gpt_oss
+    modeling_gpt_oss.GptOssExperts.forward = all_experts_at_once
+    config = hf.GptOssConfig(**{**dict(
+        vocab_size=207, hidden_size=40, num_hidden_layers=2, num_attention_heads=5, num_key_value_heads=1, head_dim=8,
+        intermediate_size=24, num_local_experts=3, num_experts_per_tok=2, max_position_embeddings=64, sliding_window=5,
+        rope_scaling=None, attn_implementation="eager"), **changes})
+    return randomize(hf.GptOssForCausalLM(config), seed)
+
+
 def present(layers):
     return ["logits", *[f"present.{i}.{part}" for i in range(layers) for part in ("key", "value")]]
 
@@ -536,6 +588,7 @@ LABELLED = TEXT | {"labels": ROWS}
 PAIRED = {"input_ids": {0: BATCH, 1: "source"}, "attention_mask": {0: BATCH, 1: "source"},
           "decoder_input_ids": {0: BATCH, 1: "target"}}
 NO_KEY_BIAS = ("*k_proj.bias", "*key.bias")      # see parameters_without_effect
+EVERY_EXPERT = ((4, 12), (2, 7))                # enough tokens that the router chooses each expert
 
 MODELS = [
     *pair("gpt2", gpt2, Logits, TEXT, ["logits"], text(257)),
@@ -570,6 +623,11 @@ def again(name, export):
     """NAME-EXPORTER: a model of the list by one more exporter."""
     return dataclasses.replace(next(m for m in MODELS if m.name.rsplit("-", 1)[0] == name.rsplit("-", 1)[0]), name=name, export=export)
 
+
+MODELS += [
+    Model("mixtral-ts17", mixtral, Logits, TEXT, ["logits"], text(203, EVERY_EXPERT), torchscript(17)),
+    Model("gptoss-dy18", gpt_oss, Logits, TEXT, ["logits"], text(207, EVERY_EXPERT), dynamo(18)),
+]
 
 MODELS += [
     again("gpt2-ts11", torchscript(11)),        # the oldest forms: axes as attributes, LayerNormalization written out

@@ -154,8 +154,8 @@ static value leaf(struct trial *t, dtype type, uint32_t rank, const dim *shape)
     if (kind == 1)
         return graph_constant(t->g, type, rank, extent, data);
     struct param p = {
-        "w", type, rank, arena_copy(t->arena, extent, rank * sizeof *extent), NO_FILE, 0, count * dtype_size(type),
-        data};
+        "w",  type, rank, arena_copy(t->arena, extent, rank * sizeof *extent), NO_FILE, 0, count * dtype_size(type),
+        data, 0,    NULL};
     *PUSH(t->arena, &t->g->params) = p;
     return graph_param(t->g, t->g->params.count - 1);
 }

@@ -473,7 +473,8 @@ static void expect_shard(const struct graph *g, uint32_t shard, const struct axi
     int64_t shape[MAX_RANK];
     assert_true(shard_shape(g, shard, r, shape));
     int32_t *copy = NEW_ARRAY(arena, int32_t, shape[0] * shape[1] * shape[2] + 1);
-    shard_copy(g, shard, r, bytes, copy);
+    const void *runs[] = {bytes};
+    shard_copy(g, shard, r, runs, copy);
     int64_t next = 0;
     for (int64_t i = 0; i < whole[0] * whole[1] * whole[2]; i++)
         if (holds(g, &axis[0], r, i / whole[2] / whole[1]) && holds(g, &axis[1], r, i / whole[2] % whole[1]) &&
@@ -504,7 +505,8 @@ static void test_shards_hold_what_enumeration_says(void **state)
         int32_t *data = NEW_ARRAY(arena, int32_t, count);
         for (int64_t i = 0; i < count; i++)
             data[i] = (int32_t)i;
-        *PUSH(arena, &g->params) = (struct param){"w", DT_I32, 3, whole, NO_FILE, 0, (uint64_t)count * 4, data};
+        *PUSH(arena, &g->params) =
+            (struct param){"w", DT_I32, 3, whole, NO_FILE, 0, (uint64_t)count * 4, data, 0, NULL};
         struct intervals *of = NEW_ARRAY(arena, struct intervals, 3 * 6);
         for (uint32_t i = 0; i < 18; i++)
             of[i] = axis_intervals(g, &axis[i / 6], i % 6, arena);
@@ -535,7 +537,7 @@ static struct graph *graph_with_file(const char *path, const float *data, size_t
     int64_t *shape = NEW_ARRAY(arena, int64_t, 1);
     shape[0] = (int64_t)count - 1;
     *PUSH(arena, &g->files) = (struct weight_file){path, size, 0, weight_fingerprint(size, data, data, (size_t)size)};
-    *PUSH(arena, &g->params) = (struct param){"w", DT_F32, 1, shape, 0, 4, size - 4, NULL};
+    *PUSH(arena, &g->params) = (struct param){"w", DT_F32, 1, shape, 0, 4, size - 4, NULL, 0, NULL};
     graph_output(g, "w", graph_param(g, 0));
     return g;
 }

@@ -94,8 +94,8 @@ static void tables(struct graph *g)
     *PUSH(g->arena, &g->opsets) = (struct opset){"", 17};
     *PUSH(g->arena, &g->opsets) = (struct opset){"com.microsoft", 1};
     *PUSH(g->arena, &g->files) = (struct weight_file){"m.onnx", 1000, -5, 0xabcdef};
-    *PUSH(g->arena, &g->params) = (struct param){"w", DT_F32, 2, shape, 0, 64, 96, NULL};
-    *PUSH(g->arena, &g->params) = (struct param){"b\n\xff", DT_F32, 1, vector, NO_FILE, 0, 8, bytes};
+    *PUSH(g->arena, &g->params) = (struct param){"w", DT_F32, 2, shape, 0, 64, 96, NULL, 0, NULL};
+    *PUSH(g->arena, &g->params) = (struct param){"b\n\xff", DT_F32, 1, vector, NO_FILE, 0, 8, bytes, 0, NULL};
     (void)graph_add_origin(g, "m.onnx", 0, "a/b", "MatMul");
     (void)graph_add_origin(g, "m.onnx", -1, "", "");
 }
