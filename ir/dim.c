@@ -204,6 +204,10 @@ dim dim_rank(struct dims *t)
 {
     return add_symbol(t, "rank", SYMBOL_RANK, 0);
 }
+dim dim_capacity(struct dims *t, uint32_t number)
+{
+    return add_indexed(t, "k:", SYMBOL_CAPACITY, number);
+}
 dim dim_of_symbol(struct dims *t, uint32_t symbol)
 {
     assert(symbol < t->of_symbol.count);

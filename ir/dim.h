@@ -29,11 +29,13 @@ typedef enum symbol_kind {
     SYMBOL_COORDINATE,  /* index along axis `index` of an iteration space; 0 <= it */
     SYMBOL_PART_SIZE,   /* this rank's extent of partition `index` */
     SYMBOL_PART_OFFSET, /* this rank's first element of partition `index` */
-    SYMBOL_RANK         /* this rank */
+    SYMBOL_RANK,        /* this rank */
+    SYMBOL_CAPACITY     /* entries that the memory of states has room for; only in the steps of a Program */
 } symbol_kind;
 
 struct symbol {
-    const char *name; /* unique among its kind; "s:3", "o:3", "rank" and "c0" are the names of the non-input kinds */
+    const char
+        *name; /* unique among its kind; "s:3", "o:3", "rank", "k:3" and "c0" are the names of the non-input kinds */
     symbol_kind kind;
     uint32_t index;
     int64_t lower; /* >= 0 */
@@ -69,6 +71,7 @@ dim dim_coordinate(struct dims *t, uint32_t axis);
 dim dim_part_size(struct dims *t, uint32_t partition);
 dim dim_part_offset(struct dims *t, uint32_t partition);
 dim dim_rank(struct dims *t);
+dim dim_capacity(struct dims *t, uint32_t number);
 /* The dim that is symbol number `symbol`. */
 dim dim_of_symbol(struct dims *t, uint32_t symbol);
 /* Narrows what is known of a symbol. Do it before expressions are built with it: those that exist keep their form. */

@@ -5,7 +5,7 @@
  *   unary   = "-" unary | primary [ "**" integer ]
  *   primary = integer | name | '"' quoted name '"' | "(" sum ")" | function "(" sum { "," sum } ")"
  *
- * A printed dim parses to the same dim. Names of coordinates, partitions and the rank are c0, s:1, o:1, rank; an input symbol that looks
+ * A printed dim parses to the same dim. Names of coordinates, partitions and the rank are c0, s:1, o:1, k:1, rank; an input symbol that looks
  * like one of them is quoted. Text of a model's dim_param goes through the same parser with those forms switched off.
  */
 #include "ir/dim_table.h"
@@ -325,11 +325,13 @@ static dim parse_name(struct parser *p)
     }
     uint32_t index;
     int64_t number;
-    if (!p->model && length == 1 && (*start == 's' || *start == 'o') && p->end - p->at >= 2 && p->at[0] == ':' &&
+    if (!p->model && length == 1 && strchr("sok", *start) && p->end - p->at >= 2 && p->at[0] == ':' &&
         is_digit(p->at[1])) {
         p->at++;
         if (!parse_integer(p, &number) || number > UINT32_MAX)
             return fail(p);
+        if (*start == 'k')
+            return dim_capacity(p->t, (uint32_t)number);
         return *start == 's' ? dim_part_size(p->t, (uint32_t)number) : dim_part_offset(p->t, (uint32_t)number);
     }
     if (!p->model && length == 4 && memcmp(start, "rank", 4) == 0)

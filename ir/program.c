@@ -119,6 +119,26 @@ static bool plain_dim(const struct program *p, dim d)
     return d != DIM_NONE && d < dims_count(p->graph->dims) && !dim_uses_kind(p->graph->dims, d, SYMBOL_COORDINATE);
 }
 
+/* Shaped as both ends of the state, with the capacity along its axis. */
+static bool state_holds(const struct program *p, const struct buffer *b)
+{
+    const struct graph *g = p->graph;
+    if (b->index >= g->states.count || b->capacity >= g->states.count)
+        return false;
+    const struct state *s = &g->states.at[b->index];
+    const struct node *past = graph_node(g, g->inputs.at[s->input].value);
+    const struct node *present = graph_node(g, g->outputs.at[s->output].value);
+    dim elements = dim_capacity(g->dims, b->capacity);
+    for (uint32_t a = 0; a < past->rank; a++) {
+        if (a == s->axis)
+            continue;
+        if (past->shape[a] != present->shape[a])
+            return false;
+        elements = dim_mul(g->dims, elements, past->shape[a]);
+    }
+    return b->type == past->dtype && elements == b->elements;
+}
+
 static status verify_buffer(const struct program *p, uint32_t number, struct diag *diag)
 {
     const struct graph *g = p->graph;
@@ -139,6 +159,9 @@ static status verify_buffer(const struct program *p, uint32_t number, struct dia
             return broken(diag, "buffer", number, "is not as large as its input or output, or of another type");
         return TPC_OK;
     }
+    case BUFFER_STATE:
+        return state_holds(p, b) ? TPC_OK
+                                 : broken(diag, "buffer", number, "is not the memory of a state with a capacity");
     case BUFFER_WEIGHT: {
         if (b->index >= (b->sharded ? g->shards.count : g->params.count))
             return broken(diag, "buffer", number, "no such weight");
@@ -245,15 +268,16 @@ static status verify_flow(const struct program *p, struct diag *diag, bool *writ
         const struct step *s = &p->steps.at[i];
         for (uint32_t k = 0; k < s->arg_count; k++) {
             const struct buffer *b = &p->buffers.at[s->arg[k]];
+            bool state = b->kind == BUFFER_STATE;
             bool given = b->kind == BUFFER_INPUT || b->kind == BUFFER_WEIGHT || b->kind == BUFFER_CONSTANT;
             bool write = writes(p, s, k);
             if (i < b->first || i > b->last)
                 return broken(diag, "step", i, "uses a buffer outside of its live range");
             if (write && (given || (s->phase == PHASE_RUN && b->kind == BUFFER_KEPT)))
                 return broken(diag, "step", i, "writes what is only to be read");
-            if (!write && !given && !written[s->arg[k]])
+            if (!write && !given && !state && !written[s->arg[k]])
                 return broken(diag, "step", i, "reads a buffer that nothing has written");
-            if (s->phase == PHASE_LOAD && (b->kind == BUFFER_INPUT || b->kind == BUFFER_OUTPUT))
+            if (s->phase == PHASE_LOAD && (state || b->kind == BUFFER_INPUT || b->kind == BUFFER_OUTPUT))
                 return broken(diag, "step", i, "uses an input or output at load");
         }
         for (uint32_t k = 0; k < s->arg_count; k++)
@@ -264,16 +288,33 @@ static status verify_flow(const struct program *p, struct diag *diag, bool *writ
     return TPC_OK;
 }
 
-static status verify_outputs(const struct program *p, const bool *written, struct diag *diag)
+/* An output is written to one buffer, be it a state's memory; an input that lies in such memory has no other. */
+static status verify_edges(const struct program *p, const bool *written, struct diag *diag)
 {
-    for (uint32_t o = 0; o < p->graph->outputs.count; o++) {
-        uint32_t found = 0;
-        for (uint32_t i = 0; i < p->buffers.count; i++)
-            found += p->buffers.at[i].kind == BUFFER_OUTPUT && p->buffers.at[i].index == o && written[i];
-        if (found != 1)
-            return broken(diag, "output", o, "is not written to exactly one buffer");
+    const struct graph *g = p->graph;
+    size_t size = (g->outputs.count + g->inputs.count + 1) * sizeof(uint32_t);
+    uint32_t *found = base_alloc(size), *memory = found + g->outputs.count;
+    status s = TPC_OK;
+    if (found == NULL)
+        guard_out_of_memory(size);
+    for (uint32_t i = 0; i < p->buffers.count; i++) {
+        const struct buffer *b = &p->buffers.at[i];
+        if (b->kind == BUFFER_STATE)
+            memory[g->states.at[b->index].input]++;
+        if (b->kind == BUFFER_STATE || b->kind == BUFFER_OUTPUT)
+            found[b->kind == BUFFER_STATE ? g->states.at[b->index].output : b->index] += written[i];
     }
-    return TPC_OK;
+    for (uint32_t o = 0; o < g->outputs.count && s == TPC_OK; o++)
+        if (found[o] != 1)
+            s = broken(diag, "output", o, "is not written to exactly one buffer");
+    for (uint32_t i = 0; i < p->buffers.count && s == TPC_OK; i++) {
+        const struct buffer *b = &p->buffers.at[i];
+        if ((b->kind == BUFFER_INPUT && memory[b->index] > 0) ||
+            (b->kind == BUFFER_STATE && memory[g->states.at[b->index].input] > 1))
+            s = broken(diag, "buffer", i, "holds an input that lies in a state's memory");
+    }
+    base_free(found);
+    return s;
 }
 
 status program_verify(const struct program *p, struct diag *diag)
@@ -296,7 +337,7 @@ status program_verify(const struct program *p, struct diag *diag)
         guard_out_of_memory(p->buffers.count + 1);
     s = verify_flow(p, diag, written);
     if (s == TPC_OK)
-        s = verify_outputs(p, written, diag);
+        s = verify_edges(p, written, diag);
     base_free(written);
     return s;
 }

@@ -17,15 +17,20 @@ typedef enum buffer_kind {
     BUFFER_INPUT,  /* index: graph->inputs */
     BUFFER_OUTPUT, /* index: graph->outputs; this rank's part when the output stays cut (states) */
     BUFFER_WEIGHT, /* index: graph->shards when `sharded`, else graph->params; mapped, or copied when its slices are not contiguous */
-    BUFFER_CONSTANT /* node: the constant */
+    BUFFER_CONSTANT, /* node: the constant */
+    BUFFER_STATE     /* index: graph->states; holds the past before a run and the present behind it: see below */
 } buffer_kind;
 
+/* The memory of a state that is written in place: row-major, shaped as past and present but with a capacity (symbol k:N) along the state's axis,
+ * which the runtime binds to at least both extents. Entries [0, past) hold the past; the steps write what is new, up to the present's extent. The
+ * state's input and output have no other buffer. */
 struct buffer {
     buffer_kind kind;
     dtype type;
     dim elements; /* of this rank */
     uint32_t index;
     bool sharded;         /* BUFFER_WEIGHT: index is a shard's */
+    uint32_t capacity;    /* BUFFER_STATE: number of its capacity */
     value node;           /* the program node it holds, 0 for scratch */
     uint32_t first, last; /* steps; set by schedule */
 };

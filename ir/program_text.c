@@ -4,6 +4,7 @@
  *   ...the Graph's text, that many bytes...
  *   kernel outer [d, ..] inner [d, ..] buffers [f32, f32 written] { %0 f32@1 load b0[c0] ... }
  *   buffer temp f32 [d] node 7 live 0 3
+ *   buffer state 2 capacity 0 f32 [k:0] node 4 live 1 9
  *   step run kernel 0 node 9 [0, 1]
  *
  * The reader trusts nothing: numbers are bounded as they are read, and program_verify has the last word.
@@ -20,7 +21,7 @@ enum {
     ARGUMENT_LIMIT = 1 << 12
 };
 
-static const char *const buffer_kinds[] = {"temp", "kept", "input", "output", "weight", "constant"};
+static const char *const buffer_kinds[] = {"temp", "kept", "input", "output", "weight", "constant", "state"};
 static const char *const step_kinds[] = {"kernel", "dot", "collective", "builtin", "copy"};
 static const char *const phases[] = {"load", "run"};
 #define COUNT(list) ((uint32_t)(sizeof(list) / sizeof(list)[0]))
@@ -39,6 +40,8 @@ static void print_buffer(const struct program *p, const struct buffer *b, struct
     text_printf(out, "buffer %s", buffer_kinds[b->kind]);
     if (b->kind == BUFFER_INPUT || b->kind == BUFFER_OUTPUT || b->kind == BUFFER_WEIGHT)
         text_printf(out, " %u", (unsigned)b->index);
+    if (b->kind == BUFFER_STATE)
+        text_printf(out, " %u capacity %u", (unsigned)b->index, (unsigned)b->capacity);
     text_printf(out, "%s %s", b->sharded ? " sharded" : "", dtype_name(b->type));
     print_dim(p, b->elements, out);
     text_printf(out, " node %u live %u %u\n", (unsigned)b->node, (unsigned)b->first, (unsigned)b->last);
@@ -287,6 +290,8 @@ static bool read_buffer(struct reader *r)
         return false;
     b.kind = (buffer_kind)kind;
     if ((b.kind == BUFFER_INPUT || b.kind == BUFFER_OUTPUT || b.kind == BUFFER_WEIGHT) && !lex_u32(l, &b.index))
+        return false;
+    if (b.kind == BUFFER_STATE && (!lex_u32(l, &b.index) || !lex_expect(l, "capacity") || !lex_u32(l, &b.capacity)))
         return false;
     b.sharded = lex_accept(l, "sharded");
     if (!read_dtype(r, &b.type) || !read_dim(r, &b.elements) || !read_node(r, &b.node) || !lex_expect(l, "live") ||

@@ -21,14 +21,32 @@ static uint32_t add_buffer(struct builder *b, struct buffer buffer)
     return b->program->buffers.count - 1;
 }
 
+/* The memory of a state that is written in place. */
+static uint32_t state_buffer(struct builder *b, uint32_t state)
+{
+    const struct state_memory *m = &b->plan->memory[state];
+    const struct node *n = graph_node(b->plan->graph, m->past);
+    if (b->buffer[m->past] == 0)
+        b->buffer[m->past] =
+            1 + add_buffer(b, (struct buffer){.kind = BUFFER_STATE,
+                                              .type = n->dtype,
+                                              .elements = dim_product(b->plan->graph->dims, m->shape, n->rank),
+                                              .index = state,
+                                              .capacity = m->capacity,
+                                              .node = m->past});
+    return b->buffer[m->past] - 1;
+}
+
 /* The buffer that holds v, which may be another view of a materialised value. */
 static uint32_t buffer_for(struct builder *b, value v)
 {
     struct graph *g = b->plan->graph;
-    while (!b->plan->materialised[v] && view_is_alias(g, v))
+    while (!b->plan->materialised[v] && plan_is_alias(b->plan, v))
         v = graph_node(g, v)->operand[0];
     while (b->in_place[v] != 0)
         v = b->in_place[v];
+    if (b->plan->state[v] != 0)
+        return state_buffer(b, b->plan->state[v] - 1);
     if (b->buffer[v] != 0)
         return b->buffer[v] - 1;
     const struct node *n = graph_node(g, v);
@@ -125,14 +143,11 @@ static status emit_step(struct builder *b, const struct group *g)
 static void emit_copy(struct builder *b, const struct group *g)
 {
     struct graph *graph = b->plan->graph;
-    struct buffer out = {BUFFER_OUTPUT,
-                         graph_node(graph, g->root)->dtype,
-                         graph_elements(graph, g->root),
-                         g->output,
-                         false,
-                         g->root,
-                         0,
-                         0};
+    struct buffer out = {.kind = BUFFER_OUTPUT,
+                         .type = graph_node(graph, g->root)->dtype,
+                         .elements = graph_elements(graph, g->root),
+                         .index = g->output,
+                         .node = g->root};
     struct step *s = add_step(b, STEP_COPY, g, 2);
     set_argument(s, 0, buffer_for(b, g->root));
     set_argument(s, 1, add_buffer(b, out));
@@ -193,7 +208,8 @@ static status emit_all(struct builder *b)
     bool *done = NEW_ARRAY(p->arena, bool, p->groups.count + 1);
     for (uint32_t i = p->groups.count; i-- > 0;) {
         uint32_t first = i;
-        while (first > 0 && plan_group(p, first)->part > 0)
+        while (first > 0 && plan_group(p, first)->part > 0 &&
+               plan_group(p, first - 1)->root == plan_group(p, first)->root)
             first--;
         for (uint32_t k = first; k <= i; k++) {
             status s = emit_after_producers(b, k, done);
@@ -216,7 +232,7 @@ static void find_in_place(struct builder *b)
         const struct node *n = graph_node(p->graph, g->root);
         if (g->kind != GROUP_STEP || n->op != OP_ALL_REDUCE)
             continue;
-        value from = view_root(p->graph, n->operand[0]);
+        value from = plan_root(p, n->operand[0]);
         const struct access *a = &p->pool.at[p->accesses[from]];
         if (a->next == 0 && a->group == i && p->producer[from] != 0 && p->output[from] == 0 && !p->is_static[from])
             b->in_place[from] = g->root;

@@ -73,6 +73,7 @@ struct access {
     uint32_t next;    /* 0: last */
 };
 
+enum { GROUP_SIZE_LIMIT = 160 }; /* accesses inlined into one kernel */
 enum group_kind { GROUP_KERNEL, GROUP_DOT, GROUP_STEP, GROUP_COPY };
 
 struct group {
@@ -100,6 +101,14 @@ struct estimate {
     bool heavy;                 /* with an expensive function, or a reduction */
 };
 
+/* Where a state lies that is written in place. */
+struct state_memory {
+    value past; /* the input; 0: this one is not */
+    uint32_t capacity;
+    dim before, after; /* extents of past and present along its axis */
+    const dim *shape;  /* with the capacity there: strides come from it */
+};
+
 struct plan {
     struct arena *arena; /* of the result */
     struct graph *graph;
@@ -111,13 +120,15 @@ struct plan {
     LIST(struct access) pool;  /* [0] is reserved */
     struct map seen;           /* accesses so far */
     LIST(struct group *) groups;
-    bool *materialised;  /* per value: has a buffer of its own */
-    uint32_t *producer;  /* per materialised value: 1 + first group that writes it, 0: a leaf */
-    uint32_t *producers; /* how many consecutive groups write it */
-    value *written_as;   /* of a dot: the value in whose layout it writes, 0: not planned */
-    double *scale;       /* of a dot: what its buffer must be multiplied by as it is loaded, 0: nothing */
-    value *base;         /* of a gather: the value whose buffer it indexes */
-    uint32_t *output;    /* per value: 1 + the output whose buffer holds it */
+    bool *materialised;          /* per value: has a buffer of its own */
+    uint32_t *producer;          /* per materialised value: 1 + first group that writes it, 0: a leaf */
+    uint32_t *producers;         /* how many consecutive groups write it */
+    value *written_as;           /* of a dot: the value in whose layout it writes, 0: not planned */
+    double *scale;               /* of a dot: what its buffer must be multiplied by as it is loaded, 0: nothing */
+    value *base;                 /* of a gather: the value whose buffer it indexes */
+    uint32_t *output;            /* per value: 1 + the output whose buffer holds it */
+    uint32_t *state;             /* per value: 1 + the state in whose memory it lies, 0: in none */
+    struct state_memory *memory; /* per state */
     uint32_t mark;
 };
 
@@ -137,6 +148,27 @@ void plan_set_producer(struct plan *p, value v, uint32_t first, uint32_t count, 
 void plan_reduced_index(const struct group *g, const struct node *n, uint32_t rank, const dim *index, dim *out);
 void plan_make_inner(struct space *s, const uint32_t *coordinates, uint32_t count);
 value plan_dot_behind(const struct plan *p, value v);
+
+/* ---- fuse_state.c ---- */
+
+/* Fills state and memory. Requires uses. */
+void plan_states(struct plan *p);
+/* The shape that the strides of v's buffer come from. */
+const dim *plan_shape(const struct plan *p, value v);
+/* view_is_alias, view_root, but what lies in a state's memory is not dense. */
+bool plan_is_alias(const struct plan *p, value v);
+value plan_root(const struct plan *p, value v);
+/* The pad v of a past writes what is behind the past; the scatter v writes into what it scatters to. */
+void plan_extension(struct plan *p, value v);
+void plan_scatter(struct plan *p, value v);
+/* Update `index` of scatter v goes to element linear + d * stride of its memory, for an index d. */
+void plan_scatter_view(const struct plan *p, const struct space *s, value v, const dim *index, dim *linear,
+                       dim *stride);
+
+/* ---- fuse_host.c ---- */
+
+/* The access whose group is to store v: that of the earliest reader that has no other access. NULL: none can. */
+const struct access *plan_host(struct plan *p, value v);
 
 /* ---- fuse_dot.c: strided views of buffers ---- */
 

@@ -59,8 +59,8 @@ static bool make_affine(struct walk *w, uint32_t rank)
 static bool may_pass(const struct plan *p, value v)
 {
     op o = graph_node(p->graph, v)->op;
-    bool stored_so = o == OP_TRANSPOSE && !view_is_alias(p->graph, v) &&
-                     plan_dot_behind(p, v) != 0; /* the dot writes it transposed */
+    bool stored_so =
+        o == OP_TRANSPOSE && !plan_is_alias(p, v) && plan_dot_behind(p, v) != 0; /* the dot writes it transposed */
     return view_is_map(o) && o != OP_REVERSE && p->output[v] == 0 && !stored_so;
 }
 
@@ -96,7 +96,7 @@ static value view_operand(struct plan *p, struct walk *w, value v)
     value found = 0;
     for (;;) {
         const struct node *n = graph_node(p->graph, v);
-        at.linear = index_simplify(&at.space, index_row_major(&at.space, n->rank, n->shape, at.index));
+        at.linear = index_simplify(&at.space, index_row_major(&at.space, n->rank, plan_shape(p, v), at.index));
         bool apart = (n->op == OP_CONCAT || n->op == OP_PAD) && p->output[v] == 0 && p->accesses[v] == 0;
         if (at.scale != best.scale && apart) /* the product may be one kernel with it */
             break;
@@ -297,7 +297,7 @@ value plan_gather_view(struct plan *p, struct space *s, value v, const dim *inde
     value from = n->operand[0], found = 0;
     for (;;) {
         a = graph_node(p->graph, from);
-        dim whole = index_simplify(s, index_row_major(s, a->rank, a->shape, at));
+        dim whole = index_simplify(s, index_row_major(s, a->rank, plan_shape(p, from), at));
         if (split_dynamic(s, whole, hidden, linear, stride))
             found = from;
         if (from == stop || whole == DIM_NONE || !may_pass(p, from))

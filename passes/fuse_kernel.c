@@ -107,6 +107,8 @@ static int32_t put_number(struct emitter *e, dtype type, double number, value no
 
 static uint32_t buffer_of(struct emitter *e, value holder, bool written)
 {
+    if (e->plan->state[holder] != 0) /* past and present are one memory */
+        holder = e->plan->memory[e->plan->state[holder] - 1].past;
     for (uint32_t i = 0; i < e->held.count; i++)
         if (e->held.at[i] == holder) {
             e->buffers.at[i].written |= written;
@@ -149,7 +151,7 @@ static int32_t emit_load(struct emitter *e, value v, const dim *index, int32_t p
     const struct node *n = node_of(e, v);
     struct instruction load = blank(INST_LOAD, n->dtype, v);
     load.buffer = buffer_of(e, v, false);
-    load.index = index_simplify(&e->space, index_row_major(&e->space, n->rank, n->shape, index));
+    load.index = index_simplify(&e->space, index_row_major(&e->space, n->rank, plan_shape(e->plan, v), index));
     load.predicate = predicate;
     e->failed |= load.index == DIM_NONE;
     int32_t x = append(e, &load);
@@ -505,12 +507,36 @@ static void drop_dead(struct emitter *e)
     e->list.count = count;
 }
 
+/* The updates of a scatter into a state's memory. */
+static void emit_scatter(struct emitter *e)
+{
+    value v = e->group->root;
+    const struct node *n = node_of(e, v);
+    dim where[MAX_RANK], linear;
+    int32_t x = emit(e, n->operand[2], e->group->index, NO_INSTRUCTION);
+    plan_gather_where(e->plan, v, e->group->index, where);
+    struct instruction store = blank(INST_STORE, n->dtype, v);
+    store.arg[0] = x;
+    store.dynamic = e->failed ? 0 : emit(e, n->operand[1], where, NO_INSTRUCTION);
+    plan_scatter_view(e->plan, &e->space, v, e->group->index, &linear, &store.dynamic_stride);
+    store.index = index_simplify(&e->space, linear);
+    store.dynamic_limit = n->shape[n->attribute.axis];
+    store.buffer = buffer_of(e, v, true);
+    e->failed |= store.index == DIM_NONE || store.dynamic_stride == DIM_NONE;
+    *PUSH(e->plan->arena, &e->list) = store;
+}
+
 static void emit_root(struct emitter *e)
 {
     const struct group *g = e->group;
     const struct node *n = node_of(e, g->root);
     struct dims *t = dims_of(e);
-    value v = g->part < 0 ? g->root : n->operand[g->part];
+    bool state = e->plan->state[g->root] != 0;
+    if (state && n->op == OP_SCATTER) {
+        emit_scatter(e);
+        return;
+    }
+    value v = g->part >= 0 ? n->operand[g->part] : state ? n->operand[1] : g->root; /* a pad's fill */
     dim at[MAX_RANK];
     int32_t x = emit(e, v, g->index, NO_INSTRUCTION);
     if (e->failed)
@@ -518,7 +544,7 @@ static void emit_root(struct emitter *e)
     memcpy(at, g->index, n->rank * sizeof *at);
     for (int32_t i = 0; i < g->part; i++)
         at[n->attribute.axis] = dim_add(t, at[n->attribute.axis], node_of(e, n->operand[i])->shape[n->attribute.axis]);
-    put_store(e, g->root, index_row_major(&e->space, n->rank, n->shape, at), x);
+    put_store(e, g->root, index_row_major(&e->space, n->rank, plan_shape(e->plan, g->root), at), x);
 }
 
 status fuse_kernel(struct plan *p, uint32_t number, struct kernel *out, value **buffers)

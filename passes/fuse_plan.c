@@ -7,10 +7,8 @@
 #include "passes/fuse.h"
 
 enum {
-    GROUP_SIZE_LIMIT = 160, /* accesses inlined into one kernel */
-    CHEAP_OPERATIONS = 3,   /* that several readers may repeat */
-    CHEAP_SCALAR = 16,
-    SEARCH_LIMIT = 4096
+    CHEAP_OPERATIONS = 3, /* that several readers may repeat */
+    CHEAP_SCALAR = 16
 };
 
 /* ---- accesses ---- */
@@ -69,75 +67,6 @@ void plan_set_producer(struct plan *p, value v, uint32_t first, uint32_t count, 
     for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
         if (p->pool.at[i].group != host)
             *PUSH(p->arena, &plan_group(p, p->pool.at[i].group)->reads) = v;
-}
-
-/* Does a group depend, through buffers, on another one that reads v? */
-static bool depends_on_reader(struct plan *p, uint32_t group, value v)
-{
-    LIST(uint32_t) work = {0};
-    uint32_t mark = ++p->mark;
-    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
-        plan_group(p, p->pool.at[i].group)->reader_mark = mark;
-    plan_group(p, group)->reader_mark = 0;
-    plan_group(p, group)->mark = mark;
-    *PUSH(p->arena, &work) = group;
-    for (uint32_t k = 0; k < work.count; k++) {
-        const struct group *g = plan_group(p, work.at[k]);
-        if (k == SEARCH_LIMIT || g->reader_mark == mark)
-            return true;
-        for (uint32_t r = 0; r < g->reads.count; r++)
-            for (uint32_t i = 0; i < p->producers[g->reads.at[r]]; i++) {
-                uint32_t next = p->producer[g->reads.at[r]] - 1 + i;
-                if (plan_group(p, next)->mark == mark)
-                    continue;
-                plan_group(p, next)->mark = mark;
-                *PUSH(p->arena, &work) = next;
-            }
-    }
-    return false;
-}
-
-/* ---- hosting: a group that computes v anyway stores it ---- */
-
-/* Does `index` run through all of v exactly once as the group iterates (all of its axes, or the outer ones)? */
-static bool covers_once(const struct plan *p, const struct group *g, value v, const dim *index)
-{
-    const struct node *n = graph_node(p->graph, v);
-    const struct space *s = &g->space;
-    dim flat = index_row_major(s, n->rank, n->shape, index);
-    uint32_t outer = 0;
-    while (outer < s->order_count && s->kind[s->order[outer]] == AXIS_OUTER)
-        outer++;
-    for (uint32_t end = s->order_count;; end = outer) {
-        if (flat == space_row_major(s, 0, end) && space_size(s, 0, end) == graph_elements(p->graph, v))
-            return true;
-        if (end == outer)
-            return false;
-    }
-}
-
-static bool may_host(struct plan *p, const struct access *a, value v)
-{
-    const struct group *g = plan_group(p, a->group);
-    return !a->dense && g->kind == GROUP_KERNEL && g->is_static == p->is_static[v] && g->size < GROUP_SIZE_LIMIT &&
-           g->reader_count == 1 && covers_once(p, g, v, a->index);
-}
-
-/* The access whose group is to store v: that of the earliest reader that has no other access. NULL: none can. */
-static const struct access *find_host(struct plan *p, value v)
-{
-    const struct access *best = NULL;
-    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
-        plan_group(p, p->pool.at[i].group)->reader_count = 0;
-    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
-        plan_group(p, p->pool.at[i].group)->reader_count++;
-    for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next) {
-        const struct access *a = &p->pool.at[i];
-        bool earlier = best == NULL || plan_group(p, a->group)->root < plan_group(p, best->group)->root;
-        if (earlier && may_host(p, a, v))
-            best = a;
-    }
-    return best != NULL && !depends_on_reader(p, best->group, v) ? best : NULL;
 }
 
 /* ---- inlining: the operands get accesses ---- */
@@ -347,18 +276,18 @@ static void start_kernel(struct plan *p, value v, int32_t part, uint32_t *number
 static void materialise_concat(struct plan *p, value v)
 {
     const struct node *n = graph_node(p->graph, v);
-    uint32_t first = p->groups.count, number;
-    for (uint32_t i = 0; i < n->operand_count; i++)
+    uint32_t first = p->groups.count, number, there = p->state[v] != 0; /* the past lies where it is */
+    for (uint32_t i = there; i < n->operand_count; i++)
         start_kernel(p, v, (int32_t)i, &number);
-    plan_set_producer(p, v, first, n->operand_count, UINT32_MAX);
-    for (uint32_t i = 0; i < n->operand_count; i++)
-        plan_access(p, first + i, n->operand[i], plan_group(p, first + i)->index, false);
+    plan_set_producer(p, v, first, n->operand_count - there, UINT32_MAX);
+    for (uint32_t i = there; i < n->operand_count; i++)
+        plan_access(p, first + i - there, n->operand[i], plan_group(p, first + i - there)->index, false);
 }
 
 static void materialise(struct plan *p, value v, bool hosting)
 {
     const struct node *n = graph_node(p->graph, v);
-    const struct access *host = hosting ? find_host(p, v) : NULL;
+    const struct access *host = hosting ? plan_host(p, v) : NULL;
     if (host != NULL) {
         plan_set_producer(p, v, host->group, 1, host->group);
         *PUSH(p->arena, &plan_group(p, host->group)->hosted) = v;
@@ -367,6 +296,10 @@ static void materialise(struct plan *p, value v, bool hosting)
     }
     if (n->op == OP_CONCAT && n->operand_count > 1) {
         materialise_concat(p, v);
+        return;
+    }
+    if (p->state[v] != 0) {
+        plan_extension(p, v);
         return;
     }
     uint32_t number;
@@ -479,7 +412,7 @@ static void plan_layout(struct plan *p, value v)
     for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next, count++)
         crowded |= plan_group(p, p->pool.at[i].group)->size >= GROUP_SIZE_LIMIT;
     bool choose = n->op == OP_CONCAT || n->op == OP_PAD;
-    if (dense && view_is_alias(p->graph, v) && p->output[v] == 0) { /* the buffer is the operand's */
+    if (dense && plan_is_alias(p, v) && p->output[v] == 0) { /* the buffer is the operand's */
         for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
             if (p->pool.at[i].dense)
                 plan_access(p, p->pool.at[i].group, n->operand[0], NULL, true);
@@ -528,7 +461,7 @@ static void plan_leaf(struct plan *p, value v)
 /* An output that shares its buffer with a leaf or another output is a copy; else the value behind its aliases takes the output's buffer. */
 static void plan_output(struct plan *p, value v)
 {
-    value from = view_root(p->graph, v);
+    value from = plan_root(p, v);
     const struct node *n = graph_node(p->graph, from);
     bool leaf = op_info(n->op)->class == CLASS_LEAF && n->op != OP_DIM;
     if (p->output[v] == 0 || (from == v && !leaf))
@@ -572,6 +505,11 @@ static void plan_value(struct plan *p, value v)
             (void)plan_dot(p, v, v);
         return;
     case CLASS_SCATTER:
+        if (p->state[v] != 0)
+            plan_scatter(p, v);
+        else
+            plan_step(p, v);
+        return;
     case CLASS_SCAN:
     case CLASS_SORT:
     case CLASS_COMPOSITE:
@@ -599,6 +537,7 @@ status fuse_plan(struct plan *p)
     p->seen.arena = p->arena;
     (void)PUSH(p->arena, &p->pool);
     plan_prepare(p);
+    plan_states(p);
     for (uint32_t i = 0; i < g->outputs.count; i++) {
         value v = g->outputs.at[i].value;
         if (p->output[v] == 0)

@@ -41,7 +41,8 @@ static status cut_inputs(struct rank *r)
 {
     struct engine *e = r->engine;
     for (uint32_t i = 0; i < e->graph->inputs.count; i++) {
-        if (!e->cut_input[i] || (e->keep && e->keep[i]))
+        uint32_t state = e->state_of_input[i];
+        if (!e->cut_input[i] || (e->keep && e->keep[i]) || (state && state_in_place(e, state - 1)))
             continue;
         struct layout l;
         const struct tensor *whole = &e->input[i];
@@ -67,6 +68,8 @@ static status run_ranked(struct rank *r)
     status s = cut_inputs(r);
     if (s == TPC_OK)
         s = set_addresses(r);
+    if (s == TPC_OK)
+        s = states_place(r);
     return s == TPC_OK ? execute(r, PHASE_RUN) : s;
 }
 
@@ -196,6 +199,7 @@ static status make_rank(struct engine *e, uint32_t local, struct diag *diag)
     r->scratch = arena_new_in(e->arena);
     r->address = NEW_ARRAY(e->arena, void *, e->program->buffers.count + 1);
     r->input = NEW_ARRAY(e->arena, struct store, g->inputs.count + 1);
+    r->state = NEW_ARRAY(e->arena, struct state_store, g->states.count + 1);
     r->output = NEW_ARRAY(e->arena, struct store, 2 * (size_t)g->outputs.count + 1);
     for (uint32_t i = 0; i < SHAPE_PLANS; i++) { /* made here: e->arena is this thread's */
         r->plan[i].arena = arena_new_in(e->arena);
@@ -261,6 +265,7 @@ static status open_engine(void *context)
     if (s != TPC_OK)
         return s;
     know_edges(e);
+    states_know(e);
     e->rank = NEW_ARRAY(e->arena, struct rank, e->local);
     e->rank_stats = NEW_ARRAY(e->arena, struct engine_rank_stats, e->local);
     for (uint32_t i = 0; i < e->local && s == TPC_OK; i++)
@@ -326,6 +331,8 @@ static void close_rank(struct rank *r)
         store_free(r, &r->input[i]);
     for (uint32_t i = 0; i < 2 * e->graph->outputs.count; i++)
         store_free(r, &r->output[i]);
+    for (uint32_t i = 0; i < e->graph->states.count; i++)
+        store_free(r, &r->state[i].store);
     if (r == e->rank)
         for (uint32_t i = 0; i < e->graph->outputs.count; i++)
             store_free(r, &e->joined[i]);
@@ -460,6 +467,8 @@ static status run_engine(void *context)
     status s = bind_inputs(e, inputs, run->diag);
     if (s == TPC_OK)
         s = check_cut(e, inputs, run->diag);
+    if (s == TPC_OK)
+        s = states_measure(e, run->diag);
     if (s == TPC_OK)
         s = command_all(e, COMMAND_RUN, run->diag);
     return s;

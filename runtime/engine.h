@@ -4,7 +4,7 @@
  * states are gone. Where ranks are processes, all of them call engine_run and engine_output alike and in the same order; a failed run is the end, and the
  * rank that has not failed itself gets TPC_RANKS without a diagnostic (processes_leave says why).
  *
- * Sections: engine.c (open, run), engine_output.c (outputs, statistics), engine_load.c (weights), engine_shape.c (everything that follows from the inputs' shapes), executor.c (a rank's
+ * Sections: engine.c (open, run), engine_output.c (outputs, statistics), engine_load.c (weights), engine_state.c (states in place), engine_shape.c (everything that follows from the inputs' shapes), executor.c (a rank's
  * steps)
  */
 #ifndef TPC_RUNTIME_ENGINE_H
@@ -27,6 +27,9 @@ struct engine_rank_stats {
         kept;                /* bytes: read where they lie in the file; copied out; computed at load */
     uint64_t loading;        /* temporaries while loading, given back then */
     uint64_t arena, outputs; /* bytes held for temporaries and outputs of runs so far */
+    uint64_t states;         /* bytes held for states that are written in place */
+    uint64_t state_moved;    /* bytes of all runs, copied because a state's memory grew; */
+    uint64_t state_given;    /* taken from given pasts */
 };
 
 struct engine_stats {
@@ -51,6 +54,10 @@ void engine_close(struct engine *e); /* NULL is allowed */
  * end of a state whose other end the last run computed: it is taken from there, without a copy, and inputs[i] is ignored.
  * TPC_DATA when shapes do not fit the model. */
 status engine_run(struct engine *e, const struct tensor *inputs, const bool *keep, struct diag *diag);
+
+/* Room of states that are written in place and grow: `entries` from the next run on, which then fails (TPC_USAGE) where that is too little; 0 (at first):
+ * as much as is needed, doubled when it grows. A change makes the engine forget what can be kept. */
+void engine_context(struct engine *e, int64_t entries);
 
 /* Output `index` of the last run, whole. Its data lives in the engine until the next run (an output that is cut is put together first). */
 status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct tensor *out);

@@ -47,6 +47,12 @@ struct store {
     uint64_t capacity;
 };
 
+/* A state that is written in place. */
+struct state_store {
+    struct store store;
+    uint64_t capacity; /* entries that its rows are apart */
+};
+
 struct rank {
     struct engine *engine;
     uint32_t index;
@@ -62,8 +68,9 @@ struct rank {
     struct store temporaries;
     struct store weights; /* copied slices */
     struct store kept;
-    struct store *input;  /* per graph input: this rank's part of a cut one */
-    struct store *output; /* 2 per graph output: states are written to the one that the last run did not write */
+    struct store *input;       /* per graph input: this rank's part of a cut one */
+    struct store *output;      /* 2 per graph output: states are written to the one that the last run did not write */
+    struct state_store *state; /* per state */
     struct engine_rank_stats stats;
     double *step_seconds; /* profile */
     /* what came of the command */
@@ -91,6 +98,9 @@ struct engine {
     bool *cut_input, *cut_output; /* per input, output: a rank holds a part only */
     uint32_t *state_of_input;     /* per input: 1 + graph->states index, 0 none */
     bool *state_output;           /* per output: the end of a state */
+    uint32_t *state_buffer;       /* per state: 1 + its memory's buffer, 0: it is not written in place */
+    int64_t *capacity;            /* per capacity of the program: entries */
+    int64_t context;              /* what states that grow have room for; 0: as much as they need */
     uint32_t ranks, local;        /* of the program; of this process */
     struct rank *rank;            /* local */
     /* the command that runs */
@@ -119,6 +129,18 @@ bool shape_of_value(const struct graph *g, value v, const int64_t *of, struct te
 status find_weights(struct engine *e, const char *folder, struct diag *diag);
 /* On the rank's: addresses of weights and constants; memory for what is kept. r->now is set. */
 status load_weights(struct rank *r);
+
+/* ---- engine_state.c ---- */
+void states_know(struct engine *e);
+bool state_in_place(const struct engine *e, uint32_t state);
+uint32_t state_of_output(const struct engine *e, uint32_t index);
+/* On the engine's thread: capacities of a run whose symbols are e->of, where they go too. */
+status states_measure(struct engine *e, struct diag *diag);
+/* On the rank's: memory and addresses of states; r->now is set. */
+status states_place(struct rank *r);
+/* Of the present that the last run left on this rank: its size, and itself, dense, to host memory. */
+bool state_bytes(const struct rank *r, uint32_t state, uint64_t *bytes);
+status state_read(struct rank *r, uint32_t state, void *host);
 
 /* ---- executor.c ---- */
 /* Runs the steps of one phase; addresses are set but for temporaries and outputs. */

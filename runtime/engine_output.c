@@ -26,6 +26,19 @@ static void *part_of_output(const struct engine *e, uint32_t r, uint32_t index)
     return e->rank[r].output[2 * index + (e->state_output[index] ? e->turn : 0)].at;
 }
 
+/* The same as a dense array; NULL: it cannot be read. */
+static void *dense_part(struct engine *e, uint32_t r, uint32_t index)
+{
+    uint32_t state = state_of_output(e, index);
+    uint64_t bytes;
+    if (state == UINT32_MAX)
+        return part_of_output(e, r, index);
+    if (!state_bytes(&e->rank[r], state, &bytes))
+        return NULL;
+    void *to = arena_alloc(e->scratch, bytes + 1);
+    return state_read(&e->rank[r], state, to) == TPC_OK ? to : NULL;
+}
+
 struct joining {
     struct engine *engine;
     uint32_t index;
@@ -37,12 +50,14 @@ struct joining {
 static const void *fetch_part(struct engine *e, uint32_t r, uint32_t index, const struct layout *l, size_t size)
 {
     if (!e->alone)
-        return part_of_output(e, r, index);
+        return dense_part(e, r, index);
     size_t bytes = size;
     for (uint32_t a = 0; a < l->rank; a++)
         bytes *= (size_t)l->local[a];
     bool own = r == e->rank[0].index;
-    void *to = own ? part_of_output(e, 0, index) : arena_alloc(e->scratch, bytes);
+    void *to = own ? dense_part(e, 0, index) : arena_alloc(e->scratch, bytes);
+    if (!to)
+        return NULL;
     uint32_t all = (1u << e->graph->mesh.count) - 1;
     return e->alone->ops->broadcast(e->alone, all, mesh_part_of(&e->graph->mesh, all, r), bytes, to, to) ? to : NULL;
 }
@@ -80,24 +95,42 @@ static status join_output(void *context)
             return diag_error(j->diag, TPC_INTERNAL, NULL, "output '%s' cannot be put together",
                               g->outputs.at[j->index].name);
         const void *part = fetch_part(e, r, j->index, &l, size);
-        if (!part)
+        if (!part && e->alone)
             return TPC_RANKS;
+        if (!part)
+            return diag_error(j->diag, TPC_INTERNAL, NULL, "output '%s' cannot be read", g->outputs.at[j->index].name);
         layout_join(&l, size, part, to->at);
     }
     j->out->data = to->at;
     return TPC_OK;
 }
 
+/* An output that every rank has whole, in a state's memory. */
+static status read_output(void *context)
+{
+    struct joining *j = context;
+    struct engine *e = j->engine;
+    struct store *to = &e->joined[j->index];
+    status s = store_reserve(&e->rank[0], to, tensor_bytes(j->out));
+    if (s == TPC_OK)
+        s = state_read(&e->rank[0], state_of_output(e, j->index), to->at);
+    j->out->data = to->at;
+    return s == TPC_OK
+               ? s
+               : diag_error(j->diag, s, NULL, "output '%s' cannot be read", e->graph->outputs.at[j->index].name);
+}
+
 status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct tensor *out)
 {
     if (!engine_output_shape(e, index, out))
         return diag_error(diag, TPC_USAGE, NULL, "there is no output: no run, or the last one failed");
-    out->data = part_of_output(e, 0, index);
-    if (!e->cut_output[index])
+    bool in_place = state_of_output(e, index) != UINT32_MAX;
+    out->data = in_place ? NULL : part_of_output(e, 0, index);
+    if (!e->cut_output[index] && !in_place)
         return TPC_OK;
     struct joining j = {e, index, out, diag};
     struct arena_mark mark = arena_mark(e->scratch);
-    status s = guard_run(diag, join_output, &j);
+    status s = guard_run(diag, e->cut_output[index] ? join_output : read_output, &j);
     arena_rewind(e->scratch, mark);
     return s;
 }
@@ -115,6 +148,8 @@ const struct engine_stats *engine_stats(const struct engine *e)
         stats[i] = e->rank[i].stats;
         for (uint32_t o = 0; o < 2 * e->graph->outputs.count; o++)
             stats[i].outputs += e->rank[i].output[o].capacity;
+        for (uint32_t s = 0; s < e->graph->states.count; s++)
+            stats[i].states += e->rank[i].state[s].store.capacity;
     }
     own->stats.rank = stats;
     return &own->stats;
@@ -136,12 +171,19 @@ void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
         1e3 * t->kernel_seconds, 1e3 * t->collective_seconds, 1e3 * t->builtin_seconds, 1e3 * t->shape_seconds);
     for (uint32_t i = 0; i < e->local; i++) {
         const struct engine_rank_stats *m = &engine_stats(e)->rank[i];
-        text_printf(
-            out,
-            "rank %u: MB of weights %.1f mapped, %.1f copied, %.1f computed; intermediate values %.1f; outputs %.1f\n",
-            (unsigned)e->rank[i].index, 1e-6 * (double)m->weight_mapped, 1e-6 * (double)m->weight_copied,
-            1e-6 * (double)m->kept, 1e-6 * (double)m->arena, 1e-6 * (double)m->outputs);
+        text_printf(out,
+                    "rank %u: MB of weights %.1f mapped, %.1f copied, %.1f computed; intermediate values %.1f; outputs "
+                    "%.1f; states %.1f\n",
+                    (unsigned)e->rank[i].index, 1e-6 * (double)m->weight_mapped, 1e-6 * (double)m->weight_copied,
+                    1e-6 * (double)m->kept, 1e-6 * (double)m->arena, 1e-6 * (double)m->outputs,
+                    1e-6 * (double)m->states);
     }
+    uint64_t moved = 0, given = 0;
+    for (uint32_t i = 0; i < e->local; i++) {
+        moved += e->rank[i].stats.state_moved;
+        given += e->rank[i].stats.state_given;
+    }
+    text_printf(out, "states: %.1f MB moved to grow, %.1f MB given\n", 1e-6 * (double)moved, 1e-6 * (double)given);
     text_printf(out, "%llu collectives, %.1f MB\n", (unsigned long long)t->collectives,
                 1e-6 * (double)t->collective_bytes);
     if (!r->step_seconds)

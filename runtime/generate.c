@@ -239,6 +239,8 @@ status generate(struct engine *engine, const struct plan *plan, struct generate_
         s = choose_padding(&w);
     if (s == TPC_OK)
         s = check_room(&w);
+    if (s == TPC_OK)
+        engine_context(engine, o->context);
     for (size_t i = 0; i < o->count && s == TPC_OK; i++) {
         s = step(&w, i, token);
         if (s != TPC_OK)

@@ -21,6 +21,8 @@ struct writing {
     bool as_text;
     prompt_list prompts;
     id_list *row; /* of a batch of texts: what was written */
+    double last;  /* --profile: when the last step was over, else 0 */
+    unsigned steps;
 };
 
 /* ---- prompts ----------------------------------------------------------------------------------------------------------- */
@@ -216,10 +218,22 @@ static status read_bindings(struct writing *w)
 
 /* ---- what comes -------------------------------------------------------------------------------------------------------- */
 
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 /* One text: bytes as they come, or an id per line. A batch: a line per step with each row's id (- behind its end), or at last a line per text. */
 static bool show_step(void *user, size_t rows, const int64_t *token)
 {
     struct writing *w = user;
+    if (w->last > 0) {
+        double now = seconds();
+        fprintf(stderr, "step %u: %.3f ms\n", w->steps++, 1e3 * (now - w->last));
+        w->last = now;
+    }
     for (size_t r = 0; r < rows; r++) {
         if (w->as_text && rows > 1) {
             if (token[r] >= 0)
@@ -248,13 +262,6 @@ static void show_texts(const struct writing *w)
     }
 }
 
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static status write_all(struct writing *w, struct engine *engine)
 {
     struct arena *scratch = arena_new_in(w->arena);
@@ -263,6 +270,7 @@ static status write_all(struct writing *w, struct engine *engine)
         for (size_t i = 0; i < w->prompts.at[0].count; i++)
             putchar((int)w->prompts.at[0].token[i]);
     double begin = seconds();
+    w->last = args_flag(w->args, "--profile") && engine_leads(engine) ? begin : 0;
     status s = generate(engine, w->plan, &w->o, scratch, w->diag);
     double took = seconds() - begin;
     if (w->as_text && !batch)

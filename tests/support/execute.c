@@ -142,6 +142,75 @@ static int64_t run_step(const struct machine *m, const struct step *s)
     return 0;
 }
 
+/* ---- states that are written in place ---- */
+
+/* Rows of a state's memory, each of capacity entries. */
+struct rows {
+    size_t count, entry, capacity; /* entry: bytes */
+    size_t past, present;          /* entries */
+};
+
+static struct rows rows_of(const struct machine *m, const struct buffer *b)
+{
+    const struct graph *g = m->program->graph;
+    const struct state *s = &g->states.at[b->index];
+    const struct node *past = graph_node(g, g->inputs.at[s->input].value);
+    const struct node *present = graph_node(g, g->outputs.at[s->output].value);
+    struct rows r = {
+        .count = 1, .entry = dtype_size(b->type), .capacity = (size_t)value_of(m, dim_capacity(g->dims, b->capacity))};
+    for (uint32_t a = 0; a < past->rank; a++)
+        if (a != s->axis)
+            *(a < s->axis ? &r.count : &r.entry) *= (size_t)value_of(m, past->shape[a]);
+    r.past = (size_t)value_of(m, past->shape[s->axis]);
+    r.present = (size_t)value_of(m, present->shape[s->axis]);
+    return r;
+}
+
+/* Copies of the symbols' values with capacities: three more than what is needed. */
+static const int64_t *with_capacities(struct machine *m, const int64_t *of, struct arena *arena)
+{
+    const struct program *p = m->program;
+    uint32_t symbols = dims_symbol_count(p->graph->dims);
+    int64_t *all = NEW_ARRAY(arena, int64_t, symbols + 1);
+    memcpy(all, of, symbols * sizeof *of);
+    m->of = all;
+    for (uint32_t i = 0; i < p->buffers.count; i++) {
+        const struct buffer *b = &p->buffers.at[i];
+        if (b->kind != BUFFER_STATE)
+            continue;
+        uint32_t symbol = dim_get(p->graph->dims, dim_capacity(p->graph->dims, b->capacity)).symbol;
+        all[symbol] = 0;
+        struct rows r = rows_of(m, b);
+        size_t need = r.past > r.present ? r.past : r.present;
+        for (uint32_t k = 0; k < i; k++) /* several states may share one */
+            if (p->buffers.at[k].kind == BUFFER_STATE && p->buffers.at[k].capacity == b->capacity) {
+                r = rows_of(m, &p->buffers.at[k]);
+                need = r.past > need ? r.past : r.present > need ? r.present : need;
+            }
+        all[symbol] = (int64_t)need + 3;
+    }
+    return all;
+}
+
+static void take_states(const struct machine *m, const struct tensor *inputs, struct tensor *outputs, bool before)
+{
+    const struct program *p = m->program;
+    for (uint32_t i = 0; i < p->buffers.count; i++) {
+        const struct buffer *b = &p->buffers.at[i];
+        if (b->kind != BUFFER_STATE)
+            continue;
+        const struct state *s = &p->graph->states.at[b->index];
+        struct rows r = rows_of(m, b);
+        for (size_t k = 0; k < r.count; k++) {
+            char *row = (char *)m->at[i] + k * r.capacity * r.entry;
+            if (before && r.past * r.entry > 0)
+                memcpy(row, (char *)inputs[s->input].data + k * r.past * r.entry, r.past * r.entry);
+            if (!before && r.present * r.entry > 0)
+                memcpy((char *)outputs[s->output].data + k * r.present * r.entry, row, r.present * r.entry);
+        }
+    }
+}
+
 static void give_memory(struct machine *m, struct arena *arena, const struct tensor *inputs, struct tensor *outputs,
                         bool placed, void **own)
 {
@@ -176,17 +245,20 @@ int64_t execute(const char *name, const struct program *p, const struct kernel_s
     struct machine m = {p, kernels, of, NEW_ARRAY(arena, void *, p->buffers.count + 1), name};
     void **own = NEW_ARRAY(arena, void *, p->buffers.count + 1);
     int64_t fault = 0;
+    of = with_capacities(&m, of, arena);
     for (uint32_t i = 0; i < p->graph->outputs.count; i++) {
         outputs[i] = tensor_of(&m, p->graph->outputs.at[i].value, NULL);
         outputs[i].data = malloc(tensor_bytes(&outputs[i]) + 1);
         memset(outputs[i].data, 0x7f, tensor_bytes(&outputs[i]));
     }
     give_memory(&m, arena, inputs, outputs, placed, own);
+    take_states(&m, inputs, outputs, true);
     for (uint32_t i = 0; i < p->steps.count; i++)
         if (!program_step_fits(p, i, of))
             fail_msg("%s: step %u reaches outside of a buffer", name, (unsigned)i);
     for (uint32_t i = 0; i < p->steps.count && fault == 0; i++)
         fault = run_step(&m, &p->steps.at[i]);
+    take_states(&m, inputs, outputs, false);
     for (uint32_t i = 0; i < p->buffers.count; i++)
         free(own[i]);
     return fault;

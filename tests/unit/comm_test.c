@@ -97,7 +97,7 @@ static void in_world(uint32_t ranks, struct job *job, bool processes)
         assert_non_null(job->world);
         return;
     }
-    port = port ? (uint16_t)(port + 1) : (uint16_t)(33000 + getpid() % 20000);
+    port = (uint16_t)(port ? port + 1 : 33000 + getpid() % 20000);
     job->port = port;
     each_rank(job, join_rank);
 }

@@ -62,7 +62,7 @@ static void define(const struct sampling *s, double *probability)
     bool in[WORDS] = {false};
     for (int k = 0; k < WORDS; k++)
         weight[k] = exp((double)logits[k] / s->temperature);
-    int64_t most = s->top_k ? s->top_k : WORDS;
+    int64_t most = s->top_k && s->top_k < WORDS ? s->top_k : WORDS;
     for (int pass = 0; pass < 2; pass++) { /* first which top_k keeps and their sum, then top_p among those */
         bool taken[WORDS] = {false};
         double sum = 0;

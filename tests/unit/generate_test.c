@@ -1,0 +1,247 @@
+/* tests/unit/generate_test.c - generation on exported models with caches: how much of a cache is copied, growth and fixed room, failures in the middle, roles that
+ * are said. What is written is compared with ONNX Runtime by tests/cli/generate.sh.
+ */
+#include "frontend/compile.h"
+#include "runtime/generate.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+enum { MOST = 160 };
+
+static char last_line[1100];
+static int lines;
+
+static void keep_line(void *user, severity level, const char *line)
+{
+    (void)user;
+    (void)level;
+    lines++;
+    snprintf(last_line, sizeof last_line, "%s", line);
+}
+static struct diag quiet = {.sink = keep_line};
+static struct diag loud;
+
+struct ready {
+    struct arena *arena;
+    struct plan plan;
+    struct engine *engine;
+    const struct graph *graph;
+};
+
+static void make_ready(struct ready *r, const char *model, uint32_t ranks)
+{
+    struct compiled c;
+    struct compile_options o = {.ranks = ranks};
+    const char *source = getenv("SOURCE");
+    r->arena = arena_new();
+    const char *folder = arena_printf(r->arena, "%s/tests/models/%s", source ? source : ".", model);
+    assert_int_equal(compile_model(r->arena, arena_printf(r->arena, "%s/model.onnx", folder), &o, &loud, &c), TPC_OK);
+    r->graph = c.program->graph;
+    r->plan = (struct plan){.program = c.program, .folder = folder};
+    r->plan.links.input = NEW_ARRAY(r->arena, const struct placement *, c.graph->inputs.count);
+    for (uint32_t i = 0; i < c.graph->inputs.count; i++)
+        r->plan.links.input[i] = c.solution->result[c.graph->inputs.at[i].value];
+    r->plan.links.output = c.solution->output;
+    struct engine_options options = {.threads = 1};
+    assert_int_equal(engine_open(c.program, &r->plan.links, folder, &options, &loud, &r->engine), TPC_OK);
+}
+
+static void end(struct ready *r)
+{
+    engine_close(r->engine);
+    arena_free(r->arena);
+}
+
+struct written {
+    int64_t id[MOST];
+    size_t count, most;
+};
+
+static bool take(void *user, size_t rows, const int64_t *token)
+{
+    struct written *w = user;
+    assert_int_equal(rows, 1);
+    w->id[w->count++] = token[0];
+    return w->count != w->most;
+}
+
+static const int64_t ids[] = {5, 17, 3, 90, 41};
+static const struct prompt prompt = {ids, 5};
+
+static status write(struct ready *r, size_t count, int64_t context, struct diag *diag, struct written *out)
+{
+    *out = (struct written){.most = out->most};
+    struct generate_options o = {
+        .prompt = &prompt, .rows = 1, .count = count, .context = context, .step = take, .user = out};
+    return generate(r->engine, &r->plan, &o, r->arena, diag);
+}
+
+static void sums(const struct engine *e, uint64_t *moved, uint64_t *given, uint64_t *held)
+{
+    const struct engine_stats *s = engine_stats(e);
+    *moved = *given = *held = 0;
+    for (uint32_t i = 0; i < s->ranks; i++) {
+        *moved += s->rank[i].state_moved;
+        *given += s->rank[i].state_given;
+        *held += s->rank[i].states;
+    }
+}
+
+/* Bytes of all states at `entries` entries. */
+static uint64_t state_size(const struct graph *g, uint64_t entries, uint32_t ranks)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < g->states.count; i++) {
+        const struct state *s = &g->states.at[i];
+        const struct node *n = graph_node(g, g->inputs.at[s->input].value);
+        uint64_t size = dtype_size(n->dtype) * entries;
+        for (uint32_t a = 1; a < n->rank; a++) {
+            int64_t extent;
+            if (a != s->axis && dim_is_const(g->dims, n->shape[a], &extent))
+                size *= (uint64_t)extent;
+        }
+        bytes += size;
+    }
+    return bytes * ranks;
+}
+
+/* What growing copies is less than twice the cache in the end, however many steps there were; with fixed room nothing is copied at all. */
+static void no_copy_of_the_cache(void **state)
+{
+    (void)state;
+    for (uint32_t ranks = 1; ranks <= 2; ranks++) {
+        struct ready r;
+        struct written grown = {0}, fixed = {0};
+        uint64_t moved, given, held, before;
+        make_ready(&r, "llama-past-opt18", ranks);
+        assert_int_equal(write(&r, 140, 0, &loud, &grown), TPC_OK);
+        assert_int_equal(grown.count, 140);
+        sums(r.engine, &moved, &given, &held);
+        uint64_t size = state_size(r.graph, 144, ranks);
+        assert_in_range(held, size, 2 * size);
+        assert_int_equal(moved, state_size(r.graph, 5 + 10 + 20 + 40 + 80, ranks)); /* of 140 steps */
+        assert_int_equal(given, 0);
+        before = moved;
+        assert_int_equal(write(&r, 140, 144, &loud, &fixed), TPC_OK);
+        sums(r.engine, &moved, &given, &held);
+        assert_int_equal(moved, before);
+        assert_int_equal(given, 0);
+        assert_in_range(held, size, 2 * size); /* the memory of before serves */
+        assert_memory_equal(grown.id, fixed.id, sizeof grown.id);
+        end(&r);
+    }
+}
+
+static void same_on_any_ranks(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"llama-past-opt18", "llama-genai-fp32"};
+    for (size_t m = 0; m < 2; m++) {
+        struct written first = {0}, other = {0};
+        for (uint32_t ranks = 1; ranks <= 4; ranks++) {
+            struct ready r;
+            make_ready(&r, models[m], ranks);
+            assert_int_equal(write(&r, 40, 0, &loud, ranks == 1 ? &first : &other), TPC_OK);
+            if (ranks > 1)
+                assert_memory_equal(first.id, other.id, sizeof first.id);
+            end(&r);
+        }
+    }
+}
+
+static void too_small_a_context(void **state)
+{
+    (void)state;
+    struct ready r;
+    struct written a = {0}, b = {0};
+    make_ready(&r, "llama-past-opt18", 2);
+    assert_int_equal(write(&r, 30, 0, &loud, &a), TPC_OK);
+    lines = 0;
+    assert_int_equal(write(&r, 30, 33, &quiet, &b), TPC_USAGE); /* 5 + 30 - 1 are needed */
+    assert_int_equal(lines, 1);
+    assert_non_null(strstr(last_line, "context of 33 is too small"));
+    assert_int_equal(b.count, 0);
+    assert_int_equal(write(&r, 30, 34, &loud, &b), TPC_OK);
+    assert_memory_equal(a.id, b.id, sizeof a.id);
+    /* The engine itself notices too. */
+    engine_context(r.engine, 3);
+    struct tensor *in = NEW_ARRAY(r.arena, struct tensor, r.graph->inputs.count);
+    for (uint32_t i = 0; i < r.graph->inputs.count; i++) {
+        const struct node *n = graph_node(r.graph, r.graph->inputs.at[i].value);
+        int64_t tokens[] = {1, 4}, cache[] = {1, 2, 0, 10};
+        assert_true(tensor_new(r.arena, &in[i], n->dtype, n->rank, n->rank == 2 ? tokens : cache));
+    }
+    lines = 0;
+    assert_int_equal(engine_run(r.engine, in, NULL, &quiet), TPC_USAGE);
+    assert_int_equal(lines, 1);
+    assert_non_null(strstr(last_line, "context of 3"));
+    assert_int_equal(write(&r, 30, 0, &loud, &b), TPC_OK);
+    assert_memory_equal(a.id, b.id, sizeof a.id);
+    end(&r);
+}
+
+/* A run that fails, or is stopped, in the middle leaves an engine that writes as before. */
+static void after_a_failure(void **state)
+{
+    (void)state;
+    for (uint32_t ranks = 1; ranks <= 3; ranks += 2) {
+        struct ready r;
+        struct written a = {0}, b = {.most = 7};
+        make_ready(&r, "gpt2-past-opt18", ranks);
+        assert_int_equal(write(&r, 20, 0, &loud, &a), TPC_OK);
+        assert_int_equal(write(&r, 20, 0, &loud, &b), TPC_OK);
+        assert_int_equal(b.count, 7); /* stopped by the caller */
+        b.most = 0;
+        lines = 0;
+        size_t before = (size_t)lines;
+        assert_int_equal(write(&r, 150, 0, &quiet, &b), TPC_DATA); /* its table of positions ends */
+        assert_int_equal(lines, before + 1);
+        assert_in_range(b.count, 20, 149);
+        assert_memory_equal(a.id, b.id, 20 * sizeof *a.id);
+        assert_int_equal(write(&r, 20, 0, &loud, &b), TPC_OK);
+        assert_memory_equal(a.id, b.id, 20 * sizeof *a.id);
+        end(&r);
+    }
+}
+
+static void roles_are_told_and_said(void **state)
+{
+    (void)state;
+    struct ready r;
+    struct written a = {0}, b = {0};
+    make_ready(&r, "llama-past-opt18", 1);
+    assert_int_equal(write(&r, 10, 0, &loud, &a), TPC_OK);
+    for (uint32_t i = 0; i < r.graph->inputs.count; i++) /* names say nothing: structure does */
+        r.plan.program->graph->inputs.at[i].name = arena_printf(r.arena, "x%u", (unsigned)i);
+    r.plan.program->graph->outputs.at[0].name = "y";
+    assert_int_equal(write(&r, 10, 0, &loud, &b), TPC_OK);
+    assert_memory_equal(a.id, b.id, sizeof a.id);
+    r.plan.program->graph->inputs.at[1].name = "position_ids"; /* a false name does not matter */
+    assert_int_equal(write(&r, 10, 0, &loud, &b), TPC_OK);
+    assert_memory_equal(a.id, b.id, sizeof a.id);
+    struct role_binding said[] = {{"x2", ROLE_POSITIONS}, {"x0", ROLE_TOKENS}};
+    b = (struct written){0};
+    struct generate_options o = {
+        .prompt = &prompt, .rows = 1, .count = 10, .binding = said, .binding_count = 2, .step = take, .user = &b};
+    assert_int_equal(generate(r.engine, &r.plan, &o, r.arena, &loud), TPC_OK);
+    assert_memory_equal(a.id, b.id, sizeof a.id);
+    said[0] =
+        (struct role_binding){"x2", ROLE_PAST_LENGTH}; /* wrong, but said: the positions of the first step are all 0 */
+    b = (struct written){0};
+    assert_int_equal(generate(r.engine, &r.plan, &o, r.arena, &loud), TPC_OK);
+    assert_memory_not_equal(a.id, b.id, sizeof a.id);
+    end(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_copy_of_the_cache),    cmocka_unit_test(same_on_any_ranks),
+        cmocka_unit_test(too_small_a_context),     cmocka_unit_test(after_a_failure),
+        cmocka_unit_test(roles_are_told_and_said),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
