@@ -264,6 +264,42 @@ static value localise(struct rewrite *w, value original, const value *operand)
 
 /* ---- the walk ---- */
 
+static void note_target(struct rewrite *w, value v, const struct placement *to, const struct placement **first)
+{
+    if (w->solution->result[v]->partial == 0 || to->partial != 0) {
+        return;
+    }
+    w->completed[v] = w->completed[v] || (first[v] != NULL && !placement_equal(first[v], to));
+    first[v] = first[v] == NULL ? to : first[v];
+}
+
+/* Two scatterings would move as much as one all_reduce, which serves any number of uses. */
+static void find_completed(struct rewrite *w, const bool *live)
+{
+    const struct graph *g = w->graph;
+    const struct placement **first = NEW_ARRAY(w->arena, const struct placement *, g->nodes.count);
+    w->completed = NEW_ARRAY(w->arena, bool, g->nodes.count);
+    for (value v = 1; v < g->nodes.count; v++) {
+        for (uint32_t i = 0; live[v] && i < graph_node(g, v)->operand_count; i++) {
+            note_target(w, graph_node(g, v)->operand[i], w->solution->operand[v][i], first);
+        }
+    }
+    for (uint32_t i = 0; i < g->outputs.count; i++) {
+        note_target(w, g->outputs.at[i].value, w->solution->output[i], first);
+    }
+}
+
+static value convert_from(struct rewrite *w, value v, const struct placement *from, const struct placement *to)
+{
+    if (!w->completed[v] || to->partial != 0) {
+        return convert(w, w->local[v], from, to);
+    }
+    struct placement *whole_sum = arena_copy(w->arena, from, sizeof *from);
+    whole_sum->partial = 0;
+    whole_sum->partial_subaxes = 0;
+    return convert(w, convert(w, w->local[v], from, whole_sum), whole_sum, to);
+}
+
 /* The program's value of `v` in placement `to`. */
 static value in_placement(struct rewrite *w, value v, const struct placement *to)
 {
@@ -279,7 +315,7 @@ static value in_placement(struct rewrite *w, value v, const struct placement *to
     }
     const struct node *n = graph_node(w->graph, v);
     graph_set_origin(w->program, n->origin);
-    value made = leaf ? local_leaf(w, n, to) : convert(w, w->local[v], from, to);
+    value made = leaf ? local_leaf(w, n, to) : convert_from(w, v, from, to);
     mark_source(w, 0);
     w->program->source.at[made] = v;
     w->program->nodes.at[made].name =
@@ -334,7 +370,9 @@ status parallelize(struct arena *arena, const struct graph *g, const struct solu
     w.local = NEW_ARRAY(arena, value, g->nodes.count);
     w.made = NEW_ARRAY(arena, struct made, g->nodes.count);
     mark_source(&w, 0);
-    status s = walk(&w, graph_live(g, arena));
+    const bool *live = graph_live(g, arena);
+    find_completed(&w, live);
+    status s = walk(&w, live);
     if (s != TPC_OK) {
         return s;
     }

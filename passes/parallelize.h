@@ -12,6 +12,7 @@ struct rewrite {
     struct diag *diag;
     value *local;      /* per value of graph: the program's value in its result placement */
     struct map steps;  /* conversion steps made so far, by hash and operand */
+    bool *completed;   /* per value of graph: a sum that several placements want completed: one all_reduce for all */
     struct made *made; /* per value of graph: conversions so far, newest first */
 };
 

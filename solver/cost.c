@@ -260,6 +260,20 @@ struct cost conversion_cost(struct solver *s, const struct graph *parts, dtype t
     return c;
 }
 
+const struct placement *gathered_on_the_way(struct solver *s, value v, const struct placement *from,
+                                            const struct placement *to)
+{
+    const struct node *n = graph_node(s->g, v);
+    struct placement *gathered = (struct placement *)arena_copy(s->temporary, from, sizeof *from);
+    struct axis_layout *axis = (struct axis_layout *)arena_copy(s->temporary, from->axis, from->rank * sizeof *axis);
+    const struct placement *whole = placement_whole(s->temporary, n->rank, n->shape);
+    for (uint32_t k = 0; k < from->rank; k++)
+        if (!axis_equal(&from->axis[k], &to->axis[k]) && !axis_is_whole(&from->axis[k]))
+            axis[k] = whole->axis[k];
+    gathered->axis = axis;
+    return gathered;
+}
+
 /* All conversions of one value. A step that makes the same of the same is made once: what must be finished by an all_reduce anyway is where the
  * others start; an axis that was gathered for one target is gathered for all. */
 struct cost conversions_cost(struct solver *s, const struct graph *parts, value v, const struct placement *result,
@@ -268,15 +282,19 @@ struct cost conversions_cost(struct solver *s, const struct graph *parts, value 
     const struct node *n = graph_node(s->g, v);
     const struct placement *from = result;
     struct cost c = cost_zero();
-    if (from->partial) { /* from the sum as it is: only where no target needs the whole sum, or is partial itself */
+    if (from->partial) { /* from the sum as it is: only where one target wants it completed, and can have it scattered */
         struct placement *plain = (struct placement *)arena_copy(s->temporary, from, sizeof *from);
         bool finish = false;
+        const struct placement *first = NULL;
         plain->partial = 0;
         plain->partial_subaxes = 0;
         struct cost all = conversion_cost(s, parts, n->dtype, from, plain);
         for (uint32_t i = 0; i < count; i++) {
             struct cost one = conversion_cost(s, parts, n->dtype, from, targets[i]);
-            finish = finish || (!targets[i]->partial && !cost_less(s, one, all));
+            if (targets[i]->partial)
+                continue; /* still there */
+            first = first ? first : targets[i];
+            finish = finish || !cost_less(s, one, all) || !placement_equal(first, targets[i]);
         }
         if (finish) {
             c = all;
@@ -288,15 +306,7 @@ struct cost conversions_cost(struct solver *s, const struct graph *parts, value 
         const struct placement *to = targets[i];
         if (to->partial && from != result)
             continue; /* still there */
-        struct placement *gathered = (struct placement *)arena_copy(s->temporary, from, sizeof *from);
-        struct axis_layout *axis =
-            (struct axis_layout *)arena_copy(s->temporary, from->axis, from->rank * sizeof *axis);
-        const struct placement *whole = placement_whole(s->temporary, n->rank, n->shape);
-        for (uint32_t k = 0; k < from->rank; k++)
-            if (!axis_equal(&from->axis[k], &to->axis[k]) && !axis_is_whole(&from->axis[k]))
-                axis[k] = whole->axis[k];
-        gathered->axis = axis;
-        const struct placement *step = from->partial ? to : gathered;
+        const struct placement *step = from->partial ? to : gathered_on_the_way(s, v, from, to);
         bool known = false;
         for (uint32_t k = 0; k < done.count; k++)
             known = known || placement_equal(done.at[k], step);

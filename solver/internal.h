@@ -255,6 +255,9 @@ struct cost conversions_cost(struct solver *s, const struct graph *parts, value 
                              uint32_t count, const struct placement *const *targets);
 /* The link that a collective over `mask` uses, as an index into machine->level. */
 uint32_t link_level(const struct solver *s, uint32_t mask);
+/* `from` with the axes whole that a conversion to `to` gathers. */
+const struct placement *gathered_on_the_way(struct solver *s, value v, const struct placement *from,
+                                            const struct placement *to);
 struct cost reduce_cost(struct solver *s, const double elements[2], dtype type, uint32_t mask);
 struct cost region_cost(struct solver *s, uint32_t region);
 typedef LIST(const struct placement *) target_list;

@@ -11,7 +11,7 @@
  *
  * Invariant: no value has two occurrences of one kind that are cut. Start with rows_find.
  */
-#include "solver/internal.h"
+#include "solver/passage.h"
 
 /* ---- the rows of a unit ---- */
 
@@ -198,258 +198,6 @@ static void name_rows(struct solver *s)
     }
 }
 
-/* ---- how rows go through an op ---- */
-
-/* Leaves of all axes of a value in order; axis i has [first[i], first[i + 1]). */
-struct leaves {
-    tree_list list;
-    uint32_t first[MAX_RANK + 1];
-};
-
-static struct leaves leaves_of(struct solver *s, const tree *axes, uint32_t rank)
-{
-    struct leaves l = {0};
-    for (uint32_t i = 0; i < rank; i++) {
-        tree_leaves(s, axes[i], s->temporary, &l.list);
-        l.first[i + 1] = l.list.count;
-    }
-    return l;
-}
-
-enum { MOST_LEAVES = 64, NEEDS_WHOLE = -1, TAKES_ANY = -2 };
-
-/* One operand of an op: which leaf of the result each of its leaves becomes, or NEEDS_WHOLE, or TAKES_ANY (summed over: any part will do). */
-struct passage {
-    struct solver *s;
-    const struct node *node;
-    struct leaves in, out;
-    int16_t to[MOST_LEAVES];
-};
-
-static bool same_leaf(const struct passage *p, uint32_t in, uint32_t out)
-{
-    tree a = p->in.list.at[in], b = p->out.list.at[out];
-    return a == b || (is_one(p->s, a) && is_one(p->s, b));
-}
-
-static bool same_run(const struct passage *p, uint32_t in, uint32_t out, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (!same_leaf(p, in + i, out + i))
-            return false;
-    return true;
-}
-
-static void pass_run(struct passage *p, uint32_t in, uint32_t out, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (in + i < MOST_LEAVES && out + i < MOST_LEAVES)
-            p->to[in + i] = (int16_t)(out + i);
-}
-
-/* Operand's axis a is result's axis r. */
-static void pass_axis(struct passage *p, uint32_t a, uint32_t r)
-{
-    uint32_t in = p->in.first[a], out = p->out.first[r], count = p->in.first[a + 1] - in;
-    if (count == p->out.first[r + 1] - out && same_run(p, in, out, count))
-        pass_run(p, in, out, count);
-}
-
-/* Result's axis r is a run of the leaves of operand's axis r. */
-static void pass_part(struct passage *p, uint32_t r)
-{
-    uint32_t in = p->in.first[r], end = p->in.first[r + 1], out = p->out.first[r], count = p->out.first[r + 1] - out;
-    uint32_t found = 0, at = 0;
-    for (uint32_t k = in; k + count <= end; k++)
-        if (same_run(p, k, out, count))
-            found++, at = k;
-    if (found == 1)
-        pass_run(p, at, out, count);
-}
-
-static bool listed(const struct node *n, uint32_t axis)
-{
-    for (uint32_t i = 0; i < n->attribute.list_count; i++)
-        if (n->attribute.list[i] == (int32_t)axis)
-            return true;
-    return false;
-}
-
-static bool has_sum(const struct solver *s, tree t, unsigned depth)
-{
-    const struct tree_node *n = &s->trees.at[tree_find(s, t)];
-    bool found = n->kind == TREE_SUM;
-    for (uint32_t i = 0; !found && i < n->count && depth < 60; i++)
-        found = has_sum(s, n->child[i], depth + 1);
-    return found;
-}
-
-static void pass_reduce(struct passage *p, const tree *axes, uint32_t rank)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < rank; i++) {
-        if (!listed(p->node, i)) {
-            pass_axis(p, i, kept++);
-            continue;
-        }
-        for (uint32_t k = p->in.first[i]; k < p->in.first[i + 1] && k < MOST_LEAVES; k++)
-            if (p->node->op != OP_REDUCE_PROD && !has_sum(p->s, axes[i], 0))
-                p->to[k] = TAKES_ANY;
-    }
-}
-
-static void pass_dot(struct passage *p, uint32_t operand, uint32_t rank)
-{
-    uint32_t nb = (uint32_t)p->node->attribute.nbatch, nk = (uint32_t)p->node->attribute.ncontract;
-    uint32_t left = graph_node(p->s->g, p->node->operand[0])->rank - nk;
-    for (uint32_t i = 0; i < rank - nk; i++)
-        pass_axis(p, i, i < nb || operand == 0 ? i : left + i - nb);
-}
-
-static void pass_gather(struct passage *p, uint32_t operand, uint32_t rank)
-{
-    uint32_t axis = (uint32_t)p->node->attribute.axis, nb = (uint32_t)p->node->attribute.nbatch;
-    uint32_t indices = graph_node(p->s->g, p->node->operand[1])->rank - nb;
-    for (uint32_t i = 0; i < rank; i++)
-        if (operand == 1)
-            pass_axis(p, i, i < nb ? i : axis + i - nb);
-        else if (i != axis)
-            pass_axis(p, i, i < axis ? i : i + indices - 1);
-}
-
-static void pass_scatter(struct passage *p, uint32_t operand, uint32_t rank)
-{
-    uint32_t axis = (uint32_t)p->node->attribute.axis, nb = (uint32_t)p->node->attribute.nbatch;
-    uint32_t indices = graph_node(p->s->g, p->node->operand[1])->rank - nb;
-    for (uint32_t i = 0; i < rank; i++)
-        if (operand == 1 ? i < nb : i < axis)
-            pass_axis(p, i, i);
-        else if (operand == 0 && i > axis)
-            pass_axis(p, i, i);
-        else if (operand == 2 && i >= axis + indices)
-            pass_axis(p, i, i - indices + 1);
-}
-
-/* The same leaves from the left and from the right; what a reshape mixes in between is whole. */
-static void pass_reshape(struct passage *p, const tree *axes, uint32_t rank, const tree *result)
-{
-    uint32_t x = p->in.list.count, y = p->out.list.count, left = 0;
-    bool sums = false;
-    for (uint32_t i = 0; i < rank; i++)
-        sums = sums || has_sum(p->s, axes[i], 0);
-    for (uint32_t i = 0; i < p->node->rank; i++)
-        sums = sums || has_sum(p->s, result[i], 0);
-    uint32_t *in = NEW_ARRAY(p->s->temporary, uint32_t, x + 1), *out = NEW_ARRAY(p->s->temporary, uint32_t, y + 1);
-    uint32_t ins = 0, outs = 0; /* those longer than 1 */
-    for (uint32_t i = 0; i < x; i++)
-        if (!is_one(p->s, p->in.list.at[i]))
-            in[ins++] = i;
-    for (uint32_t i = 0; i < y; i++)
-        if (!is_one(p->s, p->out.list.at[i]))
-            out[outs++] = i;
-    while (left < ins && left < outs && same_leaf(p, in[left], out[left]))
-        left++;
-    if (sums && (left < ins || left < outs))
-        return;
-    for (uint32_t i = 0; i < left; i++)
-        pass_run(p, in[i], out[i], 1);
-    while (ins > left && outs > left && same_leaf(p, in[ins - 1], out[outs - 1]))
-        pass_run(p, in[--ins], out[--outs], 1);
-}
-
-static void pass_slice(struct passage *p, uint32_t rank)
-{
-    for (uint32_t i = 0; i < rank; i++)
-        if (p->node->attribute.list[i] == 1)
-            pass_part(p, i);
-}
-
-static void pass_concat(struct passage *p, uint32_t operand, uint32_t rank)
-{
-    uint32_t axis = (uint32_t)p->node->attribute.axis, before = 0, all = 0,
-             mine = p->in.first[axis + 1] - p->in.first[axis];
-    for (uint32_t i = 0; i < rank; i++)
-        if (i != axis)
-            pass_axis(p, i, i);
-    for (uint32_t k = 0; k < p->node->operand_count; k++) {
-        tree_list leaves = {0};
-        tree_leaves(p->s, p->s->slot[p->node - p->s->g->nodes.at][k][axis], p->s->temporary, &leaves);
-        before += k < operand ? leaves.count : 0;
-        all += leaves.count;
-    }
-    uint32_t out = p->out.first[axis];
-    if (all == p->out.first[axis + 1] - out && same_run(p, p->in.first[axis], out + before, mine))
-        pass_run(p, p->in.first[axis], out + before, mine);
-}
-
-/* Every axis but those that the op needs whole. */
-static void pass_others(struct passage *p, uint32_t operand, uint32_t rank)
-{
-    const struct node *n = p->node;
-    uint32_t axis = (uint32_t)n->attribute.axis;
-    for (uint32_t i = 0; i < rank; i++)
-        switch ((int)n->op) {
-        case OP_CUMSUM:
-        case OP_TOPK:
-            if (i != axis)
-                pass_axis(p, i, i);
-            break;
-        case OP_REVERSE:
-            if (!listed(n, i))
-                pass_axis(p, i, i);
-            break;
-        case OP_WINDOW:
-            if (i != axis)
-                pass_axis(p, i, i < axis ? i : i + 1);
-            break;
-        case OP_PAD:
-            if (operand == 0 && graph_node(p->s->g, n->operand[0])->shape[i] == n->shape[i])
-                pass_axis(p, i, i);
-            break;
-        case OP_CROSS_ENTROPY:
-            if (i < n->rank)
-                pass_axis(p, i, i);
-            break;
-        default: /* nothing is known of it */
-            break;
-        }
-}
-
-/* Fills p->to for operand `operand` of op v. */
-static void pass(struct solver *s, value v, uint32_t operand, struct passage *p)
-{
-    const struct node *n = graph_node(s->g, v), *u = graph_node(s->g, n->operand[operand]);
-    const tree *axes = s->slot[v][operand];
-    *p = (struct passage){s, n, leaves_of(s, axes, u->rank), leaves_of(s, s->axes[v], n->rank), {0}};
-    for (uint32_t i = 0; i < MOST_LEAVES; i++)
-        p->to[i] = NEEDS_WHOLE;
-    if (op_info(n->op)->class == CLASS_POINTWISE)
-        for (uint32_t i = 0; i < u->rank; i++)
-            pass_axis(p, i, i);
-    else if (op_info(n->op)->class == CLASS_REDUCE)
-        pass_reduce(p, axes, u->rank);
-    else if (n->op == OP_DOT)
-        pass_dot(p, operand, u->rank);
-    else if (n->op == OP_GATHER)
-        pass_gather(p, operand, u->rank);
-    else if (n->op == OP_SCATTER)
-        pass_scatter(p, operand, u->rank);
-    else if (n->op == OP_RESHAPE)
-        pass_reshape(p, axes, u->rank, s->axes[v]);
-    else if (n->op == OP_TRANSPOSE)
-        for (uint32_t i = 0; i < n->rank; i++)
-            pass_axis(p, (uint32_t)n->attribute.list[i], i);
-    else if (n->op == OP_BROADCAST)
-        for (uint32_t i = 0; i < u->rank; i++)
-            pass_axis(p, i, (uint32_t)n->attribute.list[i]);
-    else if (n->op == OP_SLICE)
-        pass_slice(p, u->rank);
-    else if (n->op == OP_CONCAT)
-        pass_concat(p, operand, u->rank);
-    else
-        pass_others(p, operand, u->rank);
-}
-
 /* ---- what is whole ---- */
 
 struct whole {
@@ -467,7 +215,7 @@ static uint64_t made_whole(struct solver *s, value v)
         return 0;
     for (uint32_t i = 0; i < n->operand_count; i++) {
         struct passage p;
-        pass(s, v, i, &p);
+        passage_of(s, v, i, &p);
         for (uint32_t k = 0; k < MOST_LEAVES; k++)
             reached |= p.to[k] >= 0 ? 1ull << p.to[k] : 0;
     }
@@ -481,7 +229,7 @@ static void want(struct whole *w, value v, uint32_t operand)
     struct passage p;
     value u = graph_node(s->g, v)->operand[operand];
     uint64_t need = 0, any = 0;
-    pass(s, v, operand, &p);
+    passage_of(s, v, operand, &p);
     for (uint32_t k = 0; k < MOST_LEAVES && k < p.in.list.count; k++) {
         any |= p.to[k] == TAKES_ANY ? 1ull << k : 0;
         if (p.to[k] == NEEDS_WHOLE || (p.to[k] >= 0 && (s->whole[v] >> p.to[k] & 1)))
@@ -547,7 +295,7 @@ static void gather_behind_slices(struct whole *w)
             continue;
         struct arena_mark mark = arena_mark(s->temporary);
         struct passage p;
-        pass(s, v, 0, &p);
+        passage_of(s, v, 0, &p);
         for (uint32_t k = 0; k < MOST_LEAVES && k < p.in.list.count; k++)
             if (p.to[k] >= 0 && !(before[u] >> k & 1) && !(w->forced[v] >> p.to[k] & 1)) {
                 s->whole[v] &= ~(1ull << p.to[k]);
@@ -562,7 +310,7 @@ static void take_any(struct solver *s, value v)
 {
     const struct node *n = graph_node(s->g, v);
     struct passage p;
-    pass(s, v, 0, &p);
+    passage_of(s, v, 0, &p);
     uint64_t *at = &s->whole_at[v][0];
     bool taken[3] = {false, false, false};
     for (uint32_t k = 0; k < p.in.list.count && k < MOST_LEAVES; k++)
@@ -587,7 +335,7 @@ uint32_t rows_summed(struct solver *s, value v)
     struct arena_mark mark = arena_mark(s->temporary);
     const struct placement *p = slot_placement(s, v, 0, s->temporary);
     for (uint32_t i = 0; i < p->rank; i++)
-        mask |= listed(n, i) ? axis_subaxes(s->scratch, &p->axis[i]) : 0;
+        mask |= axis_listed(n, i) ? axis_subaxes(s->scratch, &p->axis[i]) : 0;
     arena_rewind(s->temporary, mark);
     return mask;
 }
@@ -601,7 +349,7 @@ bool rows_may_sum(struct solver *s, value v)
     struct arena_mark mark = arena_mark(s->temporary);
     struct leaves l = leaves_of(s, s->slot[v][0], graph_node(s->g, n->operand[0])->rank);
     for (uint32_t i = 0; i < graph_node(s->g, n->operand[0])->rank; i++)
-        for (uint32_t k = l.first[i]; listed(n, i) && k < l.first[i + 1] && k < MOST_LEAVES; k++)
+        for (uint32_t k = l.first[i]; axis_listed(n, i) && k < l.first[i + 1] && k < MOST_LEAVES; k++)
             found = found || (s->trees.at[l.list.at[k]].row && !(s->whole_at[v][0] >> k & 1));
     arena_rewind(s->temporary, mark);
     return found;

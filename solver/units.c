@@ -222,9 +222,11 @@ static void settle(struct solver *s, const struct unit *u, const struct frame *f
 static struct cost taking(struct solver *s, const struct unit *u, struct graph *into, const struct placement *from,
                           const struct placement *to)
 {
-    if (!u->from || (s->handed_out[u->source] && placement_is_whole(to)))
+    if (!u->from)
         return cost_zero();
-    if (s->gathered[u->source] && placement_equal(to, gathered_placement(s, into, u->source, s->temporary)))
+    const struct placement *step = gathered_on_the_way(s, u->source, from, to);
+    if ((s->handed_out[u->source] && placement_is_whole(step)) ||
+        (s->gathered[u->source] && placement_equal(step, gathered_placement(s, into, u->source, s->temporary))))
         return cost_zero();
     return conversion_cost(s, into, graph_node(s->g, u->source)->dtype, from, to);
 }
