@@ -139,6 +139,86 @@ void add_alternatives(struct solver *s, struct arena *arena, const struct unit *
     l->alternative_count = kept;
 }
 
+/* ---- prices ---- */
+
+static struct layer_parts parts_of_style(layer_style style)
+{
+    bool row = style == STYLE_ROW || style == STYLE_VOCABULARY,
+         column = style == STYLE_COLUMN || style == STYLE_FEATURE;
+    return (struct layer_parts){.batch = style == STYLE_REPLICATED ? (uint32_t)PARTS_WHOLE : (uint32_t)PARTS_ANY,
+                                .in = row ? PARTS_CUT : PARTS_WHOLE,
+                                .out = column ? PARTS_CUT
+                                       : row  ? (uint32_t)PARTS_ANY
+                                              : (uint32_t)PARTS_WHOLE};
+}
+
+/* The best plan in which the unit has that style: the search again, with one pin more. */
+static void price(struct solver *s, uint32_t unit, struct cost base, struct alternative *a)
+{
+    struct unit_pin pin = {.want = parts_of_style(a->style)}, *before = s->unit_pin[unit];
+    if (before) {
+        a->why = "a pin forbids it";
+        a->possible = false;
+        return;
+    }
+    s->unit_pin[unit] = &pin;
+    struct cost cost = search_cost(s);
+    s->unit_pin[unit] = NULL;
+    a->possible = a->priced = cost_possible(cost);
+    if (!a->possible) {
+        a->why = "no plan has it: what it is made from or what takes it would have to be cut too, and cannot be";
+        return;
+    }
+    a->bytes = (double)(cost.bytes - base.bytes);
+    a->seconds = (double)(cost.time - base.time) * 1e-12;
+    a->collectives = (int32_t)(cost.switches - base.switches);
+}
+
+/* The layer of each kind that is priced for all. */
+static const struct layer **first_of_kinds(struct solver *s, const struct solution *out, uint32_t *alternatives)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < out->layer_count; i++)
+        most = out->layers[i].kind > most ? out->layers[i].kind : most;
+    const struct layer **first = NEW_ARRAY(s->temporary, const struct layer *, most + 1);
+    *alternatives = 0;
+    for (uint32_t i = out->layer_count; i-- > 0;)
+        first[out->layers[i].kind] = &out->layers[i];
+    for (uint32_t k = 1; k <= most; k++)
+        *alternatives += first[k]->alternative_count;
+    return first;
+}
+
+void price_alternatives(struct solver *s, const struct solution *out)
+{
+    enum {
+        MOST_PRICES = 200 * 1000
+    }; /* searches times units: beyond it a plan says what is possible, without prices */
+    uint32_t count, unit = 0;
+    const struct layer **first = first_of_kinds(s, out, &count);
+    if (out->mesh->ranks == 1 || (uint64_t)count * s->units.count > MOST_PRICES)
+        return;
+    for (uint32_t r = 1; r < s->regions.count; r++)
+        region_decide(s, r, NULL);
+    if (!s->unit_pin)
+        s->unit_pin = NEW_ARRAY(s->arena, struct unit_pin *, s->units.count + 1);
+    struct cost base = search_cost(s);
+    for (uint32_t i = 0; i < out->layer_count; i++) {
+        const struct layer *l = &out->layers[i];
+        while (unit < s->units.count && (s->units.at[unit].node != l->node || s->units.at[unit].kind == UNIT_EDGE))
+            unit++;
+        for (uint32_t k = 0; l->kind && k < l->alternative_count; k++) {
+            struct alternative *a = (struct alternative *)(uintptr_t)&l->alternative[k];
+            if (!a->possible)
+                continue;
+            if (first[l->kind] == l)
+                price(s, unit, base, a);
+            else if (k < first[l->kind]->alternative_count && first[l->kind]->alternative[k].style == a->style)
+                *a = first[l->kind]->alternative[k];
+        }
+    }
+}
+
 /* ---- kinds ---- */
 
 static uint64_t place_in(const struct region *r, value v)

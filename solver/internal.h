@@ -327,7 +327,9 @@ status conflict_report(struct solver *s);
 
 /* ---- search.c ---- */
 struct cost search(struct solver *s); /* leaves the decisions in regions and units */
-/* Whether there is a solution under the pins in force, after a search (what that found out is used again). Decides nothing. */
+/* The cost of the best solution under the pins in force, and whether there is one, after a search (what that found out is used again) and with no region
+ * decided. Decides nothing. */
+struct cost search_cost(struct solver *s);
 bool search_possible(struct solver *s);
 
 /* ---- joint.c: where partial sums are reduced ---- */
@@ -355,6 +357,8 @@ value weight_behind(struct solver *s, value v);
 /* ---- alternatives.c ---- */
 /* Says why an axis of a region's value is whole: the first factor on a weight that cannot be cut. false, and nothing said: there is none. */
 bool obstacle(struct solver *s, const tree *axes, uint32_t first, uint32_t end, struct text *t);
+/* What the best plan with each alternative costs more; forgets what was decided. `layers` are those of the units, in order. */
+void price_alternatives(struct solver *s, const struct solution *out);
 /* The styles that the layer does not have. */
 void add_alternatives(struct solver *s, struct arena *arena, const struct unit *u, struct layer *l);
 struct kinds {

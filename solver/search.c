@@ -544,17 +544,24 @@ static void whole_component(struct solver *s, struct component *all)
         all->unit[i] = i;
 }
 
-bool search_possible(struct solver *s)
+struct cost search_cost(struct solver *s)
 {
     struct component all = {.region_count = s->regions.count - 1, .unit_count = s->units.count};
     struct arena_mark mark = arena_mark(s->temporary);
-    bool possible = true;
+    struct cost total = cost_zero();
     whole_component(s, &all);
     component_list parts = cut_apart(s, &all, UINT32_MAX);
-    for (uint32_t i = 0; i < parts.count && possible; i++)
-        possible = solve_component(s, &parts.at[i])->rows.count != 0;
+    for (uint32_t i = 0; i < parts.count && cost_possible(total); i++) {
+        struct profile *p = solve_component(s, &parts.at[i]);
+        total = p->rows.count ? cost_add(total, p->rows.at[0].cost) : cost_never();
+    }
     arena_rewind(s->temporary, mark);
-    return possible;
+    return total;
+}
+
+bool search_possible(struct solver *s)
+{
+    return cost_possible(search_cost(s));
 }
 
 struct cost search(struct solver *s)

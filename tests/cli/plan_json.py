@@ -25,6 +25,13 @@ for p in document["params"]:
     if len(held) != extent:
         faults.append(f"{p['name']}: ranks hold {len(held)} of {extent} along axis {p['axis']}")
 
+for layer in document["layers"]:  # the plan is the best: whatever a layer could have been costs as much or more
+    for a in layer["alternatives"]:
+        if "bytes" in a and (a["bytes"], a["seconds"], a["collectives"]) < (0, 0, 0):
+            faults.append(f"{layer['node']}: cheaper as {a['style']}: {a}")
+if ranks > 1 and not any("bytes" in a for layer in document["layers"] for a in layer["alternatives"]):
+    faults.append("no alternative has a price")
+
 styles = {}
 for layer in document["layers"]:
     styles[layer["style"]] = styles.get(layer["style"], 0) + 1
