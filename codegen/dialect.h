@@ -62,6 +62,9 @@ static inline uint32_t nest_fast_axis(const struct nest *n)
 }
 /* Depth of the deepest coordinate in d. */
 uint32_t nest_depth(const struct nest *n, dim d);
+/* How d moves through memory along an axis: not at all, element by element, or otherwise. */
+enum nest_motion { NEST_STANDS, NEST_RUNS, NEST_JUMPS };
+enum nest_motion nest_motion_of(const struct dims *t, dim d, uint32_t axis);
 /* Number of the kernel's argument for a symbol of the table. */
 uint32_t nest_symbol(const struct nest *n, uint32_t symbol);
 
@@ -83,24 +86,42 @@ struct printer {
     int indent;
     LIST(struct print_index) indices;
     uint32_t *index_of; /* per instruction: 1 + its entry in indices, 0: written out */
+    /* Where not NULL, per instruction: what stands for a load's or store's element (a lane of a wide access, a tile), or NULL. */
+    const char **staged;
+    const char *once; /* NULL, or the condition under which a store that is no element of the row is done */
 };
 
 /* How a language spells things. The slots that print get the operands as text that can stand beside any operator. */
 struct dialect {
     const char *name;
-    const char *type[DT_COUNT];    /* in which a value of that type is computed */
-    const char *element[DT_COUNT]; /* as it lies in memory */
+    const char *type[DT_COUNT];       /* in which a value of that type is computed */
+    const char *element[DT_COUNT];    /* as it lies in memory */
+    const char *infinity[2], *nan[2]; /* as f32, as f64 */
+    const char *read[2];              /* around an element of a buffer that the kernel only reads */
+    /* A mathematical function ("exp") of a type. */
+    void (*function_name)(struct text *out, const char *name, dtype t);
     /* The result of a MAP from its operands. from: type of the last operand. */
-    void (*map)(struct text *out, const struct instruction *n, dtype from, const char *const arg[3]);
-    void (*constant)(struct text *out, const struct instruction *n);
+    void (*map)(const struct dialect *d, struct text *out, const struct instruction *n, dtype from,
+                const char *const arg[3]);
+    void (*constant)(const struct dialect *d, struct text *out, const struct instruction *n);
     void (*load)(struct text *out, dtype t, const char *element); /* element as a value */
     void (*store)(struct text *out, dtype t, const char *number); /* value as an element */
+    bool keeps; /* dear values of a row in row buffers, rather than computing them again */
+    /* One more element of a reduction into rN. */
+    void (*accumulate)(struct printer *p, uint32_t instruction);
     /* The whole function: skeleton of points and loops, around the print_* below. */
     void (*function)(struct printer *p, const char *name);
     /* What functions in `body` need to stand before them. */
     void (*prelude)(struct text *out, const char *body);
 };
 extern const struct dialect dialect_c;
+
+/* dialect_c.c: slots of any dialect with C's expressions. */
+void spell_map(const struct dialect *d, struct text *out, const struct instruction *n, dtype from,
+               const char *const arg[3]);
+void spell_constant(const struct dialect *d, struct text *out, const struct instruction *n);
+void spell_load(struct text *out, dtype t, const char *element);
+void spell_store(struct text *out, dtype t, const char *number);
 
 void print_kernel(const struct dialect *d, const struct kernel *k, const struct dims *t, struct arena *arena,
                   struct text *out);
@@ -121,10 +142,27 @@ const char *print_value(const struct printer *p, uint32_t instruction); /* its n
 void print_indices(struct printer *p, uint32_t depth, uint32_t sweep);
 /* Computes (and stores) what sweep `sweep` needs at a depth; for depths above the loops, what can be computed at stage `sweep`. */
 void print_values(struct printer *p, uint32_t depth, uint32_t sweep);
+/* The index of a load or store without its dynamic part; and what of that does not change with the fast loop. */
+const char *print_index(const struct printer *p, uint32_t instruction);
+const char *print_slow_text(const struct printer *p, uint32_t instruction);
+void print_accumulate(struct printer *p, uint32_t instruction); /* C's slot: a NaN is counted in nanN */
 
 /* ---- function_c.c, prelude_c.c: slots of dialect_c ---- */
 void function_c(struct printer *p, const char *name);
 void prelude_c(struct text *out, const char *body);
+/* What an empty row gives. */
+void print_neutral(const struct dialect *d, const struct instruction *a, struct text *out);
+/* Type of the accumulator of a reduction. */
+const char *print_accumulator_type(const struct dialect *d, const struct instruction *a);
+
+/* A function that printed code may call. In a table, it comes after those that it calls itself. */
+struct prelude_function {
+    const char *name, *text;
+};
+extern const struct prelude_function prelude_functions_c[];
+extern const uint32_t prelude_function_count_c;
+/* Marks those of a table that are called in `body`, directly or by each other. */
+void prelude_find(const struct prelude_function *table, uint32_t count, const char *body, bool *used);
 
 /* ---- cache.c ---- */
 

@@ -1,5 +1,7 @@
 /* codegen/dialect_c.c - host C: how types, numbers and operations are spelled. Operations of ops.def are rows of a table. 16-bit floats are f32
- * between load and store, those of less too. The function around them is in function_c.c.
+ * between load and store, those of less too. The function around them is in function_c.c. Other dialects with C's expressions share all of it (spell_*);
+ * what differs are
+ * the names of mathematical functions and of the numbers that have no digits.
  */
 #include "codegen/dialect.h"
 
@@ -7,8 +9,8 @@
 
 /* ---- operations ---- */
 
-/* $0 $1 $2 operands, $T type of the result, $U its unsigned type with at least 32 bits, $W its width in bits. NULL: the column does not
- * occur in Graphs; integers then pass unchanged, as in the reference interpreter. */
+/* $0 $1 $2 operands, $T type of the result, $U its unsigned type with at least 32 bits, $W its width in bits, $F(name) the mathematical function
+ * `name` of the result's type. NULL: the column does not occur in Graphs; integers then pass unchanged, as in the reference interpreter. */
 struct spelling {
     op op;
     const char *f32, *f64, *sint, *uint, *boolean;
@@ -18,13 +20,9 @@ struct spelling {
     {                                                                                                                  \
         OP_##id, text, text, text, text, text                                                                          \
     }
-#define FLOAT(id, f32, f64)                                                                                            \
+#define MATH(id, name)                                                                                                 \
     {                                                                                                                  \
-        OP_##id, f32, f64, "$0", "$0", "$0"                                                                            \
-    }
-#define LIBM(id, name)                                                                                                 \
-    {                                                                                                                  \
-        OP_##id, "__builtin_" name "f($0)", "__builtin_" name "($0)", "$0", "$0", "$0"                                 \
+        OP_##id, "$F(" name ")($0)", "$F(" name ")($0)", "$0", "$0", "$0"                                              \
     }
 #define BITS(id, sign)                                                                                                 \
     {                                                                                                                  \
@@ -33,31 +31,31 @@ struct spelling {
 
 static const struct spelling spellings[] = {
     {OP_NEG, "-$0", "-$0", "($T)(0 - ($U)$0)", "($T)(0 - ($U)$0)", "$0"},
-    {OP_ABS, "__builtin_fabsf($0)", "__builtin_fabs($0)", "$0 < 0 ? ($T)(0 - ($U)$0) : $0", "$0", "$0"},
+    {OP_ABS, "$F(fabs)($0)", "$F(fabs)($0)", "$0 < 0 ? ($T)(0 - ($U)$0) : $0", "$0", "$0"},
     {OP_SIGN, "$0 != $0 ? $0 : (float)(($0 > 0) - ($0 < 0))", "$0 != $0 ? $0 : (double)(($0 > 0) - ($0 < 0))",
      "($T)(($0 > 0) - ($0 < 0))", "($T)($0 > 0)", "$0"},
-    FLOAT(EXP, "tpc_exp($0)", "__builtin_exp($0)"),
-    FLOAT(LOG, "tpc_log($0)", "__builtin_log($0)"),
-    FLOAT(LOG1P, "tpc_log1p($0)", "__builtin_log1p($0)"),
-    FLOAT(EXPM1, "tpc_expm1($0)", "__builtin_expm1($0)"),
-    LIBM(SQRT, "sqrt"),
-    FLOAT(RECIP, "1.0f / $0", "1.0 / $0"),
-    FLOAT(SIN, "tpc_sin($0)", "__builtin_sin($0)"),
-    FLOAT(COS, "tpc_cos($0)", "__builtin_cos($0)"),
-    LIBM(TAN, "tan"),
-    LIBM(ASIN, "asin"),
-    LIBM(ACOS, "acos"),
-    LIBM(ATAN, "atan"),
-    LIBM(SINH, "sinh"),
-    LIBM(COSH, "cosh"),
-    LIBM(ASINH, "asinh"),
-    LIBM(ACOSH, "acosh"),
-    LIBM(ATANH, "atanh"),
-    FLOAT(ERF, "tpc_erf($0)", "__builtin_erf($0)"),
-    FLOAT(TANH, "tpc_tanh($0)", "__builtin_tanh($0)"),
-    LIBM(FLOOR, "floor"),
-    LIBM(CEIL, "ceil"),
-    LIBM(ROUND, "rint"),
+    MATH(EXP, "exp"),
+    MATH(LOG, "log"),
+    MATH(LOG1P, "log1p"),
+    MATH(EXPM1, "expm1"),
+    MATH(SQRT, "sqrt"),
+    {OP_RECIP, "1.0f / $0", "1.0 / $0", "$0", "$0", "$0"},
+    MATH(SIN, "sin"),
+    MATH(COS, "cos"),
+    MATH(TAN, "tan"),
+    MATH(ASIN, "asin"),
+    MATH(ACOS, "acos"),
+    MATH(ATAN, "atan"),
+    MATH(SINH, "sinh"),
+    MATH(COSH, "cosh"),
+    MATH(ASINH, "asinh"),
+    MATH(ACOSH, "acosh"),
+    MATH(ATANH, "atanh"),
+    MATH(ERF, "erf"),
+    MATH(TANH, "tanh"),
+    MATH(FLOOR, "floor"),
+    MATH(CEIL, "ceil"),
+    MATH(ROUND, "rint"),
     {OP_NOT, NULL, NULL, "($T)~$0", "($T)~$0", "!$0"},
     {OP_ISNAN, "$0 != $0", "$0 != $0", "0", "0", "0"},
     {OP_ADD, "$0 + $1", "$0 + $1", "($T)(($U)$0 + ($U)$1)", "($T)(($U)$0 + ($U)$1)", "$0 | $1"},
@@ -65,9 +63,9 @@ static const struct spelling spellings[] = {
     {OP_MUL, "$0 * $1", "$0 * $1", "($T)(($U)$0 * ($U)$1)", "($T)(($U)$0 * ($U)$1)", "$0 & $1"},
     {OP_DIV, "$0 / $1", "$0 / $1", "$1 == 0 ? 0 : $1 == -1 ? ($T)(0 - ($U)$0) : ($T)($0 / $1)",
      "$1 == 0 ? 0 : ($T)($0 / $1)", "$0 & $1"},
-    {OP_POW, "__builtin_powf($0, $1)", "__builtin_pow($0, $1)", "($T)tpc_power_signed($0, $1)",
-     "($T)tpc_power_unsigned($0, $1)", "$0 | !$1"},
-    {OP_MOD, "__builtin_fmodf($0, $1)", "__builtin_fmod($0, $1)", "$1 == 0 || $1 == -1 ? 0 : ($T)($0 % $1)",
+    {OP_POW, "$F(pow)($0, $1)", "$F(pow)($0, $1)", "($T)tpc_power_signed($0, $1)", "($T)tpc_power_unsigned($0, $1)",
+     "$0 | !$1"},
+    {OP_MOD, "$F(fmod)($0, $1)", "$F(fmod)($0, $1)", "$1 == 0 || $1 == -1 ? 0 : ($T)($0 % $1)",
      "$1 == 0 ? 0 : ($T)($0 % $1)", "0"},
     {OP_MAX, "$0 > $1 || $0 != $0 ? $0 : $1", "$0 > $1 || $0 != $0 ? $0 : $1", "$0 > $1 ? $0 : $1", "$0 > $1 ? $0 : $1",
      "$0 | $1"},
@@ -86,8 +84,7 @@ static const struct spelling spellings[] = {
     SAME(SELECT, "$0 ? $1 : $2"),
 };
 #undef SAME
-#undef FLOAT
-#undef LIBM
+#undef MATH
 #undef BITS
 
 static const char *c_type(dtype t)
@@ -95,7 +92,17 @@ static const char *c_type(dtype t)
     return dialect_c.type[t];
 }
 
-static void expand(struct text *out, const char *form, dtype t, const char *const arg[3])
+/* $F(name), at the parenthesis; returns the last character that was read. */
+static const char *expand_function(const struct dialect *d, struct text *out, const char *form, dtype t)
+{
+    char name[16] = {0};
+    for (size_t i = 0; *++form != ')';)
+        name[i++] = *form;
+    d->function_name(out, name, t);
+    return form;
+}
+
+static void expand(const struct dialect *d, struct text *out, const char *form, dtype t, const char *const arg[3])
 {
     for (; *form; form++) {
         if (*form != '$') {
@@ -105,6 +112,8 @@ static void expand(struct text *out, const char *form, dtype t, const char *cons
         form++;
         if (*form == 'T')
             text_put(out, c_type(t));
+        else if (*form == 'F')
+            form = expand_function(d, out, form + 1, t);
         else if (*form == 'U')
             text_put(out, dtype_size(t) == 8 ? "uint64_t" : "uint32_t");
         else if (*form == 'W')
@@ -168,7 +177,20 @@ static bool c_clamp(struct text *out, const struct instruction *n, dtype t, cons
     return true;
 }
 
-static void c_map(struct text *out, const struct instruction *n, dtype from, const char *const arg[3])
+static void put_isinf(const struct dialect *d, struct text *out, const struct instruction *n, dtype from,
+                      const char *arg)
+{
+    const char *infinity = d->infinity[from == DT_F64];
+    if (!dtype_is_float(from) || (n->mode & 3) == 0)
+        text_put(out, "0");
+    else if ((n->mode & 3) == 3)
+        text_printf(out, "%s == %s || %s == -%s", arg, infinity, arg, infinity);
+    else
+        text_printf(out, "%s == %s%s", arg, n->mode & 1 ? "" : "-", infinity);
+}
+
+void spell_map(const struct dialect *d, struct text *out, const struct instruction *n, dtype from,
+               const char *const arg[3])
 {
     dtype t = n->op == OP_SELECT ? n->type : from;
     if (n->op == OP_CAST) {
@@ -180,13 +202,7 @@ static void c_map(struct text *out, const struct instruction *n, dtype from, con
         return;
     }
     if (n->op == OP_ISINF) {
-        const char *infinity = from == DT_F64 ? "__builtin_inf()" : "__builtin_inff()";
-        if (!dtype_is_float(from) || (n->mode & 3) == 0)
-            text_put(out, "0");
-        else if ((n->mode & 3) == 3)
-            text_printf(out, "%s == %s || %s == -%s", arg[0], infinity, arg[0], infinity);
-        else
-            text_printf(out, "%s == %s%s", arg[0], n->mode & 1 ? "" : "-", infinity);
+        put_isinf(d, out, n, from, arg[0]);
         return;
     }
     for (size_t i = 0; i < sizeof spellings / sizeof spellings[0] && !c_clamp(out, n, t, arg); i++) {
@@ -198,7 +214,7 @@ static void c_map(struct text *out, const struct instruction *n, dtype from, con
                            : t == DT_BOOL       ? s->boolean
                            : dtype_is_signed(t) ? s->sint
                                                 : s->uint;
-        expand(out, form ? form : "$0", t, arg);
+        expand(d, out, form ? form : "$0", t, arg);
         return;
     }
 }
@@ -206,13 +222,13 @@ static void c_map(struct text *out, const struct instruction *n, dtype from, con
 /* ---- numbers ---- */
 
 /* The shortest of two decimal forms that reads back the same; always with a point or an exponent, in any locale. */
-static void put_float(struct text *out, double x, bool single)
+static void put_float(const struct dialect *d, struct text *out, double x, bool single)
 {
     char digits[40];
     double back;
-    const char *infinity = single ? "__builtin_inff()" : "__builtin_inf()";
+    const char *infinity = d->infinity[!single];
     if (isnan(x) || isinf(x)) {
-        text_put(out, isnan(x) ? single ? "__builtin_nanf(\"\")" : "__builtin_nan(\"\")" : x > 0 ? infinity : "(-");
+        text_put(out, isnan(x) ? d->nan[!single] : x > 0 ? infinity : "(-");
         if (isinf(x) && x < 0)
             text_printf(out, "%s)", infinity);
         return;
@@ -232,10 +248,10 @@ static void put_float(struct text *out, double x, bool single)
                 negative ? ")" : "");
 }
 
-static void c_constant(struct text *out, const struct instruction *n)
+void spell_constant(const struct dialect *d, struct text *out, const struct instruction *n)
 {
     if (dtype_is_float(n->type))
-        put_float(out, n->type == DT_F64 ? n->number : (double)(float)n->number, n->type != DT_F64);
+        put_float(d, out, n->type == DT_F64 ? n->number : (double)(float)n->number, n->type != DT_F64);
     else if (n->type == DT_BOOL)
         text_put(out, n->integer ? "1" : "0");
     else if (n->type == DT_U64)
@@ -246,7 +262,7 @@ static void c_constant(struct text *out, const struct instruction *n)
         text_printf(out, n->integer < 0 ? "(%s)(%lld)" : "(%s)%lld", c_type(n->type), (long long)n->integer);
 }
 
-static void c_load(struct text *out, dtype t, const char *element)
+void spell_load(struct text *out, dtype t, const char *element)
 {
     if (dtype_is_narrow(t))
         text_printf(out, "tpc_%s_value(%s)", dtype_name(t), element);
@@ -254,12 +270,24 @@ static void c_load(struct text *out, dtype t, const char *element)
         text_printf(out, t == DT_BOOL ? "%s != 0" : "%s", element);
 }
 
-static void c_store(struct text *out, dtype t, const char *number)
+void spell_store(struct text *out, dtype t, const char *number)
 {
     if (dtype_is_narrow(t))
         text_printf(out, "tpc_%s_bits(%s)", dtype_name(t), number);
     else
         text_put(out, number);
+}
+
+/* f32: our own where that is branch-free and the library's is not. */
+static void function_name_c(struct text *out, const char *name, dtype t)
+{
+    static const char *const own[] = {"exp", "log", "log1p", "expm1", "sin", "cos", "erf", "tanh"};
+    for (size_t i = 0; i < sizeof own / sizeof own[0] && t != DT_F64; i++)
+        if (strcmp(own[i], name) == 0) {
+            text_printf(out, "tpc_%s", name);
+            return;
+        }
+    text_printf(out, "__builtin_%s%s", name, t == DT_F64 ? "" : "f");
 }
 
 const struct dialect dialect_c = {
@@ -277,10 +305,16 @@ const struct dialect dialect_c = {
          [DT_F64] = "double",         [DT_F8E4M3FN] = "uint8_t", [DT_F8E4M3FNUZ] = "uint8_t", [DT_F8E5M2] = "uint8_t",
          [DT_F8E5M2FNUZ] = "uint8_t", [DT_F8E8M0] = "uint8_t",   [DT_F4E2M1] = "uint8_t",     [DT_U4] = "uint8_t",
          [DT_I4] = "int8_t",          [DT_U2] = "uint8_t",       [DT_I2] = "int8_t"},
-    .map = c_map,
-    .constant = c_constant,
-    .load = c_load,
-    .store = c_store,
+    .infinity = {"__builtin_inff()", "__builtin_inf()"},
+    .nan = {"__builtin_nanf(\"\")", "__builtin_nan(\"\")"},
+    .function_name = function_name_c,
+    .read = {"", ""},
+    .keeps = true,
+    .accumulate = print_accumulate,
+    .map = spell_map,
+    .constant = spell_constant,
+    .load = spell_load,
+    .store = spell_store,
     .function = function_c,
     .prelude = prelude_c,
 };

@@ -140,23 +140,18 @@ static bool is_extreme(const struct instruction *a)
     return a->op == OP_REDUCE_MAX || a->op == OP_REDUCE_MIN;
 }
 
-static const char *accumulator_type(const struct printer *p, const struct instruction *a)
+const char *print_accumulator_type(const struct dialect *d, const struct instruction *a)
 {
     if (dtype_is_float(a->type) || (is_extreme(a) && a->type != DT_BOOL))
-        return type_of(p, a);
+        return d->type[a->type];
     return a->type == DT_BOOL ? "int32_t" : dtype_size(a->type) == 8 ? "uint64_t" : "uint32_t";
 }
 
-/* What an empty row gives. */
 static const char *neutral(const struct instruction *a)
 {
-    bool single = a->type != DT_F64, maximum = a->op == OP_REDUCE_MAX;
+    bool maximum = a->op == OP_REDUCE_MAX;
     if (a->op == OP_REDUCE_SUM || a->op == OP_REDUCE_PROD)
         return a->op == OP_REDUCE_SUM ? "0" : "1";
-    if (dtype_is_float(a->type))
-        return maximum  ? single ? "-__builtin_inff()" : "-__builtin_inf()"
-               : single ? "__builtin_inff()"
-                        : "__builtin_inf()";
     switch (a->type) {
     case DT_I8:
         return maximum ? "-128" : "127";
@@ -196,6 +191,14 @@ static const char *neutral(const struct instruction *a)
     return maximum ? "0" : "1";
 }
 
+void print_neutral(const struct dialect *d, const struct instruction *a, struct text *out)
+{
+    if (is_extreme(a) && dtype_is_float(a->type))
+        text_printf(out, "%s%s", a->op == OP_REDUCE_MAX ? "-" : "", d->infinity[a->type == DT_F64]);
+    else
+        text_put(out, neutral(a));
+}
+
 static const char *nan_type(const struct instruction *a)
 {
     return a->type == DT_F64 ? "int64_t" : "int32_t";
@@ -220,10 +223,12 @@ static void print_accumulators(struct printer *p, uint32_t sweep)
         const struct instruction *a = instruction_at(p, i);
         if (!accumulates(p, sweep, i))
             continue;
+        struct text start = {.arena = p->arena};
+        print_neutral(p->dialect, a, &start);
         if (has_total(p, a))
             print_line(p, "double t%u = 0;", (unsigned)i);
         else
-            print_line(p, "%s r%u = %s;", accumulator_type(p, a), (unsigned)i, neutral(a));
+            print_line(p, "%s r%u = %s;", print_accumulator_type(p->dialect, a), (unsigned)i, start.at);
         if (is_extreme(a) && dtype_is_float(a->type))
             print_line(p, "%s nan%u = 0;", nan_type(a), (unsigned)i);
     }

@@ -103,8 +103,6 @@ static uint32_t map_cost(const struct instruction *n)
     }
 }
 
-enum motion { STANDS, RUNS, JUMPS };
-
 static bool is_coordinate(const struct dims *t, dim d, uint32_t axis)
 {
     struct dim_node node = dim_get(t, d);
@@ -121,19 +119,19 @@ static bool uses_axis(const struct dims *t, dim d, uint32_t axis)
     return uses;
 }
 
-/* How d moves through memory along an axis: not at all, element by element, or otherwise. */
-static enum motion motion_of(const struct dims *t, dim d, uint32_t axis)
+enum nest_motion nest_motion_of(const struct dims *t, dim d, uint32_t axis)
 {
     struct dim_node node = dim_get(t, d);
-    enum motion motion = STANDS;
+    enum nest_motion motion = NEST_STANDS;
     if (is_coordinate(t, d, axis))
-        return RUNS;
+        return NEST_RUNS;
     for (uint32_t i = 0; i < node.count; i++) {
         if (!uses_axis(t, node.arg[i], axis))
             continue;
-        if (motion != STANDS || node.op != DIM_SUM || node.coefficient[i] != 1 || !is_coordinate(t, node.arg[i], axis))
-            return JUMPS;
-        motion = RUNS;
+        if (motion != NEST_STANDS || node.op != DIM_SUM || node.coefficient[i] != 1 ||
+            !is_coordinate(t, node.arg[i], axis))
+            return NEST_JUMPS;
+        motion = NEST_RUNS;
     }
     return motion;
 }
@@ -148,7 +146,7 @@ static uint32_t own_cost(const struct nest *n, const struct instruction *a)
         return 0;
     bool narrow = dtype_is_narrow(a->type);
     uint32_t predicated = a->predicate >= 0,
-             jumps = a->dynamic >= 0 || motion_of(n->dims, a->index, nest_fast_axis(n)) == JUMPS;
+             jumps = a->dynamic >= 0 || nest_motion_of(n->dims, a->index, nest_fast_axis(n)) == NEST_JUMPS;
     return 1 + (narrow ? 3u : 0u) + predicated + 5 * jumps;
 }
 
@@ -273,8 +271,8 @@ static uint32_t merit(const struct kernel *k, const struct dims *t, uint32_t axi
         const struct instruction *a = &k->instruction[i];
         if (a->kind != INST_LOAD && a->kind != INST_STORE)
             continue;
-        enum motion m = motion_of(t, a->index, axis);
-        sum += m == RUNS ? a->kind == INST_STORE ? 12 : 8 : m == STANDS ? 6 : 0;
+        enum nest_motion m = nest_motion_of(t, a->index, axis);
+        sum += m == NEST_RUNS ? a->kind == INST_STORE ? 12 : 8 : m == NEST_STANDS ? 6 : 0;
     }
     bool is_short = dim_is_const(t, k->extent[axis], &extent) && extent < 16;
     return is_short ? sum * (uint32_t)(extent < 1 ? 1 : extent) / 16 : sum;
@@ -311,8 +309,8 @@ static bool has_transposing_access(const struct nest *n)
     for (uint32_t i = 0; i < n->kernel->instruction_count; i++) {
         const struct instruction *a = &n->kernel->instruction[i];
         bool access = a->kind == INST_LOAD || a->kind == INST_STORE;
-        if (access && n->value[i].live && motion_of(n->dims, a->index, nest_fast_axis(n)) == JUMPS &&
-            motion_of(n->dims, a->index, n->point[n->points - 1]) == RUNS)
+        if (access && n->value[i].live && nest_motion_of(n->dims, a->index, nest_fast_axis(n)) == NEST_JUMPS &&
+            nest_motion_of(n->dims, a->index, n->point[n->points - 1]) == NEST_RUNS)
             return true;
     }
     return false;

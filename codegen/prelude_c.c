@@ -6,11 +6,6 @@
  */
 #include "codegen/dialect.h"
 
-struct function {
-    const char *name;
-    const char *text;
-};
-
 static const char head[] =
     "#if defined(__GNUC__) && !defined(__clang__)\n"
     "#pragma GCC optimize(\"no-split-loops\") /* a loop cut where a causal mask turns is no longer one vector loop */\n"
@@ -66,7 +61,7 @@ static const char head[] =
                              ", " fraction ", " bias ", " largest ", " over ", " nan ", " no_zero "); }\n"             \
     }
 
-static const struct function functions[] = {
+const struct prelude_function prelude_functions_c[] = {
     {"tpc_fault", "/* The lowest fault wins; several threads may report. */\n"
                   "static void tpc_fault(int64_t *fault, int64_t code)\n"
                   "{\n"
@@ -316,7 +311,8 @@ static const struct function functions[] = {
 #undef FEW_BITS
 #undef TO_INT
 #undef TO_INTS
-enum { FUNCTIONS = sizeof functions / sizeof functions[0] };
+enum { FUNCTIONS = sizeof prelude_functions_c / sizeof prelude_functions_c[0] };
+const uint32_t prelude_function_count_c = FUNCTIONS;
 
 /* Is `name` called in text? */
 static bool calls(const char *text, const char *name)
@@ -328,16 +324,21 @@ static bool calls(const char *text, const char *name)
     return false;
 }
 
+void prelude_find(const struct prelude_function *table, uint32_t count, const char *body, bool *used)
+{
+    for (size_t i = count; i-- > 0;) {
+        used[i] = calls(body, table[i].name);
+        for (size_t k = i + 1; k < count && !used[i]; k++)
+            used[i] = used[k] && calls(table[k].text, table[i].name);
+    }
+}
+
 void prelude_c(struct text *out, const char *body)
 {
     bool used[FUNCTIONS] = {false};
-    for (size_t i = FUNCTIONS; i-- > 0;) {
-        used[i] = calls(body, functions[i].name);
-        for (size_t k = i + 1; k < FUNCTIONS && !used[i]; k++)
-            used[i] = used[k] && calls(functions[k].text, functions[i].name);
-    }
+    prelude_find(prelude_functions_c, FUNCTIONS, body, used);
     text_put(out, head);
     for (size_t i = 0; i < FUNCTIONS; i++)
         if (used[i])
-            text_put(out, functions[i].text);
+            text_put(out, prelude_functions_c[i].text);
 }

@@ -205,14 +205,26 @@ void print_indices(struct printer *p, uint32_t depth, uint32_t sweep)
     }
 }
 
+static void print_slow_part(const struct printer *p, uint32_t i, struct text *out)
+{
+    if (p->index_of[i])
+        text_printf(out, "i%u", (unsigned)p->indices.at[p->index_of[i] - 1].number);
+    else
+        (void)print_part(p, p->nest->kernel->instruction[i].index, false, out);
+}
+
+const char *print_slow_text(const struct printer *p, uint32_t i)
+{
+    struct text out = {.arena = p->arena};
+    print_slow_part(p, i, &out);
+    return out.at ? out.at : "0";
+}
+
 static void print_index_text(const struct printer *p, uint32_t i, struct text *out)
 {
     const struct instruction *a = &p->nest->kernel->instruction[i];
     struct text fast = {.arena = p->arena}, slow = {.arena = p->arena};
-    if (p->index_of[i])
-        text_printf(&slow, "i%u", (unsigned)p->indices.at[p->index_of[i] - 1].number);
-    else
-        (void)print_part(p, a->index, false, &slow);
+    print_slow_part(p, i, &slow);
     (void)print_part(p, a->index, true, &fast);
     bool minus = fast.at && fast.at[0] == '-';
     if (slow.at)
@@ -232,7 +244,7 @@ const char *print_value(const struct printer *p, uint32_t i)
     const struct instruction *a = &p->nest->kernel->instruction[i];
     struct text out = {.arena = p->arena};
     if (a->kind == INST_CONST)
-        p->dialect->constant(&out, a);
+        p->dialect->constant(p->dialect, &out, a);
     else
         text_printf(&out, "v%u", (unsigned)i);
     return out.at;
@@ -270,6 +282,8 @@ static const char *print_element(struct printer *p, uint32_t i, struct text *con
     struct text out = {.arena = p->arena};
     condition->arena = p->arena;
     text_put(condition, "");
+    if (p->staged && p->staged[i])
+        return p->staged[i];
     if (a->predicate >= 0)
         text_put(condition, print_value(p, (uint32_t)a->predicate));
     text_printf(&out, "b%u[", (unsigned)a->buffer);
@@ -288,11 +302,14 @@ static const char *print_element(struct printer *p, uint32_t i, struct text *con
 static void print_load(struct printer *p, uint32_t i)
 {
     struct text condition = {0}, expression = {.arena = p->arena};
+    const struct instruction *a = &p->nest->kernel->instruction[i];
     const char *element = print_element(p, i, &condition);
-    bool both = strchr(condition.at, ' ') != NULL;
+    bool both = strchr(condition.at, ' ') != NULL, staged = p->staged && p->staged[i];
+    if (!staged && !p->nest->kernel->buffer[a->buffer].written)
+        element = arena_printf(p->arena, "%s%s%s", p->dialect->read[0], element, p->dialect->read[1]);
     if (condition.length)
         text_printf(&expression, "%s%s%s ? ", both ? "(" : "", condition.at, both ? ")" : "");
-    p->dialect->load(&expression, p->nest->kernel->instruction[i].type, element);
+    p->dialect->load(&expression, a->type, element);
     if (condition.length)
         text_put(&expression, " : 0");
     declare(p, i, expression.at);
@@ -304,6 +321,8 @@ static void print_store(struct printer *p, uint32_t i)
     struct text condition = {0}, expression = {.arena = p->arena};
     const char *element = print_element(p, i, &condition);
     p->dialect->store(&expression, a->type, print_value(p, (uint32_t)a->arg[0]));
+    if (p->once && p->nest->value[i].depth < DEPTH_LOOP)
+        text_printf(&condition, "%s%s", condition.length ? " && " : "", p->once);
     if (condition.length)
         print_line(p, "if (%s)", condition.at);
     p->indent += condition.length != 0;
@@ -321,12 +340,12 @@ static void print_map(struct printer *p, uint32_t i)
         arg[k] = print_value(p, (uint32_t)a->arg[k]);
         from = p->nest->kernel->instruction[a->arg[k]].type;
     }
-    p->dialect->map(&expression, a, from, arg);
+    p->dialect->map(p->dialect, &expression, a, from, arg);
     declare(p, i, expression.at);
 }
 
 /* One more element of a reduction. A NaN is counted beside a maximum, since comparisons lose it. */
-static void print_accumulate(struct printer *p, uint32_t i)
+void print_accumulate(struct printer *p, uint32_t i)
 {
     const struct instruction *a = &p->nest->kernel->instruction[i];
     const char *x = print_value(p, (uint32_t)a->arg[0]);
@@ -363,7 +382,7 @@ static void print_one(struct printer *p, uint32_t i)
         print_map(p, i);
         return;
     case INST_REDUCE:
-        print_accumulate(p, i);
+        p->dialect->accumulate(p, i);
         return;
     case INST_STORE:
         print_store(p, i);
@@ -409,11 +428,18 @@ void kernel_name(const struct kernel *k, const struct dims *t, struct arena *scr
     (void)snprintf(name, KERNEL_NAME, "tpc_k_%016llx", (unsigned long long)kernel_hash(k, t, scratch));
 }
 
+const char *print_index(const struct printer *p, uint32_t i)
+{
+    struct text out = {.arena = p->arena};
+    print_index_text(p, i, &out);
+    return out.at;
+}
+
 void print_kernel(const struct dialect *d, const struct kernel *k, const struct dims *t, struct arena *arena,
                   struct text *out)
 {
     struct nest n;
-    nest_of(k, t, true, arena, &n);
+    nest_of(k, t, d->keeps, arena, &n);
     struct printer p = {.nest = &n, .dialect = d, .arena = arena, .out = out};
     p.index_of = NEW_ARRAY(arena, uint32_t, k->instruction_count + 1);
     char name[KERNEL_NAME];
