@@ -17,10 +17,9 @@
  *
  * Without a GPU the same text runs on the CPU: tests/support/cuda_model.h (what a fake driver's cuLaunchKernel calls, and a fake NVRTC
  * compiles with).
-
  *
- * Sections: cuda.c (the set), launch_cuda.c (shapes -> launches), function_cuda.c, dialect_cuda.c, prelude_cuda.c (Kernel -> text), nvrtc.c
- * (text -> cubin), cubin.c (what a cubin says of itself), library.c (where CUDA's libraries are)
+ * Sections: cuda.c (the set), launch_cuda.c (shapes -> launches), form_cuda.c, function_cuda.c, dialect_cuda.c, prelude_cuda.c (Kernel -> text),
+ * dot_cuda.c, builtin_cuda.c, fill_cuda.c (the other functions), nvrtc.c (text -> cubin), library.c (where CUDA's libraries are)
  */
 #ifndef TPC_CODEGEN_CUDA_H
 #define TPC_CODEGEN_CUDA_H

@@ -1,5 +1,5 @@
 /* frontend/cli/compile.c - tpc compile: a model file to a plan file. Nothing is written unless everything was proven. */
-#include "codegen/codegen.h"
+#include "codegen/cuda.h"
 #include "frontend/cli/cli.h"
 
 #include <stdlib.h>
@@ -13,7 +13,7 @@ static const struct option_info options[] = {
     {"--bind", "INPUT=VALUE", "make a scalar input a constant (true, false or a number); may be repeated"},
     {"--dump-after", "PASS",
      "print the Graph or Program behind import, simplify, solve, parallelize, fuse or schedule"},
-    {"--emit", "DIR", "write the generated kernels' sources to DIR"},
+    {"--emit", "DIR", "write the generated kernels' sources to DIR: C and CUDA"},
     {"--embed-weights", NULL, "put the weights into the plan, so that it can be moved alone"},
     {0},
 };
@@ -119,7 +119,8 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
         return s;
     }
     const char *emit = args_value(args, "--emit", NULL), *plan = args_value(args, "-o", default_plan(arena, model));
-    if (emit != NULL && (s = kernels_emit(c.program, emit, diag)) != TPC_OK) {
+    if (emit != NULL && ((s = kernels_emit(c.program, emit, diag)) != TPC_OK ||
+                         (s = cuda_emit(c.program, emit, diag)) != TPC_OK)) {
         return s;
     }
     struct plan_contents contents = {

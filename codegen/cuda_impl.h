@@ -1,0 +1,118 @@
+/* codegen/cuda_impl.h - what the files of CUDA's code generation share; private to codegen/.
+ *
+ * A Kernel's nest takes one of four forms on a GPU. The form decides the text and, with the symbols' values, the launch; both sides read it from
+ * struct cuda_form, which depends on the nest alone.
+ */
+#ifndef TPC_CODEGEN_CUDA_IMPL_H
+#define TPC_CODEGEN_CUDA_IMPL_H
+
+#include "codegen/cuda.h"
+#include "codegen/dialect.h"
+
+/* ---- form_cuda.c ---- */
+
+typedef enum cuda_shape {
+    CUDA_POINTS, /* a thread for every `width` elements along the fast loop */
+    CUDA_TILES, /* as that, in tiles of TILE x TILE over the fast loop and the innermost axis of points: what runs along the latter passes shared memory */
+    CUDA_ROWS,  /* threadIdx.x runs along the row: a warp per row (blockDim.y rows per block), or a block per row */
+    CUDA_COLUMNS /* a thread per row, since neighbouring rows are neighbours in memory, or rows are very short */
+} cuda_shape;
+
+enum { CUDA_TILE = 32, CUDA_TILE_ROWS = 8, CUDA_WARP = 32, CUDA_POINT_THREADS = 256, CUDA_ROW_THREADS = 512 };
+
+struct cuda_form {
+    cuda_shape shape;
+    uint32_t width;   /* elements along the fast loop per thread and step */
+    uint32_t threads; /* per block, at most */
+    bool *wide;       /* per instruction: an access of `width` elements at once, aligned to their size or 16 bytes */
+    bool *tiled;      /* per instruction: CUDA_TILES: a load through shared memory */
+};
+struct cuda_form cuda_form_of(const struct nest *n, struct arena *arena);
+/* d is a multiple of `by` for all values of symbols and coordinates, provably. */
+bool cuda_divides(const struct dims *t, dim d, int64_t by);
+
+/* ---- cuda.c ---- */
+
+/* A kernel of the Program. */
+struct cuda_kernel {
+    struct nest nest;
+    struct cuda_form form;
+    uint32_t function;
+};
+
+struct cuda_set {
+    struct arena *arena;
+    const struct program *program;
+    struct map by_name; /* -> functions */
+    LIST(struct cuda_function) functions;
+    struct cuda_kernel *kernel; /* per kernel of the Program */
+    uint32_t *of_step;          /* per step that is no kernel: 1 + its first function, 0: none */
+    uint32_t copy_rows;         /* the function */
+    struct cuda_counts counts;
+};
+
+/* The function of that name; when it is new, `body` (which defines ENTRY(name, threads)) gets its prelude. */
+uint32_t cuda_add(struct cuda_set *set, const char *name, const char *body, uint32_t threads, value node);
+
+/* ---- fill_cuda.c ---- */
+
+/* What stands for $A .. $Z. */
+struct cuda_letters {
+    const char *of[26];
+};
+void cuda_fill(struct text *out, const char *form, const struct cuda_letters *l);
+const char *cuda_number(struct arena *arena, int64_t number);
+/* Defines value_of and element_of: an element in memory as a value, and back. */
+void cuda_put_element(struct text *out, dtype t);
+
+/* ---- launch_cuda.c ---- */
+
+/* A launch in the making: words are added in the order of the entry's arguments. */
+struct cuda_making {
+    const struct cuda_set *set;
+    uint32_t step;
+    const int64_t *of;
+    uint32_t processors;
+    struct arena *arena;
+    LIST(struct cuda_word) words;
+};
+void cuda_put_buffer(struct cuda_making *m, uint32_t buffer, int64_t bytes);
+void cuda_put_number(struct cuda_making *m, int64_t number);
+void cuda_put_workspace(struct cuda_making *m, int64_t bytes);
+void cuda_put_fault(struct cuda_making *m); /* the cell and the step */
+/* Ends the launch. `blocks` may be more than a grid holds: then it is the most that it does, since all entries loop. */
+struct cuda_launch cuda_launch_of(struct cuda_making *m, uint32_t function, int64_t blocks, uint32_t x, uint32_t y,
+                                  uint32_t shared_bytes);
+status cuda_kernel_step(struct cuda_making *m, struct cuda_step *out);
+
+/* ---- dot_cuda.c ---- */
+
+/* A dot in numbers, axes merged: those of extent 1 dropped, neighbours joined where all operands step alike. */
+struct cuda_view {
+    uint32_t count[4]; /* batch, m, n, k */
+    int64_t extent[4][MAX_RANK], stride[3][4][MAX_RANK];
+    int64_t offset[3];
+};
+enum { VIEW_BATCH, VIEW_M, VIEW_N, VIEW_K };
+bool cuda_view_of(const struct dot *d, const struct dims *t, const int64_t *of, struct cuda_view *out);
+/* Product of a group's extents. */
+int64_t cuda_view_extent(const struct cuda_view *v, uint32_t group);
+uint32_t cuda_add_dot(struct cuda_set *set, const struct step *s);
+status cuda_dot_step(struct cuda_making *m, struct cuda_step *out);
+
+/* ---- builtin_cuda.c ---- */
+
+/* Adds the functions of a builtin step; 1 + the first. */
+uint32_t cuda_add_builtin(struct cuda_set *set, const struct step *s);
+status cuda_builtin_step(struct cuda_making *m, struct cuda_step *out);
+uint32_t cuda_add_copy_rows(struct cuda_set *set);
+uint32_t cuda_add_combine(struct cuda_set *set, dtype type, int32_t reduction);
+
+/* ---- dialect_cuda.c, function_cuda.c, prelude_cuda.c ---- */
+
+struct dialect dialect_cuda(void);
+struct dialect dialect_cuda_of(const struct kernel *k); /* with exact conversions where it looks at bits */
+void function_cuda(struct printer *p, const char *name);
+void prelude_cuda(struct text *out, const char *body);
+
+#endif

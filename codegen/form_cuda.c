@@ -1,0 +1,148 @@
+/* codegen/form_cuda.c - which form a kernel's nest takes on a GPU, and which of its accesses are 16 bytes wide.
+ *
+ * Memory decides. Neighbouring threads must touch neighbouring elements: along the row where the row's accesses run, across rows where the points'
+ * do. A wide access needs proof that its address is a multiple of its size: buffers are aligned (cuda.h), so the index must be one of the width.
+ * Start at cuda_form_of.
+ */
+#include "codegen/cuda_impl.h"
+
+enum { SHORT_ROW = 8, WIDTH_LIMIT = 8 };
+
+bool cuda_divides(const struct dims *t, dim d, int64_t by)
+{
+    struct dim_node n = dim_get(t, d);
+    bool all = true;
+    switch (n.op) {
+    case DIM_CONST:
+        return n.value % by == 0;
+    case DIM_SUM:
+        for (uint32_t i = 0; i < n.count && all; i++)
+            all = n.coefficient[i] % by == 0 || cuda_divides(t, n.arg[i], by);
+        return all && n.value % by == 0;
+    case DIM_PRODUCT:
+        for (uint32_t i = 0; i < n.count; i++)
+            if (cuda_divides(t, n.arg[i], by))
+                return true;
+        return false;
+    case DIM_MAX:
+    case DIM_MIN:
+        return cuda_divides(t, n.arg[0], by) && cuda_divides(t, n.arg[1], by);
+    case DIM_SYMBOL:
+    case DIM_DIV:
+    case DIM_CEILDIV:
+    case DIM_MOD:
+        break;
+    }
+    return by == 1;
+}
+
+static bool is_access(const struct instruction *a)
+{
+    return a->kind == INST_LOAD || a->kind == INST_STORE;
+}
+
+/* ---- wide accesses ---- */
+
+/* d without its coordinate `axis`, which it runs along, is a multiple of `by`. */
+static bool rest_divides(const struct dims *t, dim d, uint32_t axis, int64_t by)
+{
+    struct dim_node n = dim_get(t, d);
+    if (n.op != DIM_SUM)
+        return true; /* it is the coordinate */
+    bool all = n.value % by == 0;
+    for (uint32_t i = 0; i < n.count && all; i++)
+        all = nest_motion_of(t, n.arg[i], axis) == NEST_RUNS || n.coefficient[i] % by == 0 ||
+              cuda_divides(t, n.arg[i], by);
+    return all;
+}
+
+static bool can_be_wide(const struct nest *n, uint32_t i, int64_t width)
+{
+    const struct instruction *a = &n->kernel->instruction[i];
+    uint32_t axis = nest_fast_axis(n);
+    return is_access(a) && n->value[i].live && n->value[i].depth == nest_fast_depth(n) && a->dynamic < 0 &&
+           a->predicate < 0 && nest_motion_of(n->dims, a->index, axis) == NEST_RUNS &&
+           rest_divides(n->dims, a->index, axis, width) && (size_t)width * dtype_size(a->type) >= 4;
+}
+
+/* Bytes of the smallest element among those that could be wide; 0: there are none. */
+static size_t smallest_element(const struct nest *n, int64_t width)
+{
+    size_t least = 0;
+    for (uint32_t i = 0; i < n->kernel->instruction_count; i++) {
+        size_t size = dtype_size(n->kernel->instruction[i].type);
+        if (can_be_wide(n, i, width) && (least == 0 || size < least))
+            least = size;
+    }
+    return least;
+}
+
+static void widen(const struct nest *n, struct cuda_form *f)
+{
+    dim extent = n->kernel->extent[nest_fast_axis(n)];
+    for (int64_t width = WIDTH_LIMIT; width > 1; width /= 2) {
+        size_t least = smallest_element(n, width);
+        if (!least || (size_t)width * least > 16 || !cuda_divides(n->dims, extent, width))
+            continue;
+        f->width = (uint32_t)width;
+        for (uint32_t i = 0; i < n->kernel->instruction_count; i++)
+            f->wide[i] = can_be_wide(n, i, width);
+        return;
+    }
+}
+
+/* ---- forms ---- */
+
+static bool is_short_row(const struct nest *n)
+{
+    int64_t length = 1, extent;
+    for (uint32_t i = 0; i < n->loops; i++) {
+        if (!dim_is_const(n->dims, n->kernel->extent[n->loop[i]], &extent) || extent > SHORT_ROW)
+            return false;
+        length *= extent;
+    }
+    return length <= SHORT_ROW;
+}
+
+/* Do the row's accesses run along the innermost axis of the points rather than along the row? */
+static bool runs_across(const struct nest *n)
+{
+    int32_t merit = 0;
+    for (uint32_t i = 0; i < n->kernel->instruction_count; i++) {
+        const struct instruction *a = &n->kernel->instruction[i];
+        if (!is_access(a) || !n->value[i].live || n->value[i].depth < DEPTH_LOOP)
+            continue;
+        merit += nest_motion_of(n->dims, a->index, n->point[n->points - 1]) == NEST_RUNS;
+        merit -= nest_motion_of(n->dims, a->index, nest_fast_axis(n)) == NEST_RUNS;
+    }
+    return merit > 0;
+}
+
+static bool tile_loads(const struct nest *n, struct cuda_form *f)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < n->kernel->instruction_count; i++) {
+        const struct instruction *a = &n->kernel->instruction[i];
+        f->tiled[i] = a->kind == INST_LOAD && n->value[i].live && a->dynamic < 0 && a->predicate < 0 &&
+                      nest_motion_of(n->dims, a->index, nest_fast_axis(n)) == NEST_JUMPS &&
+                      nest_motion_of(n->dims, a->index, n->point[n->points - 1]) == NEST_RUNS;
+        any |= f->tiled[i];
+    }
+    return any;
+}
+
+struct cuda_form cuda_form_of(const struct nest *n, struct arena *arena)
+{
+    struct cuda_form f = {.shape = CUDA_POINTS, .width = 1, .threads = CUDA_POINT_THREADS};
+    f.wide = NEW_ARRAY(arena, bool, n->kernel->instruction_count + 1);
+    f.tiled = NEW_ARRAY(arena, bool, n->kernel->instruction_count + 1);
+    if (n->kernel->inner)
+        f.shape = n->points && (is_short_row(n) || runs_across(n)) ? CUDA_COLUMNS : CUDA_ROWS;
+    else if (n->transposes && n->points && tile_loads(n, &f))
+        f.shape = CUDA_TILES;
+    if (f.shape == CUDA_ROWS)
+        f.threads = CUDA_ROW_THREADS;
+    if ((f.shape == CUDA_POINTS || f.shape == CUDA_ROWS) && n->loops == 1)
+        widen(n, &f);
+    return f;
+}
