@@ -94,6 +94,7 @@ status compile_graph(struct arena *arena, struct graph *graph, const struct comp
     out->objective = o->objective;
     out->memory_budget = 0;
     if ((s = steer_pins(arena, out->graph, &solving, o->steering, diag)) != TPC_OK ||
+        (s = annotation_pins(arena, out->graph, &solving, o->annotations, diag)) != TPC_OK ||
         (s = solve(out->graph, &solving, arena, diag, &out->solution)) != TPC_OK) {
         return s;
     }
@@ -149,5 +150,12 @@ status compile_model(struct arena *arena, const char *path, const struct compile
     size_t n = strlen(path);
     bool text = n > 4 && strcmp(path + n - 4, ".tpc") == 0;
     status s = text ? read_text(arena, path, diag, &graph) : onnx_import(arena, path, &o->import, diag, &graph);
-    return s != TPC_OK ? s : compile_graph(arena, graph, o, diag, out);
+    struct compile_options with = *o;
+    struct annotations annotations = {0};
+    if (s == TPC_OK && o->use_annotations) {
+        with.annotations = &annotations;
+        s = text ? diag_error(diag, TPC_USAGE, path, "--use-annotations: a Graph in text form has none")
+                 : onnx_read_annotations(arena, path, o->ranks, diag, &annotations);
+    }
+    return s != TPC_OK ? s : compile_graph(arena, graph, &with, diag, out);
 }

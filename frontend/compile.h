@@ -5,6 +5,7 @@
 #ifndef TPC_FRONTEND_COMPILE_H
 #define TPC_FRONTEND_COMPILE_H
 
+#include "frontend/annotate.h"
 #include "frontend/onnx/onnx.h"
 #include "frontend/steer.h"
 #include "ir/program.h"
@@ -22,7 +23,9 @@ struct compile_options {
     uint32_t nominal_count;
     const struct nominal *nominal;
     int64_t byte_price;
-    const struct steering *steering; /* NULL: none */
+    const struct steering *steering;       /* NULL: none */
+    bool use_annotations;                  /* compile_model: the model's device annotations are constraints too */
+    const struct annotations *annotations; /* compile_graph: these; NULL: none */
     bool even;
     const char *dump_after; /* a pass's name: prints the Graph or Program behind it to dump_to; NULL: nothing */
     FILE *dump_to;

@@ -144,12 +144,12 @@ struct solver {
     LIST(int64_t) nominal[2];   /* per dim: value at prefill, decode; -1 not yet known */
     int64_t *symbol[2];
     const struct machine *machine;
-    int64_t param_bytes;  /* of all params */
-    bool *negligible;     /* per param: all of its shape together are under 0.1 % of that */
-    struct map seen;      /* components already solved: their number among those in `solved` */
-    LIST(void *) solved;  /* struct profile */
-    uint32_t *tree_owner; /* per value, while grouping */
-    bool even;            /* only equal parts */
+    int64_t param_bytes;            /* of all params */
+    bool *negligible;               /* per param: all of its shape together are under 0.1 % of that */
+    struct map seen;                /* components already solved: their number among those in `solved` */
+    LIST(void *) solved;            /* struct profile */
+    uint32_t *tree_owner;           /* per value, while grouping */
+    bool even;                      /* only equal parts */
     struct unit_pin **unit_pin;     /* per unit; NULL: no pins */
     struct region_pin **region_pin; /* per region; NULL: no pins */
 };

@@ -153,10 +153,10 @@ bool pins_allow_region(struct solver *s, uint32_t region)
         const struct placement *at = pin->kind == PIN_OPERAND ? slot_placement(s, pin->node, pin->operand, s->temporary)
                                                               : value_placement(s, pin->node, s->temporary);
         bool allowed = true;
+        uint32_t over = pin->all_axes ? (1u << s->mesh->count) - 1 : pins_features(s);
         for (uint32_t i = 0; i < pin->rank && i < at->rank; i++)
-            allowed =
-                allowed && part_allowed(p->pin->axis[i],
-                                        mesh_parts(s->mesh, axis_subaxes(s->scratch, &at->axis[i]) & pins_features(s)));
+            allowed = allowed &&
+                      part_allowed(p->pin->axis[i], mesh_parts(s->mesh, axis_subaxes(s->scratch, &at->axis[i]) & over));
         arena_rewind(s->temporary, mark);
         if (!allowed)
             return false;
@@ -181,7 +181,7 @@ void pins_describe(struct bytes *b, const struct solver *s, const struct compone
             const struct region *r = &s->regions.at[c->region[i]];
             bytes_put(b, (uint64_t)1 << 40 | i);
             bytes_put(b, (uint64_t)position(r->values, r->value_count, p->pin->node) << 32 | p->pin->kind);
-            bytes_put(b, (uint64_t)p->pin->operand << 32 | p->pin->rank);
+            bytes_put(b, (uint64_t)p->pin->operand << 32 | p->pin->rank << 1 | p->pin->all_axes);
             for (uint32_t k = 0; k < p->pin->rank; k++)
                 bytes_put(b, p->pin->axis[k]);
         }

@@ -32,6 +32,7 @@ struct pin {
     const char *instead;    /* the style to use when `packed` is wrong */
     uint32_t rank;          /* PIN_RESULT, PIN_OPERAND */
     const uint32_t *axis;
+    bool all_axes;    /* of the mesh: data and context axes count too */
     const char *text; /* what the user wrote, for messages: "'up=column'" */
     uint32_t group;   /* equal for all pins that one text made */
     status code;      /* of an error: TPC_USAGE for the command line, TPC_DATA for a file */

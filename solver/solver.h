@@ -68,7 +68,7 @@ struct solve_options {
     enum objective objective;
     int64_t
         byte_price; /* with OBJECTIVE_LATENCY: picoseconds that a KiB of weights and states is worth (solver.md, Memory) */
-    bool even; /* only cuts into equal parts */
+    bool even;      /* only cuts into equal parts */
     uint32_t pin_count;
     const struct pin *pin;      /* solver/pins.h */
     bool sequence_where_pinned; /* with SEQUENCE_BY_COST: only regions with a PIN_SEQUENCE lie on shards */

@@ -93,8 +93,9 @@ status cli_ranks_leave(struct ranks *r, status s);            /* what to exit wi
 #define CLI_STEER_OPTIONS                                                                                              \
     {"--pin", "PATTERN=STYLE", "split what the pattern names so (docs/steering.md); may be repeated"},                 \
         {"--tp-plan", "FILE", "the same from a JSON file of patterns and styles, as Hugging Face's tp_plan"},          \
+        {"--even", NULL, "only cuts into equal parts"},                                                                \
     {                                                                                                                  \
-        "--even", NULL, "only cuts into equal parts"                                                                   \
+        "--use-annotations", NULL, "split as the model's ONNX device annotations say"                                  \
     }
 /* After cli_mesh. */
 status cli_steering(struct arena *arena, const struct args *args, struct diag *diag, struct compile_options *out);

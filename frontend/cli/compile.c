@@ -13,6 +13,7 @@ static const struct option_info options[] = {
     {"--bind", "INPUT=VALUE", "make a scalar input a constant (true, false or a number); may be repeated"},
     {"--dump-after", "PASS",
      "print the Graph or Program behind import, simplify, solve, parallelize, fuse or schedule"},
+    {"--annotate", "OUT.onnx", "also write the model with the split as ONNX device annotations"},
     {"--emit", "DIR", "write the generated kernels' sources to DIR: C and CUDA"},
     {"--embed-weights", NULL, "put the weights into the plan, so that it can be moved alone"},
     {0},
@@ -118,6 +119,10 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
     if ((s = compile_within(arena, model, &o, &budget, diag, &c)) != TPC_OK) {
         return s;
     }
+    const char *annotate = args_value(args, "--annotate", NULL);
+    if (annotate != NULL && (s = onnx_annotate(arena, model, annotate, c.graph, c.solution, diag)) != TPC_OK) {
+        return s;
+    }
     const char *emit = args_value(args, "--emit", NULL), *plan = args_value(args, "-o", default_plan(arena, model));
     if (emit != NULL && ((s = kernels_emit(c.program, emit, diag)) != TPC_OK ||
                          (s = cuda_emit(c.program, emit, diag)) != TPC_OK)) {
@@ -141,9 +146,9 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
 
 const struct command command_compile = {
     .name = "compile",
-    .usage =
-        "MODEL.onnx --tp N|--mesh AXES [-o PLAN] [--pin PATTERN=STYLE]... [--tp-plan FILE] [--even] [--set SYM=N]... "
-        "[--dump-after PASS] [--emit DIR] [--embed-weights]",
+    .usage = "MODEL.onnx --tp N|--mesh AXES [-o PLAN] [--pin PATTERN=STYLE]... [--tp-plan FILE] [--even] "
+             "[--use-annotations] [--annotate OUT.onnx] [--set SYM=N]... "
+             "[--dump-after PASS] [--emit DIR] [--embed-weights]",
     .summary = "split a model over N ranks, prove the split, write a plan",
     .examples = "  tpc compile model.onnx --tp 4 -o plan.bin\n"
                 "  tpc compile model.onnx --mesh dp=2,tp=4 --sequence-parallel -o plan.bin\n"

@@ -1,4 +1,4 @@
-/* frontend/cli/steer.c - --pin, --tp-plan and --even: what the user demands of the split. Start with cli_steering. */
+/* frontend/cli/steer.c - --pin, --tp-plan, --even and --use-annotations: what the user demands of the split. Start with cli_steering. */
 #include "frontend/cli/cli.h"
 
 static uint32_t tensor_ranks(const struct compile_options *o)
@@ -22,5 +22,6 @@ status cli_steering(struct arena *arena, const struct args *args, struct diag *d
     }
     out->steering = steering;
     out->even = args_flag(args, "--even");
+    out->use_annotations = args_flag(args, "--use-annotations");
     return s;
 }

@@ -339,6 +339,12 @@ static status verify(struct arena *arena, const struct args *args, struct diag *
         v.model = arena_printf(arena, "%s/model.onnx", path);
     }
     v.folder = cli_folder_of(arena, v.model);
+    struct annotations annotations = {0};
+    v.many.annotations = &annotations;
+    if (v.many.use_annotations &&
+        (s = onnx_read_annotations(arena, v.model, v.many.ranks, diag, &annotations)) != TPC_OK) {
+        return s;
+    }
     s = v.tests != NULL ? verify_folder(&v) : verify_random(&v);
     return s == TPC_OK && v.different ? TPC_DIFFERENT : s;
 }
