@@ -1,7 +1,7 @@
 /* solver/conflict.c - why pins cannot be obeyed together: the smallest set that conflicts, what ties it, which numbers of ranks work.
  *
  * Found by deletion: the search runs again with some pins left out. What it solved before is not solved again (the description of a component says which
- * pins it has), so that a run costs little more than a pass over the graph. First whole patterns are left out, then each that remains is
+ * pins it has), so that a run costs little more than a pass over the graph. First patterns are left out, half of them at a time, then each that remains is
  * narrowed to one of its nodes. Start with conflict_find.
  */
 #include "solver/internal.h"
@@ -13,20 +13,28 @@ static bool possible_without(struct solver *s, const bool *off)
     return pins_apply(s, off) != TPC_OK || search_possible(s);
 }
 
-/* Leaves out every pattern without which the rest still conflicts. */
-static void drop_groups(struct solver *s, bool *off)
+/* Leaves out the pins [first, end), whole groups, as far as the rest still conflicts: all of them, or one half after the other. Depth: log of their
+ * number. */
+static void drop_groups(struct solver *s, bool *off, uint32_t first, uint32_t end)
 {
     const struct pin *pin = s->options->pin;
-    uint32_t n = s->options->pin_count;
-    for (uint32_t i = 0; i < n; i++) {
-        if (off[i] || (i && pin[i].group == pin[i - 1].group))
-            continue;
-        bool *with = (bool *)arena_copy(s->arena, off, n * sizeof *off);
-        for (uint32_t k = i; k < n && pin[k].group == pin[i].group; k++)
-            with[k] = true;
-        if (!possible_without(s, with))
-            memcpy(off, with, n * sizeof *off);
+    uint32_t n = s->options->pin_count, middle = first + (end - first) / 2;
+    bool *with = (bool *)arena_copy(s->arena, off, n * sizeof *off);
+    for (uint32_t i = first; i < end; i++)
+        with[i] = true;
+    if (!possible_without(s, with)) {
+        memcpy(off, with, n * sizeof *off);
+        return;
     }
+    while (middle > first && middle < end && pin[middle].group == pin[middle - 1].group)
+        middle++;
+    if (middle == end) /* the group in the middle is the last */
+        for (middle = end - 1; middle > first && pin[middle].group == pin[middle - 1].group;)
+            middle--;
+    if (middle == first || middle == end)
+        return; /* one group */
+    drop_groups(s, off, first, middle);
+    drop_groups(s, off, middle, end);
 }
 
 /* Tries the nodes of the group that begins at `first` alone, those nearest to `near` first. */
@@ -201,7 +209,7 @@ void conflict_find(struct solver *s, struct conflict *out)
         out->even = search_possible(s);
         s->even = !out->even ? false : true;
     }
-    drop_groups(s, off);
+    drop_groups(s, off, 0, n);
     value near = 0;
     out->narrowed = true;
     for (uint32_t i = 0; i < n; i++) {
