@@ -88,16 +88,22 @@ static void link(struct walk *w, tree a, tree b, value node, int8_t way)
     *PUSH(w->s->temporary, &w->next[b]) = (struct step){a, node, (int8_t)-way};
 }
 
-static void unit_trees(const struct solver *s, value node, tree_list *out)
+/* The axes that a pin speaks of, as the regions beside it have them. */
+static void pinned_trees(const struct solver *s, const struct pin *pin, tree_list *out)
 {
-    uint32_t unit = unit_of(s, node);
-    for (uint32_t i = 0; s->axes[node] && i < graph_node(s->g, node)->rank; i++)
-        *PUSH(s->temporary, out) = s->axes[node][i];
-    if (unit == UINT32_MAX || !s->units.at[unit].from)
+    uint32_t unit = pin->kind == PIN_UNIT ? unit_of(s, pin->node) : UINT32_MAX;
+    if (unit == UINT32_MAX) {
+        for (uint32_t i = 0; s->axes[pin->node] && i < graph_node(s->g, pin->node)->rank; i++)
+            *PUSH(s->temporary, out) = s->axes[pin->node][i];
         return;
-    value source = s->units.at[unit].source;
-    for (uint32_t i = 0; i < graph_node(s->g, source)->rank; i++)
-        *PUSH(s->temporary, out) = s->axes[source][i];
+    }
+    const struct unit *u = &s->units.at[unit];
+    struct unit_axes a;
+    unit_axes(s, u, &a);
+    for (uint32_t i = a.out; i < a.out_end && (pin->parts.leaves || pin->parts.out > 1); i++)
+        *PUSH(s->temporary, out) = s->axes[u->node][i];
+    for (uint32_t i = a.in; u->from && i < a.in_end && (pin->parts.arrives || pin->parts.in > 1); i++)
+        *PUSH(s->temporary, out) = s->axes[u->source][i];
 }
 
 static void put_path(struct walk *w, uint32_t at, struct text *out)
@@ -122,7 +128,7 @@ static void put_path(struct walk *w, uint32_t at, struct text *out)
 }
 
 /* The nodes whose unions lead from a factor of `a` to one of `b`; NULL when none does. States are (tree, last way). */
-static const char *chain_between(struct solver *s, value a, value b)
+static const char *chain_between(struct solver *s, const struct pin *a, const struct pin *b)
 {
     uint32_t n = s->trees.count;
     struct walk w = {s, NULL, NULL, NULL};
@@ -137,8 +143,8 @@ static const char *chain_between(struct solver *s, value a, value b)
     for (tree t = 1; t < n; t++)
         for (uint32_t i = 0; i < s->trees.at[t].count; i++)
             link(&w, t, s->trees.at[t].child[i], 0, -1);
-    unit_trees(s, a, &from);
-    unit_trees(s, b, &to);
+    pinned_trees(s, a, &from);
+    pinned_trees(s, b, &to);
     for (uint32_t i = 0; i < to.count; i++)
         goal[to.at[i]] = !dim_is(s->g->dims, s->trees.at[to.at[i]].extent, 1) &&
                          dim_is_const(s->g->dims, s->trees.at[to.at[i]].extent, NULL);
@@ -223,7 +229,7 @@ void conflict_find(struct solver *s, struct conflict *out)
         if (!off[i])
             out->pin[out->pin_count++] = &s->options->pin[i];
     if (out->pin_count > 1)
-        out->chain = chain_between(s, out->pin[0]->node, out->pin[1]->node);
+        out->chain = chain_between(s, out->pin[0], out->pin[1]);
     out->sizes = sizes_text(s, out);
     (void)pins_apply(s, NULL);
 }

@@ -72,6 +72,7 @@ python=
 for candidate in ${PYTHON:-} python3 /usr/bin/python3; do
     "$candidate" -c 'import onnx' 2>/dev/null && python=$candidate && break
 done
+check='import onnx, sys; onnx.checker.check_model(sys.argv[1])'
 
 plain() {
     "$tpc" dump "$1" --program | sed -E 's/^(model|file|opset|program graph) .*//; s/ offset [0-9]+/ offset/; s/"[^"]*(model|again)\.onnx"/"M"/g'
@@ -89,7 +90,9 @@ again() {
     plain a.plan >a.txt
     plain b.plan >b.txt
     cmp -s a.txt b.txt || { fail "$folder $tp $*: another plan: $(diff a.txt b.txt | head -3)"; return; }
-    [ -z "$python" ] || "$python" -c 'import onnx, sys; onnx.checker.check_model(sys.argv[1])' w/again.onnx || { fail "$folder: onnx refuses it"; return; }
+    if [ -n "$python" ] && "$python" -c "$check" w/model.onnx 2>/dev/null; then # it does not know contrib operators
+        "$python" -c "$check" w/again.onnx || { fail "$folder: onnx refuses it"; return; }
+    fi
     passed=$((passed + 1))
 }
 for model in llama-ts17 llama-dy23 gpt2-ts11 gpt2-dy18 mistral-ts17 t5-dy18 bert-ts17 vit-dy18 llama-loss-dy18 llama-past-opt18 llama-genai-fp32 llama-genai-int4; do
