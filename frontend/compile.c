@@ -46,6 +46,15 @@ static void dump_solution(const struct compile_options *o, const struct graph *g
         }
         text_put(&t, "\n");
     }
+    for (uint32_t i = 1; i < g->partitions.count; i++) {
+        const struct partition *p = &g->partitions.at[i];
+        text_printf(&t, "s:%u is %s over ", i, dim_text(g->dims, p->extent, arena));
+        mesh_print_subaxes(&g->mesh, p->subaxes, &t);
+        for (uint32_t k = 0; p->offset != NULL && k < p->parts; k++) {
+            text_printf(&t, "%s%lld", k ? ", " : ": ", (long long)(p->offset[k + 1] - p->offset[k]));
+        }
+        text_put(&t, "\n");
+    }
     fwrite(t.at, 1, t.length, o->dump_to);
 }
 

@@ -32,6 +32,7 @@ struct tree_node {
     uint8_t kind, block;
     uint16_t blocks; /* all reasons, bit per enum block; `block` is the first */
     bool candidate;  /* lies on a weight of a linear or an embedding */
+    bool stacked;    /* on an axis that a linear\'s weight has beside its inputs and outputs: experts */
     dim extent;
     tree link; /* this node stands for that one */
     uint32_t count;

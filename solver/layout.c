@@ -185,6 +185,15 @@ static void mark_axis(struct solver *s, tree t)
         s->trees.at[leaves.at[i]].candidate = true;
 }
 
+/* Axes that a linear's weight has beside its inputs and outputs: experts. */
+static void mark_stacked(struct solver *s, const struct unit *u)
+{
+    tree_list leaves = {0};
+    stacked_leaves(s, u, s->temporary, &leaves);
+    for (uint32_t i = 0; i < leaves.count; i++)
+        s->trees.at[leaves.at[i]].stacked = true;
+}
+
 /* Axes of a linear or an embedding that lie on its weight. */
 static void mark_candidates(struct solver *s, const struct unit *u)
 {
@@ -319,8 +328,10 @@ void region_classes(struct solver *s)
 {
     rows_mirror(s);
     trees_flatten(s);
-    for (uint32_t i = 0; i < s->units.count; i++)
+    for (uint32_t i = 0; i < s->units.count; i++) {
         mark_candidates(s, &s->units.at[i]);
+        mark_stacked(s, &s->units.at[i]);
+    }
     block_repeats(s);
     rows_find(s);
     for (uint32_t r = 1; r < s->regions.count; r++) {
@@ -344,7 +355,7 @@ void region_classes(struct solver *s)
         region->rows = rows.at;
         region->allowed = NEW_ARRAY(s->arena, uint32_t, list.count + 1);
         for (uint32_t i = 0; i < list.count; i++)
-            region->allowed[i] = s->over[AXIS_TENSOR];
+            region->allowed[i] = s->over[AXIS_TENSOR] | (s->trees.at[list.at[i]].stacked ? s->over[AXIS_EXPERT] : 0);
     }
 }
 

@@ -157,10 +157,22 @@ static status check_options(const struct graph *g, const struct solve_options *o
     if (ranks < 1 || ranks > MAX_RANKS || o->axis_count > MAX_MESH_AXES)
         return diag_error(diag, TPC_USAGE, g->model_path, "%u ranks on %u axes: must be 1 to %d on at most %d",
                           (unsigned)ranks, o->axis_count, MAX_RANKS, MAX_MESH_AXES);
-    for (uint32_t i = 0; i < o->axis_count; i++)
+    return TPC_OK;
+}
+
+/* An axis of experts needs some. */
+static status check_experts(const struct solver *s)
+{
+    const struct solve_options *o = s->options;
+    bool found = false;
+    for (tree t = 1; t < s->trees.count; t++)
+        found = found || s->trees.at[t].stacked;
+    for (uint32_t i = 0; i < o->axis_count && !found; i++)
         if (o->axis[i].role == AXIS_EXPERT && o->axis[i].size > 1)
-            return diag_error(diag, TPC_UNSUPPORTED, g->model_path,
-                              "mesh axis '%s' of %u: experts cannot be divided yet", o->axis[i].name, o->axis[i].size);
+            return diag_error(s->diag, TPC_USAGE, s->g->model_path,
+                              "mesh axis '%s' of %u: the model has no experts (no weight has an axis beside its inputs "
+                              "and outputs): leave the axis out",
+                              o->axis[i].name, o->axis[i].size);
     return TPC_OK;
 }
 
@@ -178,6 +190,8 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     solver_start(&s, g, options, work);
     s.diag = diag;
     solver_tie(&s);
+    if ((legal = check_experts(&s)) != TPC_OK)
+        return legal;
     s.chosen = NEW_ARRAY(work, struct unit_option, s.units.count + 1);
     status result = pins_start(&s);
     if (result != TPC_OK)

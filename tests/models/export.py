@@ -530,7 +530,7 @@ class ExpertsInTurn(torch.nn.Module):
 
 def mixtral(seed, **changes):
     config = hf.MixtralConfig(**{**dict(
-        vocab_size=203, hidden_size=40, num_hidden_layers=2, num_attention_heads=5, num_key_value_heads=1, head_dim=8,
+        vocab_size=107, hidden_size=40, num_hidden_layers=2, num_attention_heads=5, num_key_value_heads=1, head_dim=8,
         intermediate_size=22, num_local_experts=6, num_experts_per_tok=2, max_position_embeddings=64, sliding_window=None,
         attn_implementation="eager"), **changes})
     model = hf.MixtralForCausalLM(config)
@@ -555,7 +555,7 @@ def gpt_oss(seed, **changes):
     from transformers.models.gpt_oss import modeling_gpt_oss
     modeling_gpt_oss.GptOssExperts.forward = all_experts_at_once
     config = hf.GptOssConfig(**{**dict(
-        vocab_size=207, hidden_size=40, num_hidden_layers=2, num_attention_heads=5, num_key_value_heads=1, head_dim=8,
+        vocab_size=103, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=1, head_dim=8,
         intermediate_size=24, num_local_experts=3, num_experts_per_tok=2, max_position_embeddings=64, sliding_window=5,
         rope_scaling=None, attn_implementation="eager"), **changes})
     return randomize(hf.GptOssForCausalLM(config), seed)
@@ -625,8 +625,8 @@ def again(name, export):
 
 
 MODELS += [
-    Model("mixtral-ts17", mixtral, Logits, TEXT, ["logits"], text(203, EVERY_EXPERT), torchscript(17)),
-    Model("gptoss-dy18", gpt_oss, Logits, TEXT, ["logits"], text(207, EVERY_EXPERT), dynamo(18)),
+    Model("mixtral-ts17", mixtral, Logits, TEXT, ["logits"], text(107, EVERY_EXPERT), torchscript(17)),
+    Model("gptoss-dy18", gpt_oss, Logits, TEXT, ["logits"], text(103, EVERY_EXPERT), dynamo(18)),
 ]
 
 MODELS += [

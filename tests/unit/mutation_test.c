@@ -109,15 +109,17 @@ static void test_mutants(void **state)
 {
     (void)state;
     static const struct mesh_axis batch[] = {{"dp", 2, AXIS_DATA}, {"tp", 2, AXIS_TENSOR}},
-                                  sequence[] = {{"cp", 2, AXIS_CONTEXT}, {"tp", 2, AXIS_TENSOR}};
+                                  sequence[] = {{"cp", 2, AXIS_CONTEXT}, {"tp", 2, AXIS_TENSOR}},
+                                  experts[] = {{"ep", 2, AXIS_EXPERT}, {"tp", 2, AXIS_TENSOR}};
     static const struct mesh_case subjects[] = {
-        {"llama-ts17", 2, 0, NULL, SEQUENCE_WHOLE},       {"gpt2-ts17", 3, 0, NULL, SEQUENCE_WHOLE},
-        {"llama-past-opt18", 4, 0, NULL, SEQUENCE_WHOLE}, {"qwen2-dy18", 6, 0, NULL, SEQUENCE_WHOLE},
-        {"llama-loss-ts17", 4, 0, NULL, SEQUENCE_WHOLE},  {"opt-ts17", 4, 0, NULL, SEQUENCE_WHOLE},
-        {"t5-ts17", 2, 0, NULL, SEQUENCE_WHOLE},          {"bert-ts17", 4, 0, NULL, SEQUENCE_WHOLE},
-        {"gpt2-past-opt18", 2, 0, NULL, SEQUENCE_WHOLE},  {"llama-ts17", 3, 0, NULL, SEQUENCE_SPLIT},
-        {"gpt2-ts17", 4, 2, sequence, SEQUENCE_WHOLE},    {"llama-loss-ts17", 4, 2, batch, SEQUENCE_WHOLE},
-        {"llama-past-opt18", 4, 2, batch, SEQUENCE_SPLIT}};
+        {"llama-ts17", 2, 0, NULL, SEQUENCE_WHOLE},        {"gpt2-ts17", 3, 0, NULL, SEQUENCE_WHOLE},
+        {"llama-past-opt18", 4, 0, NULL, SEQUENCE_WHOLE},  {"qwen2-dy18", 6, 0, NULL, SEQUENCE_WHOLE},
+        {"llama-loss-ts17", 4, 0, NULL, SEQUENCE_WHOLE},   {"opt-ts17", 4, 0, NULL, SEQUENCE_WHOLE},
+        {"t5-ts17", 2, 0, NULL, SEQUENCE_WHOLE},           {"bert-ts17", 4, 0, NULL, SEQUENCE_WHOLE},
+        {"gpt2-past-opt18", 2, 0, NULL, SEQUENCE_WHOLE},   {"llama-ts17", 3, 0, NULL, SEQUENCE_SPLIT},
+        {"gpt2-ts17", 4, 2, sequence, SEQUENCE_WHOLE},     {"llama-loss-ts17", 4, 2, batch, SEQUENCE_WHOLE},
+        {"llama-past-opt18", 4, 2, batch, SEQUENCE_SPLIT}, {"mixtral-ts17", 4, 0, NULL, SEQUENCE_WHOLE},
+        {"gptoss-dy18", 4, 2, experts, SEQUENCE_WHOLE}};
     struct counts all[64] = {{0}}, total = {0};
     assert_true(mutation_count <= 64);
     for (uint32_t i = 0; i < sizeof subjects / sizeof *subjects; i++)
