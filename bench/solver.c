@@ -176,7 +176,7 @@ static void must(status s, const char *what)
 static struct times run_stages(struct builder *b, uint32_t ranks)
 {
     struct times t = {0};
-    struct compiled c = {0};
+    struct compiled c = {.machine = machine_default()};
     struct graph *split = NULL;
     struct solve_options o = {.ranks = ranks};
     struct plan *plan = NULL;

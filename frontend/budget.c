@@ -37,15 +37,17 @@ static struct attempt try_options(struct trial *t, const struct compile_options 
     struct attempt a = {.arena = arena_new_in(t->arena), .options = *o, .peak = UINT64_MAX};
     a.options.dump_after = NULL; /* that is for the plan that wins */
     a.status = compile_model(a.arena, t->path, &a.options, diag, &a.compiled);
-    uint64_t most = 0;
-    for (uint32_t r = 0; a.status == TPC_OK && r < a.compiled.program->graph->mesh.ranks; r++) {
-        struct rank_memory m;
-        if (!predict_peak(a.arena, &a.compiled, r, &m)) {
-            return a;
-        }
-        most = rank_memory_total(&m) > most ? rank_memory_total(&m) : most;
+    if (a.status != TPC_OK) {
+        return a;
     }
-    a.peak = a.status == TPC_OK ? most : UINT64_MAX;
+    uint32_t ranks = a.compiled.program->graph->mesh.ranks;
+    struct rank_memory *m = NEW_ARRAY(a.arena, struct rank_memory, ranks);
+    if (predict_peak(a.arena, &a.compiled, m)) {
+        a.peak = 0;
+        for (uint32_t r = 0; r < ranks; r++) {
+            a.peak = rank_memory_total(&m[r]) > a.peak ? rank_memory_total(&m[r]) : a.peak;
+        }
+    }
     return a;
 }
 

@@ -35,57 +35,81 @@ static bool is_state(const struct graph *g, uint32_t output)
     return false;
 }
 
-/* Temporaries of the load phase are not reused: it runs once. */
-static bool loading_bytes(struct arena *arena, const struct program *p, const int64_t *of, uint64_t *out)
+/* Which buffers the load phase has as temporaries: they are not reused, for it runs once. */
+static bool *used_at_load(struct arena *arena, const struct program *p)
 {
     bool *used = NEW_ARRAY(arena, bool, p->buffers.count + 1);
-    *out = 0;
     for (uint32_t i = 0; i < p->steps.count; i++) {
         const struct step *s = &p->steps.at[i];
         for (uint32_t k = 0; s->phase == PHASE_LOAD && k < s->arg_count; k++) {
-            uint32_t b = s->arg[k];
-            uint64_t bytes;
-            if (used[b] || p->buffers.at[b].kind != BUFFER_TEMP) {
-                continue;
-            }
-            used[b] = true;
-            if (!buffer_bytes(p, b, of, &bytes)) {
-                return false;
-            }
-            *out += aligned(bytes);
+            used[s->arg[k]] = p->buffers.at[s->arg[k]].kind == BUFFER_TEMP;
         }
     }
+    return used;
+}
+
+struct predictor {
+    struct arena *arena;
+    const struct program *program;
+    const bool *loading;
+    uint64_t *offset;
+    struct map arenas; /* bytes of all buffers -> 1 + index into sizes: ranks with equal buffers have equal arenas */
+    LIST(uint64_t) sizes;
+};
+
+static bool arena_size(struct predictor *p, const int64_t *of, const uint64_t *bytes, uint64_t *out)
+{
+    uint32_t *slot = map_put(&p->arenas, bytes, p->program->buffers.count * sizeof *bytes, NULL);
+    if (*slot == 0) {
+        if (!program_place(p->program, of, p->arena, p->offset, out)) {
+            return false;
+        }
+        *PUSH(p->arena, &p->sizes) = *out;
+        *slot = p->sizes.count;
+    }
+    *out = p->sizes.at[*slot - 1];
     return true;
 }
 
-bool predict_memory(struct arena *arena, const struct program *p, const int64_t *symbols, uint32_t count, uint32_t rank,
-                    struct rank_memory *out)
+static bool predict_rank(struct predictor *p, const int64_t *of, struct rank_memory *out)
 {
-    uint32_t all = dims_symbol_count(p->graph->dims);
-    int64_t *of = NEW_ARRAY(arena, int64_t, all + 1);
-    uint64_t *offset = NEW_ARRAY(arena, uint64_t, p->buffers.count + 1), running = 0, loading = 0;
+    const struct program *program = p->program;
+    uint64_t *bytes = NEW_ARRAY(p->arena, uint64_t, program->buffers.count + 1);
     *out = (struct rank_memory){0};
-    memcpy(of, symbols, (count < all ? count : all) * sizeof *of);
-    if (!graph_bind_rank(p->graph, rank, of) || !program_place(p, of, offset, &running) ||
-        !loading_bytes(arena, p, of, &loading)) {
-        return false;
-    }
-    for (uint32_t b = 0; b < p->buffers.count; b++) {
-        const struct buffer *x = &p->buffers.at[b];
-        uint64_t bytes = 0;
-        if (x->kind == BUFFER_WEIGHT) {
-            out->weights += predict_weight(p->graph, x->index, x->sharded, rank);
-        } else if ((x->kind == BUFFER_KEPT || x->kind == BUFFER_OUTPUT) && !buffer_bytes(p, b, of, &bytes)) {
+    for (uint32_t b = 0; b < program->buffers.count; b++) {
+        const struct buffer *x = &program->buffers.at[b];
+        if (!buffer_bytes(program, b, of, &bytes[b])) {
             return false;
+        }
+        if (x->kind == BUFFER_WEIGHT) {
+            out->weights += bytes[b];
         } else if (x->kind == BUFFER_KEPT) {
-            out->kept += aligned(bytes);
+            out->kept += aligned(bytes[b]);
         } else if (x->kind == BUFFER_OUTPUT) { /* of a state the last value is read while the next is written */
-            out->outputs += bytes * (is_state(p->graph, x->index) ? 2 : 1);
+            out->outputs += bytes[b] * (is_state(program->graph, x->index) ? 2 : 1);
+        } else if (p->loading[b]) {
+            out->loading += aligned(bytes[b]);
         }
     }
-    out->activations = running;
-    out->loading = loading;
-    return true;
+    return arena_size(p, of, bytes, &out->activations);
+}
+
+bool predict_memory(struct arena *arena, const struct program *program, const int64_t *symbols, uint32_t count,
+                    struct rank_memory *out)
+{
+    uint32_t all = dims_symbol_count(program->graph->dims);
+    int64_t *of = NEW_ARRAY(arena, int64_t, all + 1);
+    struct predictor p = {.arena = arena_new_in(arena), .program = program};
+    p.loading = used_at_load(p.arena, program);
+    p.offset = NEW_ARRAY(p.arena, uint64_t, program->buffers.count + 1);
+    p.arenas.arena = p.arena;
+    bool known = true;
+    for (uint32_t r = 0; r < program->graph->mesh.ranks && known; r++) {
+        memcpy(of, symbols, (count < all ? count : all) * sizeof *of);
+        known = graph_bind_rank(program->graph, r, of) && predict_rank(&p, of, &out[r]);
+    }
+    arena_free(p.arena);
+    return known;
 }
 
 uint64_t rank_memory_total(const struct rank_memory *m)
@@ -94,16 +118,17 @@ uint64_t rank_memory_total(const struct rank_memory *m)
     return m->weights + m->kept + (run > m->loading ? run : m->loading);
 }
 
-bool predict_peak(struct arena *arena, const struct compiled *c, uint32_t rank, struct rank_memory *out)
+bool predict_peak(struct arena *arena, const struct compiled *c, struct rank_memory *out)
 {
     const struct solution *d = c->solution;
-    struct rank_memory decode;
-    if (!predict_memory(arena, c->program, d->nominal[NOMINAL_PREFILL], d->nominal_count, rank, out) ||
-        !predict_memory(arena, c->program, d->nominal[NOMINAL_DECODE], d->nominal_count, rank, &decode)) {
+    uint32_t ranks = c->program->graph->mesh.ranks;
+    struct rank_memory *decode = NEW_ARRAY(arena, struct rank_memory, ranks);
+    if (!predict_memory(arena, c->program, d->nominal[NOMINAL_PREFILL], d->nominal_count, out) ||
+        !predict_memory(arena, c->program, d->nominal[NOMINAL_DECODE], d->nominal_count, decode)) {
         return false;
     }
-    if (rank_memory_total(&decode) > rank_memory_total(out)) {
-        *out = decode;
+    for (uint32_t r = 0; r < ranks; r++) {
+        out[r] = rank_memory_total(&decode[r]) > rank_memory_total(&out[r]) ? decode[r] : out[r];
     }
     return true;
 }

@@ -16,11 +16,11 @@ struct rank_memory {        /* bytes, as engine_rank_stats counts them */
 
 /* What the rank stores of one weight (index: graph->shards when sharded, else graph->params). */
 uint64_t predict_weight(const struct graph *g, uint32_t index, bool sharded, uint32_t rank);
-/* At the extents symbols[0..count) of the model's symbols. false: overflow. */
-bool predict_memory(struct arena *arena, const struct program *p, const int64_t *symbols, uint32_t count, uint32_t rank,
+/* Of every rank, at the extents symbols[0..count) of the model's symbols. false: overflow. */
+bool predict_memory(struct arena *arena, const struct program *p, const int64_t *symbols, uint32_t count,
                     struct rank_memory *out);
 uint64_t rank_memory_total(const struct rank_memory *m);
-/* The larger of prefill and decode at the nominal extents. */
-bool predict_peak(struct arena *arena, const struct compiled *c, uint32_t rank, struct rank_memory *out);
+/* Of every rank the larger of prefill and decode at the nominal extents. */
+bool predict_peak(struct arena *arena, const struct compiled *c, struct rank_memory *out);
 
 #endif

@@ -144,18 +144,15 @@ static void add_params(const struct report *r, cJSON *root)
 {
     const struct graph *p = r->c->program->graph;
     cJSON *params = report_list(root, "params");
+    struct map entries = {.arena = r->arena};
     for (value v = 1; v < p->nodes.count; v++) {
         const struct node *n = graph_node(p, v);
         if (n->op != OP_PARAM) {
             continue;
         }
-        bool seen = false;
-        for (value u = 1; u < v && !seen; u++) {
-            const struct node *m = graph_node(p, u);
-            seen =
-                m->op == OP_PARAM && m->attribute.index == n->attribute.index && m->attribute.mode == n->attribute.mode;
-        }
-        if (seen) {
+        bool fresh = false;
+        (void)map_put(&entries, (const uint32_t[]){n->attribute.index, (uint32_t)n->attribute.mode}, 8, &fresh);
+        if (!fresh) {
             continue;
         }
         const struct param *q = &p->params.at[n->attribute.index];

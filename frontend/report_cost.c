@@ -5,19 +5,22 @@
 void report_memory(const struct report *r, cJSON *root)
 {
     const struct solution *d = r->c->solution;
+    uint32_t ranks = r->c->program->graph->mesh.ranks;
+    struct rank_memory *at = NEW_ARRAY(r->arena, struct rank_memory, ranks),
+                       *peak = NEW_ARRAY(r->arena, struct rank_memory, ranks);
+    bool known = predict_memory(r->arena, r->c->program, d->nominal[NOMINAL_PREFILL], d->nominal_count, at) &&
+                 predict_peak(r->arena, r->c, peak);
     cJSON *memory = report_list(root, "memory");
-    for (uint32_t k = 0; k < r->c->program->graph->mesh.ranks; k++) {
-        struct rank_memory m, peak;
-        bool known = predict_memory(r->arena, r->c->program, d->nominal[NOMINAL_PREFILL], d->nominal_count, k, &m) &&
-                     predict_peak(r->arena, r->c, k, &peak);
+    for (uint32_t k = 0; k < ranks; k++) {
+        const struct rank_memory *m = &at[k];
         cJSON *o = report_object(memory);
         cJSON_AddNumberToObject(o, "rank", k);
-        cJSON_AddNumberToObject(o, "weights", (double)m.weights);
-        cJSON_AddNumberToObject(o, "kept", (double)m.kept);
-        cJSON_AddNumberToObject(o, "activations", known ? (double)m.activations : 0);
-        cJSON_AddNumberToObject(o, "outputs", known ? (double)m.outputs : 0);
-        cJSON_AddNumberToObject(o, "loading", known ? (double)m.loading : 0);
-        cJSON_AddNumberToObject(o, "peak", known ? (double)rank_memory_total(&peak) : 0);
+        cJSON_AddNumberToObject(o, "weights", (double)m->weights);
+        cJSON_AddNumberToObject(o, "kept", (double)m->kept);
+        cJSON_AddNumberToObject(o, "activations", known ? (double)m->activations : 0);
+        cJSON_AddNumberToObject(o, "outputs", known ? (double)m->outputs : 0);
+        cJSON_AddNumberToObject(o, "loading", known ? (double)m->loading : 0);
+        cJSON_AddNumberToObject(o, "peak", known ? (double)rank_memory_total(&peak[k]) : 0);
     }
 }
 

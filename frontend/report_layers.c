@@ -81,13 +81,16 @@ static double bytes_of(const struct report *r, value v)
                : 0;
 }
 
-/* The nearest value with an ONNX name at or before v. */
-static value named_before(const struct graph *p, value v)
+/* Per value the nearest one with an ONNX name at or before it. */
+static value *named_before(const struct report *r)
 {
-    while (graph_node(p, v)->name == NULL && graph_node(p, v)->operand_count > 0) {
-        v = graph_node(p, v)->operand[0];
+    const struct graph *p = r->c->program->graph;
+    value *of = NEW_ARRAY(r->arena, value, p->nodes.count);
+    for (value v = 1; v < p->nodes.count; v++) {
+        const struct node *n = graph_node(p, v);
+        of[v] = n->name == NULL && n->operand_count > 0 ? of[n->operand[0]] : v;
     }
-    return v;
+    return of;
 }
 
 /* Who causes a collective. A sum is there for the layers whose terms it adds up; a gather for the layers that take what it gives, or else for the one
@@ -225,6 +228,7 @@ double report_collectives(const struct report *r, cJSON *root)
     const struct graph *p = r->c->program->graph;
     cJSON *list = report_list(root, "collectives");
     struct causes causes;
+    const value *named = named_before(r);
     double total = 0;
     start_causes(&causes, r);
     for (value v = 1; v < p->nodes.count; v++) {
@@ -234,7 +238,7 @@ double report_collectives(const struct report *r, cJSON *root)
         }
         cJSON *o = report_object(list);
         report_text(o, "kind", op_info(n->op)->text);
-        report_text(o, "value", report_name(r, p, named_before(p, v)));
+        report_text(o, "value", report_name(r, p, named[v]));
         report_text(o, "node", p->origins.at[n->origin].name);
         double bytes = bytes_of(r, n->op == OP_REDUCE_SCATTER ? n->operand[0] : v);
         total += bytes;

@@ -4,7 +4,7 @@
  * they hold), so collectives match by construction. A buffer is written before it is read. Steps of PHASE_LOAD depend on params
  * and constants alone: they run once.
  *
- * Sections: program.c (place, verify), program_bounds.c, program_text.c (exact text form, also the plan file's program section)
+ * Sections: program.c (verify), program_place.c, program_bounds.c, program_text.c (exact text form, also the plan file's program section)
  */
 #ifndef TPC_IR_PROGRAM_H
 #define TPC_IR_PROGRAM_H
@@ -72,8 +72,9 @@ struct program {
 };
 
 /* Offsets of all BUFFER_TEMP in one arena for given symbol values (first fit by size over live ranges, 64-byte aligned, deterministic).
- * offset[b] in bytes; UINT64_MAX for other kinds. false: overflow. */
-bool program_place(const struct program *p, const int64_t *of, uint64_t *offset, uint64_t *arena_bytes);
+ * offset[b] in bytes; UINT64_MAX for other kinds and for what no step uses. false: overflow. */
+bool program_place(const struct program *p, const int64_t *of, struct arena *scratch, uint64_t *offset,
+                   uint64_t *arena_bytes);
 /* Does the step stay inside its buffers for these symbol values? Asked before a Program that came from a file runs; exact but for accesses under predicates
  * that compare more than one coordinate, which are let pass. */
 bool program_step_fits(const struct program *p, uint32_t step, const int64_t *of);

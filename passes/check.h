@@ -71,7 +71,8 @@ bool span_recut(struct checker *c, const struct span *s, dim outer, dim middle, 
 /* Row-major reshape of complete spans. */
 bool span_reshape(struct checker *c, uint32_t rank, const struct span *from, uint32_t to_rank, const dim *to_shape,
                   struct span *to);
-/* The intervals that rank r holds are those of `s` (constant extents), element by element. */
+/* ---- check_hold.c ---- */
+/* The intervals that rank r holds are those of `s` (constant extents), in the same order. */
 bool span_holds(struct checker *c, const struct span *s, uint32_t r, const struct intervals *of);
 
 /* ---- check_rules.c: one rule per row of ops.def ---- */

@@ -242,7 +242,7 @@ static status place_for_run(struct maker *m)
     for (uint32_t b = 0; b < p->buffers.count; b++)
         if (!buffer_bytes(p, b, plan->of, &plan->bytes[b]) || plan->bytes[b] > SIZE_MAX / 4)
             return too_large(m, p->buffers.at[b].node, "a buffer");
-    return program_place(p, plan->of, plan->offset, &plan->arena_bytes)
+    return program_place(p, plan->of, m->rank->scratch, plan->offset, &plan->arena_bytes)
                ? TPC_OK
                : too_large(m, 0, "the memory for intermediate values");
 }

@@ -216,7 +216,7 @@ static void give_memory(struct machine *m, struct arena *arena, const struct ten
 {
     const struct program *p = m->program;
     uint64_t *offset = NEW_ARRAY(arena, uint64_t, p->buffers.count + 1), total = 0;
-    assert_true(program_place(p, m->of, offset, &total));
+    assert_true(program_place(p, m->of, arena, offset, &total));
     char *temporaries = NEW_ARRAY(arena, char, total + 64);
     for (uint32_t i = 0; i < p->buffers.count; i++) {
         const struct buffer *b = &p->buffers.at[i];

@@ -242,13 +242,13 @@ static void test_temporaries_share_memory(void **state)
     uint64_t offset[6], bytes;
     int64_t of[8] = {100};
     assert_non_null(p);
-    assert_true(program_place(p, of, offset, &bytes));
+    assert_true(program_place(p, of, arena, offset, &bytes));
     assert_true(offset[0] == UINT64_MAX && offset[1] % 64 == 0 && offset[3] % 64 == 0 && offset[1] != offset[3]);
     assert_int_equal(bytes, 2 * 2432); /* both are live in step 1 */
     p->buffers.at[1].last = 0;
-    assert_true(program_place(p, of, offset, &bytes) && offset[1] == offset[3]);
+    assert_true(program_place(p, of, arena, offset, &bytes) && offset[1] == offset[3]);
     of[0] = INT64_MAX / 8;
-    assert_false(program_place(p, of, offset, &bytes));
+    assert_false(program_place(p, of, arena, offset, &bytes));
 }
 
 int main(void)
