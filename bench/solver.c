@@ -1,7 +1,7 @@
 /* bench/solver.c - what the stages of the pipeline cost, as ratios of runs made in one process: many layers against few, many ranks against two,
  * and long chains per node. Never part of the tests (bench/README.md says how to read it).
  *
- *     build/release/bench/solver [layers | ranks | chain | all] [NODES]
+ *     build/release/bench/solver [layers | ranks | chain | all] [NODES [KIND]]
  *
  * Graphs are built here, without an ONNX file; weights are references to a file that is never opened. Start with main.
  */
@@ -298,7 +298,9 @@ int main(int argc, char **argv)
         measure_layers();
     if (all || strcmp(what, "ranks") == 0)
         measure_ranks();
+    uint32_t only = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : CHAINS;
     for (enum chain kind = 0; kind < CHAINS && (all || strcmp(what, "chain") == 0); kind++)
-        measure_chain(kind, nodes);
+        if (only == CHAINS || only == kind)
+            measure_chain(kind, nodes);
     return 0;
 }
