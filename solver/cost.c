@@ -326,14 +326,21 @@ static int64_t work(const struct machine *machine, dtype type, double flops, dou
     return picoseconds(compute > memory ? compute : memory);
 }
 
+/* Index maps, and what is fused into what makes or takes the value: free. */
+static bool is_fused(op o)
+{
+    op_class class = op_info(o)->class;
+    return class == CLASS_LAYOUT || class == CLASS_LEAF || class == CLASS_POINTWISE;
+}
+
 struct cost op_cost(struct solver *s, const struct graph *parts, value v, const struct placement *const *operand,
                     const struct placement *result)
 {
     const struct node *n = graph_node(s->g, v);
     struct cost c = cost_zero();
     op_class class = op_info(n->op)->class;
-    if (class == CLASS_LAYOUT || class == CLASS_LEAF || class == CLASS_POINTWISE)
-        return c; /* index maps, or fused into what makes or takes the value */
+    if (is_fused(n->op))
+        return c;
     for (int phase = 0; phase < 2; phase++) {
         double out = placement_elements(s, parts, result, phase), bytes = out * (double)dtype_size(n->dtype),
                flops = out;
@@ -452,7 +459,7 @@ struct cost region_cost(struct solver *s, uint32_t region)
         struct view view = value_view(s, v);
         if (s->role[v] == ROLE_STATE)
             total.bytes += (int64_t)(view_elements(s, &view, 1) * (double)dtype_size(n->dtype));
-        if (s->role[v] == ROLE_OP) {
+        if (s->role[v] == ROLE_OP && !is_fused(n->op)) {
             const struct placement **in = NEW_ARRAY(s->temporary, const struct placement *, n->operand_count + 1);
             for (uint32_t k = 0; k < n->operand_count; k++)
                 in[k] = slot_placement(s, v, k, s->temporary);

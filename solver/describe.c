@@ -116,10 +116,41 @@ static void put_region(struct bytes *b, struct solver *s, const struct region *r
         put(b, position(r->values, r->value_count, r->shared[i]));
 }
 
+static void put_view(struct bytes *b, const struct solver *s, const struct view *view)
+{
+    put(b, view->whole);
+    for (uint32_t i = 0; i < view->rank; i++)
+        put_tree(b, s, view->axes[i], 0);
+}
+
+/* A value and what it is computed from, then the op that takes its sum on: joint.c looks at no more, when no other sum joins. */
+static void find_chains(struct solver *s)
+{
+    struct map chains = {.arena = s->arena};
+    for (value v = s->node_count; v-- > 1;) {
+        const struct node *n = graph_node(s->g, v);
+        if (!s->region_of[v] || !s->live[v])
+            continue;
+        struct arena_mark mark = arena_mark(s->temporary);
+        struct bytes b = {.arena = s->temporary};
+        struct view view = value_view(s, v);
+        put_node(&b, n);
+        put_view(&b, s, &view);
+        for (uint32_t i = 0; s->slot[v] && i < n->operand_count; i++) {
+            struct view slot = slot_view(s, v, i);
+            put_view(&b, s, &slot);
+        }
+        put(&b, s->joint_parent[v] ? s->chain[s->joint_parent[v]] : 0);
+        s->chain[v] = intern(&chains, &b);
+        arena_rewind(s->temporary, mark);
+    }
+}
+
 void find_signatures(struct solver *s)
 {
     struct map cones = {.arena = s->arena}, regions = {.arena = s->arena};
     find_cones(s, &cones);
+    find_chains(s);
     for (uint32_t r = 1; r < s->regions.count; r++) {
         struct bytes b = {.arena = s->temporary};
         put_region(&b, s, &s->regions.at[r]);
@@ -127,25 +158,38 @@ void find_signatures(struct solver *s)
     }
 }
 
-/* One end of a unit: a region of the component, or what is decided there. */
-static void put_end(struct bytes *b, struct solver *s, const struct component *c, uint32_t region, value v,
-                    const struct placement *p)
+/* One end of a unit: a region of the component, or what is decided there, or in the region that is about to be decided how the value follows from that. */
+static void put_end(struct bytes *b, struct solver *s, const struct component *c, uint32_t hub, uint32_t region,
+                    value v, const struct view *view)
 {
+    uint32_t at = region ? position(c->region, c->region_count, region) : 0;
     if (!region) {
         put(b, 0);
-        return;
-    }
-    uint32_t at = position(c->region, c->region_count, region);
-    if (at == UINT32_MAX) {
+    } else if (region == hub) {
+        put(b, 2);
+        put_view(b, s, view);
+    } else if (at == UINT32_MAX) {
         put(b, 1);
-        put_placement(b, p);
-        return;
+        put_placement(b, view_placement(s, s->scratch, view, OVER_ALL, s->temporary));
+    } else {
+        put(b, 3 + at);
+        put(b, position(s->regions.at[region].values, s->regions.at[region].value_count, v));
     }
-    put(b, 2 + at);
-    put(b, position(s->regions.at[region].values, s->regions.at[region].value_count, v));
 }
 
-struct bytes describe(struct solver *s, const struct component *c, const uint32_t *orbit)
+/* Is the value gathered once for all who take it? In the hub: by which bit of its decision. */
+static uint32_t gathered_by(const struct solver *s, uint32_t hub, value v)
+{
+    const struct region *r = &s->regions.at[hub];
+    if (!hub || s->region_of[v] != hub)
+        return s->gathered[v];
+    for (uint32_t i = 0; i < r->shared_count; i++)
+        if (r->shared[i] == v)
+            return 3 + i;
+    return position(r->shards, r->shard_count, v) == UINT32_MAX ? 0 : 2;
+}
+
+struct bytes describe(struct solver *s, const struct component *c, const uint32_t *orbit, uint32_t hub)
 {
     struct bytes b = {.arena = s->temporary};
     put(&b, (uint64_t)c->region_count << 32 | c->unit_count);
@@ -167,13 +211,14 @@ struct bytes describe(struct solver *s, const struct component *c, const uint32_
             put(&b, s->cone[n->operand[1 - u->slot]]);
         }
         put_node(&b, graph_node(s->g, u->source));
-        put(&b, (uint64_t)s->gathered[u->node] << 4 | (uint64_t)s->handed_out[u->node] << 3 |
-                    (uint64_t)unit_may_cut_alone(s, u) << 2 | (uint64_t)s->gathered[u->source] << 1 |
+        put(&b, (uint64_t)gathered_by(s, hub, u->node) << 32 | gathered_by(s, hub, u->source));
+        put(&b, (uint64_t)s->handed_out[u->node] << 2 | (uint64_t)unit_may_cut_alone(s, u) << 1 |
                     s->handed_out[u->source]);
-        put_end(&b, s, c, u->from, u->source, u->from ? value_placement(s, u->source, s->temporary) : NULL);
-        put_end(&b, s, c, u->to, u->node,
-                u->kind == UNIT_EDGE ? slot_placement(s, u->node, u->slot, s->temporary)
-                                     : value_placement(s, u->node, s->temporary));
+        struct view source = u->from ? value_view(s, u->source) : (struct view){0};
+        struct view target = u->kind == UNIT_EDGE ? slot_view(s, u->node, u->slot) : value_view(s, u->node);
+        put_end(&b, s, c, hub, u->from, u->source, &source);
+        put_end(&b, s, c, hub, u->to, u->node, &target);
+        put(&b, hub && u->to == hub ? s->chain[u->node] : 0);
     }
     return b;
 }

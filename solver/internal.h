@@ -133,6 +133,7 @@ struct solver {
     value *joint_parent; /* the only use that passes a partial sum on; 0 */
     value *joint_root;
     uint32_t *joint_seen, joint_stamp;
+    uint32_t *chain;  /* per value of a region: equal for values whose sums go equal ways */
     uint32_t *cone;   /* per prelude value: equal for equal computations (params by shape) */
     bool *is_output;  /* per value: a graph output, states' too */
     bool *handed_out; /* per value: an ordinary graph output, whole in the end */

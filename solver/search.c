@@ -216,6 +216,8 @@ struct hub {
     uint32_t region; /* number of the hub */
     component_list parts;
     struct profile **profile; /* per part */
+    const uint32_t *first;    /* per part: the first that is equal whatever the hub decides */
+    uint32_t *group_of;       /* per part */
     struct profile *out;
 };
 
@@ -352,13 +354,24 @@ static void solve_group(struct hub *h, struct group *k)
     }
 }
 
+/* A part that is alone in its group, and equal to an earlier one that is: same rows. */
+static bool take_rows(const struct hub *h, const group_list *groups, uint32_t group)
+{
+    struct group *k = &groups->at[group];
+    uint32_t first = h->first[k->member[0]];
+    const struct group *same = &groups->at[h->group_of[first]];
+    if (k->count != 1 || same->count != 1 || first == k->member[0])
+        return false;
+    memcpy(&k->rows, &same->rows, sizeof k->rows);
+    return true;
+}
+
 /* Joins parts that share a tree of the hub. */
 static void find_groups(struct hub *h, group_list *out)
 {
     struct solver *s = h->s;
     uint32_t count = h->parts.count;
-    uint32_t *parent = NEW_ARRAY(s->temporary, uint32_t, count + 1),
-             *group_of = NEW_ARRAY(s->temporary, uint32_t, count + 1);
+    uint32_t *parent = NEW_ARRAY(s->temporary, uint32_t, count + 1), *group_of = h->group_of;
     for (uint32_t i = 0; i < count; i++)
         parent[i] = i;
     for (int pass = 0; pass < 2; pass++) /* join, then clean up */
@@ -467,6 +480,26 @@ static void find_open(struct solver *s, const struct component *c, struct profil
     }
 }
 
+/* Per part of the hub the first that is equal to it, whatever the hub decides. */
+static uint32_t *first_equals(struct hub *h)
+{
+    struct solver *s = h->s;
+    uint32_t *first = NEW_ARRAY(s->temporary, uint32_t, h->parts.count + 1);
+    struct map kinds = {.arena = s->arena};
+    for (uint32_t i = 0; i < h->parts.count; i++) {
+        struct arena_mark mark = arena_mark(s->temporary);
+        uint32_t orbit[MAX_SUBAXES];
+        bool added;
+        find_orbits(s, &h->parts.at[i], orbit);
+        struct bytes description = describe(s, &h->parts.at[i], orbit, h->region);
+        uint32_t *slot = map_put(&kinds, description.at, description.count, &added);
+        *slot = added ? i : *slot;
+        first[i] = *slot;
+        arena_rewind(s->temporary, mark);
+    }
+    return first;
+}
+
 static struct profile *solve_hub(struct solver *s, const struct component *c, const uint32_t *orbit)
 {
     uint32_t at = choose_hub(s, c);
@@ -476,6 +509,8 @@ static struct profile *solve_hub(struct solver *s, const struct component *c, co
                     .parts = cut_apart(s, c, at),
                     .out = NEW(s->arena, struct profile)};
     h.profile = NEW_ARRAY(s->temporary, struct profile *, h.parts.count + 1);
+    h.first = first_equals(&h);
+    h.group_of = NEW_ARRAY(s->temporary, uint32_t, h.parts.count + 1);
     find_open(s, c, h.out);
     mask_list decisions = region_decisions(s, h.region, orbit);
     for (uint32_t d = 0; d < decisions.count; d++) {
@@ -484,14 +519,15 @@ static struct profile *solve_hub(struct solver *s, const struct component *c, co
         struct cost base = pins_allow_region(s, h.region) ? region_cost(s, h.region) : cost_never();
         bool possible = cost_possible(base);
         for (uint32_t i = 0; possible && i < h.parts.count; i++) {
-            h.profile[i] = solve_component(s, &h.parts.at[i]);
+            h.profile[i] = h.first[i] < i ? h.profile[h.first[i]] : solve_component(s, &h.parts.at[i]);
             possible = h.profile[i]->rows.count != 0;
         }
         group_list groups = {0};
         if (possible)
             find_groups(&h, &groups);
         for (uint32_t g = 0; g < groups.count; g++)
-            solve_group(&h, &groups.at[g]);
+            if (!take_rows(&h, &groups, g))
+                solve_group(&h, &groups.at[g]);
         if (possible)
             add_combinations(&h, &groups, decisions.at[d], base);
         region_decide(s, h.region, NULL);
@@ -506,7 +542,7 @@ static struct profile *solve_component(struct solver *s, const struct component 
     uint32_t orbit[MAX_SUBAXES];
     bool added;
     find_orbits(s, c, orbit);
-    struct bytes description = describe(s, c, orbit);
+    struct bytes description = describe(s, c, orbit, 0);
     uint32_t *slot = map_put(&s->seen, description.at, description.count, &added);
     uint32_t index = *slot;
     if (added) {

@@ -26,8 +26,9 @@ struct bytes {
 void bytes_put(struct bytes *b, uint64_t x);
 /* Numbers regions such that isomorphic ones are equal. */
 void find_signatures(struct solver *s);
-/* All that the component's solution depends on. */
-struct bytes describe(struct solver *s, const struct component *c, const uint32_t *orbit);
+/* All that the component's solution depends on; with a hub (a region number, 0: none) but for what that region will decide: parts that are equal
+ * so are equal under every decision of it. */
+struct bytes describe(struct solver *s, const struct component *c, const uint32_t *orbit, uint32_t hub);
 
 /* ---- pins.c ---- */
 void pins_describe(struct bytes *b, const struct solver *s, const struct component *c);

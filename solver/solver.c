@@ -17,6 +17,7 @@ static void allocate(struct solver *s)
     s->joint_seen = NEW_ARRAY(s->arena, uint32_t, n);
     s->tree_owner = NEW_ARRAY(s->arena, uint32_t, n);
     s->cone = NEW_ARRAY(s->arena, uint32_t, n);
+    s->chain = NEW_ARRAY(s->arena, uint32_t, n);
     s->handed_out = NEW_ARRAY(s->arena, bool, n);
     s->is_output = NEW_ARRAY(s->arena, bool, n);
     s->gathered = NEW_ARRAY(s->arena, bool, n);
