@@ -14,6 +14,12 @@
 
 #include <assert.h>
 
+/* One way of storing a param. */
+struct sliced {
+    uint32_t shard;
+    struct sliced *next;
+};
+
 struct made {
     const struct placement *placement;
     value value;
@@ -43,28 +49,51 @@ static bool intervals_same(const struct intervals *a, const struct intervals *b)
     return true;
 }
 
+/* Which indices of an axis each rank holds. Equal layers lay their weights out alike: worked out once. */
+static const struct intervals *held_by_ranks(struct rewrite *w, const struct axis_layout *axis)
+{
+    struct graph *p = w->program;
+    struct text key = {.arena = w->arena};
+    for (uint32_t i = 0; i < axis->count; i++) {
+        const struct segment *s = &axis->segment[i];
+        text_putn(&key, (const char *)&s->count, sizeof s->count);
+        text_putn(&key, (const char *)s->factor, s->count * sizeof *s->factor);
+    }
+    uint32_t *slot = map_put(&w->ways, key.at, key.length, NULL);
+    if (*slot == 0) {
+        struct intervals *of = NEW_ARRAY(p->arena, struct intervals, p->mesh.ranks);
+        for (uint32_t r = 0; r < p->mesh.ranks; r++) {
+            of[r] = axis_intervals(p, axis, r, p->arena);
+        }
+        *PUSH(w->arena, &w->held) = of;
+        *slot = w->held.count;
+    }
+    return w->held.at[*slot - 1];
+}
+
 static uint32_t shard_of(struct rewrite *w, uint32_t param, const struct placement *to)
 {
     struct graph *p = w->program;
     uint32_t ranks = p->mesh.ranks, lists = to->rank * ranks;
     struct intervals *of = NEW_ARRAY(p->arena, struct intervals, lists);
     for (uint32_t a = 0; a < to->rank; a++) {
-        for (uint32_t r = 0; r < ranks; r++) {
-            of[a * ranks + r] = axis_intervals(p, &to->axis[a], r, p->arena);
-        }
+        memcpy(&of[a * ranks], held_by_ranks(w, &to->axis[a]), ranks * sizeof *of);
     }
-    for (uint32_t s = 0; s < p->shards.count; s++) {
-        const struct shard *old = &p->shards.at[s];
-        bool same = old->param == param;
+    for (struct sliced *k = w->sliced[param]; k != NULL; k = k->next) {
+        const struct shard *old = &p->shards.at[k->shard];
+        bool same = true;
         for (uint32_t i = 0; i < lists && same; i++) {
             same = intervals_same(&old->of[i], &of[i]);
         }
         if (same) {
-            return s;
+            return k->shard;
         }
     }
+    struct sliced *k = NEW(w->arena, struct sliced);
+    *k = (struct sliced){p->shards.count, w->sliced[param]};
+    w->sliced[param] = k;
     *PUSH(p->arena, &p->shards) = (struct shard){param, to->rank, of};
-    return p->shards.count - 1;
+    return k->shard;
 }
 
 static void local_shape(struct rewrite *w, const struct placement *to, dim shape[MAX_RANK])
@@ -365,10 +394,16 @@ status parallelize(struct arena *arena, const struct graph *g, const struct solu
     p->mesh = *solution->mesh;
     p->partitions = g->partitions;
     p->partitions.capacity = p->partitions.count; /* growing copies: g keeps its own */
-    struct rewrite w = {
-        .arena = arena, .graph = g, .program = p, .solution = solution, .diag = diag, .steps = {.arena = arena}};
+    struct rewrite w = {.arena = arena,
+                        .graph = g,
+                        .program = p,
+                        .solution = solution,
+                        .diag = diag,
+                        .steps = {.arena = arena},
+                        .ways = {.arena = arena}};
     w.local = NEW_ARRAY(arena, value, g->nodes.count);
     w.made = NEW_ARRAY(arena, struct made, g->nodes.count);
+    w.sliced = NEW_ARRAY(arena, struct sliced *, g->params.count + 1);
     mark_source(&w, 0);
     const bool *live = graph_live(g, arena);
     find_completed(&w, live);

@@ -14,6 +14,9 @@ struct rewrite {
     struct map steps;  /* conversion steps made so far, by hash and operand */
     bool *completed;   /* per value of graph: a sum that several placements want completed: one all_reduce for all */
     struct made *made; /* per value of graph: conversions so far, newest first */
+    struct sliced **sliced;              /* per param: its shards so far */
+    struct map ways;                     /* layouts of an axis -> 1 + index into held */
+    LIST(const struct intervals *) held; /* what each rank holds of it */
 };
 
 /* Program value v, which lies as `from`, as it lies in `to`. The same global shape; `from` and `to` differ by what a collective, restrict

@@ -88,25 +88,35 @@ static void find_cones(struct solver *s, struct map *m)
     }
 }
 
-static void put_region(struct bytes *b, struct solver *s, const struct region *r)
+/* What a region's solution depends on in value number i of it; other values by how far before or behind they are. */
+static void put_value(struct bytes *b, struct solver *s, const struct region *r, uint32_t i)
+{
+    value v = r->values[i];
+    const struct node *n = graph_node(s->g, v);
+    put_node(b, n);
+    put(b, (uint64_t)s->role[v] << 32 | s->handed_out[v]);
+    put(b, s->joint_parent[v] ? position(r->values, r->value_count, s->joint_parent[v]) - i : 0);
+    for (uint32_t k = 0; k < n->rank; k++)
+        put_tree(b, s, s->axes[v][k], 0);
+    put(b, s->whole[v]);
+    for (uint32_t k = 0; s->slot[v] && k < n->operand_count; k++) {
+        value u = n->operand[k];
+        put(b, s->whole_at[v] ? s->whole_at[v][k] : 0);
+        put(b, is_internal(s, v, k) ? i - position(r->values, r->value_count, u) : 1ull << 40 | s->cone[u]);
+        for (uint32_t x = 0; !is_internal(s, v, k) && x < graph_node(s->g, u)->rank; x++)
+            put_tree(b, s, s->slot[v][k][x], 0);
+    }
+}
+
+static void put_region(struct bytes *b, struct solver *s, const struct region *r, struct map *values)
 {
     put(b, r->value_count);
     for (uint32_t i = 0; i < r->value_count; i++) {
-        value v = r->values[i];
-        const struct node *n = graph_node(s->g, v);
-        put_node(b, n);
-        put(b, (uint64_t)s->role[v] << 32 | s->handed_out[v]);
-        put(b, s->joint_parent[v] ? position(r->values, r->value_count, s->joint_parent[v]) : UINT32_MAX);
-        for (uint32_t k = 0; k < n->rank; k++)
-            put_tree(b, s, s->axes[v][k], 0);
-        put(b, s->whole[v]);
-        for (uint32_t k = 0; s->slot[v] && k < n->operand_count; k++) {
-            value u = n->operand[k];
-            put(b, s->whole_at[v] ? s->whole_at[v][k] : 0);
-            put(b, is_internal(s, v, k) ? position(r->values, r->value_count, u) : 1ull << 40 | s->cone[u]);
-            for (uint32_t x = 0; !is_internal(s, v, k) && x < graph_node(s->g, u)->rank; x++)
-                put_tree(b, s, s->slot[v][k][x], 0);
-        }
+        struct arena_mark mark = arena_mark(s->temporary);
+        struct bytes one = {.arena = s->temporary};
+        put_value(&one, s, r, i);
+        put(b, intern(values, &one));
+        arena_rewind(s->temporary, mark);
     }
     for (uint32_t i = 0; i < r->class_count; i++) {
         put(b, (uint64_t)r->conflict[i] << 32 | s->trees.at[r->classes[i]].extent);
@@ -148,14 +158,16 @@ static void find_chains(struct solver *s)
 
 void find_signatures(struct solver *s)
 {
-    struct map cones = {.arena = s->arena}, regions = {.arena = s->arena};
+    struct arena *strings = arena_new_in(s->arena);
+    struct map cones = {.arena = s->arena}, regions = {.arena = s->arena}, values = {.arena = strings};
     find_cones(s, &cones);
     find_chains(s);
     for (uint32_t r = 1; r < s->regions.count; r++) {
-        struct bytes b = {.arena = s->temporary};
-        put_region(&b, s, &s->regions.at[r]);
+        struct bytes b = {.arena = strings};
+        put_region(&b, s, &s->regions.at[r], &values);
         s->regions.at[r].signature = intern(&regions, &b);
     }
+    arena_free(strings);
 }
 
 /* One end of a unit: a region of the component, or what is decided there, or in the region that is about to be decided how the value follows from that. */
@@ -212,8 +224,8 @@ struct bytes describe(struct solver *s, const struct component *c, const uint32_
         }
         put_node(&b, graph_node(s->g, u->source));
         put(&b, (uint64_t)gathered_by(s, hub, u->node) << 32 | gathered_by(s, hub, u->source));
-        put(&b, (uint64_t)s->handed_out[u->node] << 2 | (uint64_t)unit_may_cut_alone(s, u) << 1 |
-                    s->handed_out[u->source]);
+        put(&b,
+            (uint64_t)s->handed_out[u->node] << 2 | (uint64_t)unit_may_cut_alone(s, u) << 1 | s->handed_out[u->source]);
         struct view source = u->from ? value_view(s, u->source) : (struct view){0};
         struct view target = u->kind == UNIT_EDGE ? slot_view(s, u->node, u->slot) : value_view(s, u->node);
         put_end(&b, s, c, hub, u->from, u->source, &source);
