@@ -68,6 +68,8 @@ bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *
 bool engine_leads(const struct engine *e);
 
 const struct engine_stats *engine_stats(const struct engine *e);
+/* What the collective of a step exchanged on rank 0 in the last run, as collective_bytes counts it; 0 for other steps. */
+uint64_t engine_step_bytes(const struct engine *e, uint32_t step);
 /* Times and memory as text; with options.profile also the steps that took longest on rank 0, one line each. */
 void engine_profile(const struct engine *e, uint32_t lines, struct text *out);
 

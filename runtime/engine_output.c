@@ -155,6 +155,14 @@ const struct engine_stats *engine_stats(const struct engine *e)
     return &own->stats;
 }
 
+uint64_t engine_step_bytes(const struct engine *e, uint32_t step)
+{
+    const struct shape_plan *plan = e->ran ? e->rank[0].now : NULL;
+    bool exchanged = plan && step < e->program->steps.count && e->program->steps.at[step].kind == STEP_COLLECTIVE &&
+                     e->program->steps.at[step].phase == PHASE_RUN;
+    return exchanged ? plan->exchange[step]->bytes : 0;
+}
+
 void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
 {
     static const char *const kinds[] = {[STEP_KERNEL] = "kernel",
