@@ -3,144 +3,23 @@
  *
  *     build/release/bench/solver [layers | ranks | chain | all] [NODES [KIND]]
  *
- * Graphs are built here, without an ONNX file; weights are references to a file that is never opened. Start with main.
+ * Graphs are built in memory (tests/support/blocks.c). Start with main.
  */
 #include "frontend/compile.h"
 #include "runtime/plan.h"
+#include "tests/support/blocks.h"
 
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { ROUNDS = 5 };
 
 static double now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* ---- graphs ---- */
-
-enum { WIDTH = 512, HEADS = 8, HEAD = 64, HIDDEN = 1408, VOCABULARY = 32000, ROUNDS = 5 };
-
-struct builder {
-    struct arena *arena;
-    struct graph *g;
-    uint64_t offset; /* of the next weight in the file */
-};
-
-static dim number(struct builder *b, int64_t x)
-{
-    return dim_const(b->g->dims, x);
-}
-
-static value weight(struct builder *b, int64_t rows, int64_t columns)
-{
-    int64_t *shape = NEW_ARRAY(b->arena, int64_t, 2);
-    struct param *p = PUSH(b->arena, &b->g->params);
-    shape[0] = rows, shape[1] = columns;
-    *p =
-        (struct param){.name = "weight", .dtype = DT_F32, .rank = columns ? 2 : 1, .shape = shape, .offset = b->offset};
-    p->length = (uint64_t)(rows * (columns ? columns : 1)) * dtype_size(DT_F32);
-    b->offset += p->length;
-    return graph_param(b->g, b->g->params.count - 1);
-}
-
-static void start(struct builder *b)
-{
-    b->arena = arena_new();
-    b->g = graph_new(b->arena);
-    b->g->model_path = "bench";
-    *PUSH(b->arena, &b->g->files) = (struct weight_file){.path = "bench.weights", .size = INT64_MAX};
-}
-
-static const dim *shape_of(struct builder *b, value v)
-{
-    return graph_node(b->g, v)->shape;
-}
-
-/* rms(x) * weight over the last axis of [batch, sequence, WIDTH] */
-static value norm(struct builder *b, value x)
-{
-    struct graph *g = b->g;
-    const int32_t last = 2, keep[] = {0, 1}, place[] = {2};
-    value square = graph_reduce(g, OP_REDUCE_SUM, graph_binary(g, OP_MUL, x, x), 1, &last);
-    value scale = graph_broadcast_to(g, graph_scalar_f64(g, DT_F32, 1.0 / WIDTH), 2, shape_of(b, square));
-    value root = graph_unary(g, OP_RECIP, graph_unary(g, OP_SQRT, graph_binary(g, OP_MUL, square, scale)));
-    value normal = graph_binary(g, OP_MUL, x, graph_broadcast(g, root, 3, shape_of(b, x), keep));
-    return graph_binary(g, OP_MUL, normal, graph_broadcast(g, weight(b, WIDTH, 0), 3, shape_of(b, x), place));
-}
-
-static value heads(struct builder *b, value x, bool transposed)
-{
-    const dim *s = shape_of(b, x);
-    const dim split[] = {s[0], s[1], number(b, HEADS), number(b, HEAD)};
-    const int32_t order[] = {0, 2, 1, 3}, turned[] = {0, 2, 3, 1};
-    return graph_transpose(b->g, graph_reshape(b->g, x, 4, split), transposed ? turned : order);
-}
-
-static value attention(struct builder *b, value x)
-{
-    struct graph *g = b->g;
-    value q = heads(b, graph_dot(g, x, weight(b, WIDTH, WIDTH), 0, 1), false);
-    value k = heads(b, graph_dot(g, x, weight(b, WIDTH, WIDTH), 0, 1), false);
-    value v = heads(b, graph_dot(g, x, weight(b, WIDTH, WIDTH), 0, 1), true);
-    const int32_t last = 3, keep[] = {0, 1, 2}, back[] = {0, 2, 1, 3};
-    value scores = graph_dot(g, q, k, 2, 1);
-    value top = graph_broadcast(g, graph_reduce(g, OP_REDUCE_MAX, scores, 1, &last), 4, shape_of(b, scores), keep);
-    value e = graph_unary(g, OP_EXP, graph_binary(g, OP_SUB, scores, top));
-    value sum = graph_broadcast(g, graph_reduce(g, OP_REDUCE_SUM, e, 1, &last), 4, shape_of(b, scores), keep);
-    value context = graph_transpose(g, graph_dot(g, graph_binary(g, OP_DIV, e, sum), v, 2, 1), back);
-    const dim flat[] = {shape_of(b, x)[0], shape_of(b, x)[1], number(b, WIDTH)};
-    return graph_dot(g, graph_reshape(g, context, 3, flat), weight(b, WIDTH, WIDTH), 0, 1);
-}
-
-static value mlp(struct builder *b, value x)
-{
-    struct graph *g = b->g;
-    value gate = graph_dot(g, x, weight(b, HIDDEN, WIDTH), 0, 1), up = graph_dot(g, x, weight(b, HIDDEN, WIDTH), 0, 1);
-    value hidden = graph_binary(g, OP_MUL, graph_unary(g, OP_TANH, gate), up);
-    return graph_dot(g, hidden, weight(b, WIDTH, HIDDEN), 0, 1);
-}
-
-/* A decoder without positions: what costs the solver is all there. */
-static void build_layers(struct builder *b, uint32_t layers)
-{
-    start(b);
-    const dim tokens[] = {dim_symbol(b->g->dims, "batch"), dim_symbol(b->g->dims, "sequence")};
-    value ids = graph_input(b->g, "ids", DT_I64, 2, tokens);
-    value x = graph_gather(b->g, weight(b, VOCABULARY, WIDTH), ids, 0, 0);
-    for (uint32_t i = 0; i < layers; i++) {
-        x = graph_binary(b->g, OP_ADD, x, attention(b, norm(b, x)));
-        x = graph_binary(b->g, OP_ADD, x, mlp(b, norm(b, x)));
-    }
-    graph_output(b->g, "logits", graph_dot(b->g, norm(b, x), weight(b, VOCABULARY, WIDTH), 0, 1));
-}
-
-enum chain { CHAIN_POINTWISE, CHAIN_PRELUDE, CHAIN_RESIDUAL, CHAIN_LINEARS, CHAINS };
-static const char *const chain_names[CHAINS] = {"pointwise ops behind a linear", "pointwise ops on an input",
-                                                "residual blocks on one trunk", "linears with an op between"};
-
-static void build_chain(struct builder *b, enum chain kind, uint32_t nodes)
-{
-    enum { NARROW = 64 };
-    start(b);
-    const dim shape[] = {dim_symbol(b->g->dims, "rows"), number(b, NARROW)};
-    value x = graph_input(b->g, "x", DT_F32, 2, shape);
-    if (kind != CHAIN_PRELUDE)
-        x = graph_dot(b->g, x, weight(b, NARROW, NARROW), 0, 1);
-    while (b->g->nodes.count < nodes) {
-        uint32_t at = b->g->nodes.count;
-        if (kind == CHAIN_RESIDUAL) {
-            value h = graph_unary(b->g, OP_TANH, graph_dot(b->g, x, weight(b, 2 * NARROW, NARROW), 0, 1));
-            x = graph_binary(b->g, OP_ADD, x, graph_dot(b->g, h, weight(b, NARROW, 2 * NARROW), 0, 1));
-        } else if (kind == CHAIN_LINEARS) {
-            x = graph_unary(b->g, OP_TANH, graph_dot(b->g, x, weight(b, NARROW, NARROW), 0, 1));
-        } else {
-            x = graph_unary(b->g, at % 2 ? OP_TANH : OP_ABS, x);
-        }
-    }
-    graph_output(b->g, "y", graph_dot(b->g, x, weight(b, NARROW, NARROW), 0, 1));
 }
 
 /* ---- the stages ---- */
@@ -173,7 +52,7 @@ static void must(status s, const char *what)
     exit((int)s);
 }
 
-static struct times run_stages(struct builder *b, uint32_t ranks)
+static struct times run_stages(struct arena *arena, struct graph *g, uint32_t ranks)
 {
     struct times t = {0};
     struct compiled c = {.machine = machine_default()};
@@ -182,29 +61,29 @@ static struct times run_stages(struct builder *b, uint32_t ranks)
     struct plan *plan = NULL;
     char path[] = "/tmp/tpc-bench-XXXXXX";
     double at[STAGES + 1];
-    must(graph_verify(b->g, "import", NULL), "the graph");
+    must(graph_verify(g, "import", NULL), "the graph");
     at[0] = now();
-    must(simplify(b->arena, b->g, NULL, &c.graph), "simplify");
+    must(simplify(arena, g, NULL, &c.graph), "simplify");
     at[1] = now();
-    must(solve(c.graph, &o, b->arena, NULL, &c.solution), "solve");
+    must(solve(c.graph, &o, arena, NULL, &c.solution), "solve");
     at[2] = now();
-    must(parallelize(b->arena, c.graph, c.solution, NULL, &split), "parallelize");
+    must(parallelize(arena, c.graph, c.solution, NULL, &split), "parallelize");
     at[3] = now();
-    must(check(b->arena, c.graph, split, c.solution, NULL), "check");
+    must(check(arena, c.graph, split, c.solution, NULL), "check");
     at[4] = now();
-    must(fuse(b->arena, split, NULL, &c.program), "fuse");
+    must(fuse(arena, split, NULL, &c.program), "fuse");
     at[5] = now();
     must(schedule(c.program, NULL), "schedule");
     at[6] = now();
     must(program_verify(c.program, NULL), "program_verify");
     at[7] = now();
-    const char *json = report_json(b->arena, &c);
+    const char *json = report_json(arena, &c);
     at[8] = now();
     struct plan_contents contents = {.program = c.program, .decisions = json, .weight_folder = "/tmp"};
     int file = mkstemp(path);
-    must(plan_write(b->arena, path, &contents, NULL), "plan_write");
+    must(plan_write(arena, path, &contents, NULL), "plan_write");
     at[9] = now();
-    must(plan_read(b->arena, path, NULL, &plan), "plan_read");
+    must(plan_read(arena, path, NULL, &plan), "plan_read");
     at[10] = now();
     close(file);
     unlink(path);
@@ -225,10 +104,9 @@ static void keep_least(struct times *best, const struct times *t)
 
 static struct times layers_once(uint32_t layers, uint32_t ranks)
 {
-    struct builder b = {0};
-    build_layers(&b, layers);
-    struct times t = run_stages(&b, ranks);
-    arena_free(b.arena);
+    struct arena *arena = arena_new();
+    struct times t = run_stages(arena, block_decoder(arena, layers), ranks);
+    arena_free(arena);
     return t;
 }
 
@@ -276,13 +154,13 @@ static void measure_ranks(void)
     printf(" %6.2f\n", t[COUNT - 1].total / t[0].total);
 }
 
-static void measure_chain(enum chain kind, uint32_t nodes)
+static void measure_chain(enum block_chain kind, uint32_t nodes)
 {
-    struct builder b = {0};
-    build_chain(&b, kind, nodes);
-    struct times t = run_stages(&b, 2);
-    arena_free(b.arena);
-    printf("%u nodes, %s: %.2f s, %.3f s per 100,000\n ", nodes, chain_names[kind], t.total, 1e5 * t.total / nodes);
+    struct arena *arena = arena_new();
+    struct times t = run_stages(arena, block_chain(arena, kind, nodes), 2);
+    arena_free(arena);
+    printf("%u nodes, %s: %.2f s, %.3f s per 100,000\n ", nodes, block_chain_names[kind], t.total,
+           1e5 * t.total / nodes);
     for (int i = 0; i < STAGES; i++)
         printf(" %s %.2f", stage_names[i], t.of[i]);
     printf("\n");
@@ -298,9 +176,9 @@ int main(int argc, char **argv)
         measure_layers();
     if (all || strcmp(what, "ranks") == 0)
         measure_ranks();
-    uint32_t only = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : CHAINS;
-    for (enum chain kind = 0; kind < CHAINS && (all || strcmp(what, "chain") == 0); kind++)
-        if (only == CHAINS || only == kind)
+    uint32_t only = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : BLOCK_CHAINS;
+    for (enum block_chain kind = 0; kind < BLOCK_CHAINS && (all || strcmp(what, "chain") == 0); kind++)
+        if (only == BLOCK_CHAINS || only == kind)
             measure_chain(kind, nodes);
     return 0;
 }

@@ -148,6 +148,7 @@ struct solver {
     const struct machine *machine;
     int64_t param_bytes;            /* of all params */
     bool *negligible;               /* per param: all of its shape together are under 0.1 % of that */
+    struct solve_stats stats;
     struct map seen;                /* components already solved: their number among those in `solved` */
     LIST(void *) solved;            /* struct profile */
     uint32_t *tree_owner;           /* per value, while grouping */

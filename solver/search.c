@@ -63,6 +63,7 @@ static void keep_row(struct solver *s, struct profile *p, struct profile_row r)
                 p->rows.at[i] = r;
             return;
         }
+    s->stats.rows++;
     *PUSH(s->arena, &p->rows) = r;
 }
 
@@ -196,6 +197,7 @@ static struct profile *solve_unit(struct solver *s, const struct component *c, c
     for (uint32_t i = 0; i < options.count; i++) {
         struct unit_result r;
         struct arena_mark mark = arena_mark(s->temporary);
+        s->stats.options++;
         bool legal = unit_evaluate(s, unit, &options.at[i], &r, s->scratch, s->temporary);
         arena_rewind(s->temporary, mark);
         for (uint32_t loose = 0; legal && loose <= (r.partial != 0); loose++) {
@@ -515,6 +517,7 @@ static struct profile *solve_hub(struct solver *s, const struct component *c, co
     mask_list decisions = region_decisions(s, h.region, orbit);
     for (uint32_t d = 0; d < decisions.count; d++) {
         struct arena_mark mark = arena_mark(s->temporary);
+        s->stats.decisions++;
         region_decide(s, h.region, decisions.at[d]);
         struct cost base = pins_allow_region(s, h.region) ? region_cost(s, h.region) : cost_never();
         bool possible = cost_possible(base);
@@ -546,6 +549,7 @@ static struct profile *solve_component(struct solver *s, const struct component 
     uint32_t *slot = map_put(&s->seen, description.at, description.count, &added);
     uint32_t index = *slot;
     if (added) {
+        s->stats.components++;
         (void)PUSH(s->arena, &s->solved);
         index = *slot = s->solved.count - 1;
         struct profile *p = c->region_count ? solve_hub(s, c, orbit) : solve_unit(s, c, orbit);

@@ -215,6 +215,8 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     (*out)->nominal_count = dims_symbol_count(g->dims);
     for (int phase = 0; phase < NOMINAL_PHASES; phase++)
         (*out)->nominal[phase] = nominal[phase];
+    if (options->stats)
+        *options->stats = s.stats;
     price_alternatives(&s, *out);
     arena_free(work);
     return TPC_OK;

@@ -56,6 +56,15 @@ enum { MAX_MESH_AXES = 8 };
 /* Whether what stands between the split layers (norms, residuals) lies on sequence shards over the tensor axis. */
 enum sequence_parallel { SEQUENCE_WHOLE, SEQUENCE_SPLIT, SEQUENCE_BY_COST };
 
+/* How much was done, for tests and measurements. */
+struct solve_stats {
+    uint64_t
+        components; /* distinct ones solved: regions and units that hang together, under a decision of what is around them */
+    uint64_t decisions; /* of regions, tried in them */
+    uint64_t options;   /* of units, tried */
+    uint64_t rows;      /* solutions kept: the best of a component for each way in which its sums may leave it */
+};
+
 struct solve_options {
     uint32_t ranks;               /* the product of the axes */
     uint32_t axis_count;          /* 0: one tensor axis "tp" of `ranks` */
@@ -66,6 +75,7 @@ struct solve_options {
     uint32_t class_unit;           /* cuts fall on multiples of this within a class; 0 is 1 */
     const struct machine *machine; /* NULL: machine_default */
     enum objective objective;
+    struct solve_stats *stats; /* NULL, or filled */
     int64_t
         byte_price; /* with OBJECTIVE_LATENCY: picoseconds that a KiB of weights and states is worth (solver.md, Memory) */
     bool even;      /* only cuts into equal parts */

@@ -89,6 +89,7 @@ static void compare_collectives(struct model *m, const struct engine *e, const c
     for (uint32_t i = 0; i < count; i++, c = c->next) {
         double said = cJSON_GetObjectItem(c, "bytes")->valuedouble,
                done = (double)engine_step_bytes(e, (uint32_t)(steps[i] - p->steps.at));
+        total += done;
         if (said != done)
             fail_msg("%s on %u ranks: collective %u (%s) is said to exchange %.0f bytes and exchanged %.0f", m->name,
                      p->graph->mesh.ranks, i, cJSON_GetObjectItem(c, "value")->valuestring, said, done);
@@ -118,6 +119,7 @@ static void compare_memory(struct model *m, const struct engine *e, const cJSON 
         close_to(m, rank, "temporaries", cJSON_GetObjectItem(o, "activations")->valuedouble, (double)s->arena);
         close_to(m, rank, "outputs", cJSON_GetObjectItem(o, "outputs")->valuedouble, (double)s->outputs);
         close_to(m, rank, "temporaries while loading", cJSON_GetObjectItem(o, "loading")->valuedouble, loading);
+        close_to(m, rank, "all", cJSON_GetObjectItem(o, "peak")->valuedouble, peak);
         rank++;
     }
     assert_int_equal(rank, stats->ranks);
