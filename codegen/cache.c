@@ -134,6 +134,27 @@ bool cache_check(const char *path)
     return good;
 }
 
+void *cache_read(const char *path, size_t *bytes)
+{
+    size_t size = 0;
+    void *copy = NULL;
+    if (!cache_check(path))
+        return NULL;
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    void *at = file < 0 ? NULL : map_file(file, &size);
+    if (at && is_sealed(at, size)) { /* again: another process may have put another in its place */
+        *bytes = size - sizeof(struct seal);
+        copy = base_alloc(*bytes + 1);
+        if (copy)
+            memcpy(copy, at, *bytes);
+    }
+    if (at)
+        (void)munmap(at, size);
+    if (file >= 0)
+        (void)close(file);
+    return copy;
+}
+
 bool cache_install(const char *temporary, const char *path)
 {
     size_t size = 0;

@@ -50,7 +50,8 @@ struct cuda_function {
     size_t image_bytes;
     uint32_t registers;    /* per thread */
     uint32_t shared_bytes; /* static, per block */
-    uint32_t local_bytes;  /* per thread: stack and spills; 0 is what tests ask for */
+    uint32_t stack_bytes;  /* per thread, what mathematical functions take for large arguments included */
+    uint32_t spill_bytes;  /* of registers, stored or loaded; 0 is what tests ask for */
 };
 
 struct cuda_options {

@@ -49,6 +49,7 @@ struct cuda_set {
     uint32_t *of_step;          /* per step that is no kernel: 1 + its first function, 0: none */
     uint32_t copy_rows;         /* the function */
     struct cuda_counts counts;
+    bool released_with_arena; /* images */
 };
 
 /* The function of that name; when it is new, `body` (which defines ENTRY(name, threads)) gets its prelude. */

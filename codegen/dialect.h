@@ -174,6 +174,8 @@ struct cache {
 status cache_open(struct arena *arena, const char *wanted, struct diag *diag, struct cache *out);
 /* An entry is a shared object with a trailer that seals its contents. false: absent, or broken (then it is removed). */
 bool cache_check(const char *path);
+/* The contents of an entry, to be given to base_free. NULL: absent, broken, or out of memory. */
+void *cache_read(const char *path, size_t *bytes);
 /* Seals `temporary` and gives it its name. */
 bool cache_install(const char *temporary, const char *path);
 
