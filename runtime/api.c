@@ -236,6 +236,14 @@ int tpc_bind_state(tpc_model *m, size_t input)
     return misuse("tpc_bind_state: the input is no state of the model");
 }
 
+int tpc_context(tpc_model *m, int64_t entries)
+{
+    if (entries < 0)
+        return misuse("tpc_context: a negative number of entries");
+    engine_context(m->engine, entries);
+    return 0;
+}
+
 static status run_model(void *context, struct diag *diag)
 {
     tpc_model *m = context;

@@ -185,24 +185,21 @@ static status run_text(struct writer *w)
             s = fill_inputs(w);
         if (s == TPC_OK)
             s = engine_run(w->engine, w->input, w->keep, w->diag);
+        w->ran = s == TPC_OK;
         if (s != TPC_OK || !w->roles.states || w->past + w->now >= length)
             return s;
         w->past += w->now;
     }
 }
 
-static status step(struct writer *w, size_t number, int64_t *token)
+status writer_step(struct writer *w, size_t number, int64_t *token)
 {
-    struct arena_mark mark = arena_mark(w->arena);
     status s = run_text(w);
-    if (s == TPC_OK)
-        s = choose_tokens(w, number, token);
-    arena_rewind(w->arena, mark);
-    return s;
+    return s == TPC_OK ? choose_tokens(w, number, token) : s;
 }
 
 /* Appends the tokens; true: there is a row that goes on. */
-static bool take_tokens(struct writer *w, struct generate_options *o, const int64_t *token)
+static bool take_tokens(struct writer *w, struct generate_options *o, const int64_t *token, bool elsewhere)
 {
     bool goes_on = false;
     for (size_t r = 0; r < o->rows; r++) {
@@ -212,40 +209,54 @@ static bool take_tokens(struct writer *w, struct generate_options *o, const int6
         w->ended[r] = w->ended[r] || stops(o, token[r]);
         goes_on = goes_on || !w->ended[r];
     }
-    if (w->roles.states)
+    if (w->roles.states && !elsewhere) /* else it is counted already */
         w->past += w->now;
     return goes_on;
+}
+
+status writer_open(struct writer *w)
+{
+    const struct graph *g = w->graph;
+    struct generate_options own = *w->o;
+    status s = w->o->first ? first_meet(w) : TPC_OK;
+    w->constant = own.given = w->given ? w->given : own.given;
+    if (s == TPC_OK)
+        s = roles_find(w->plan, &own, w->arena, w->diag, &w->roles);
+    if (s != TPC_OK)
+        return s;
+    w->keep = NEW_ARRAY(w->arena, bool, g->inputs.count + 1);
+    w->input = NEW_ARRAY(w->arena, struct tensor, g->inputs.count + 1);
+    w->of = NEW_ARRAY(w->arena, int64_t, dims_symbol_count(g->dims) + 1);
+    memset(w->of, 0xff, dims_symbol_count(g->dims) * sizeof *w->of); /* -1 */
+    copy_prompts(w);
+    s = know_fixed(w);
+    if (s == TPC_OK)
+        s = choose_padding(w);
+    if (s == TPC_OK)
+        s = check_room(w);
+    if (s == TPC_OK)
+        engine_context(w->engine, w->o->context);
+    return s;
 }
 
 status generate(struct engine *engine, const struct plan *plan, struct generate_options *o, struct arena *arena,
                 struct diag *diag)
 {
-    const struct graph *g = plan->program->graph;
-    struct writer w = {.engine = engine, .plan = plan, .graph = g, .arena = arena, .diag = diag, .o = o};
+    struct writer w = {
+        .engine = engine, .plan = plan, .graph = plan->program->graph, .arena = arena, .diag = diag, .o = o};
     o->written = 0;
     status s = check_options(o, diag);
     if (s == TPC_OK)
-        s = roles_find(plan, o, arena, diag, &w.roles);
-    if (s != TPC_OK)
-        return s;
-    w.keep = NEW_ARRAY(arena, bool, g->inputs.count + 1);
-    w.input = NEW_ARRAY(arena, struct tensor, g->inputs.count + 1);
-    w.of = NEW_ARRAY(arena, int64_t, dims_symbol_count(g->dims) + 1);
-    memset(w.of, 0xff, dims_symbol_count(g->dims) * sizeof *w.of); /* -1 */
+        s = writer_open(&w);
     int64_t *token = NEW_ARRAY(arena, int64_t, o->rows);
-    copy_prompts(&w);
-    s = know_fixed(&w);
-    if (s == TPC_OK)
-        s = choose_padding(&w);
-    if (s == TPC_OK)
-        s = check_room(&w);
-    if (s == TPC_OK)
-        engine_context(engine, o->context);
     for (size_t i = 0; i < o->count && s == TPC_OK; i++) {
-        s = step(&w, i, token);
+        struct arena_mark mark = arena_mark(arena);
+        bool elsewhere = i == 0 && o->first;
+        s = elsewhere ? first_run(&w, token) : writer_step(&w, i, token);
+        arena_rewind(arena, mark);
         if (s != TPC_OK)
             return s;
-        bool goes_on = take_tokens(&w, o, token);
+        bool goes_on = take_tokens(&w, o, token, elsewhere);
         if ((o->step && !o->step(o->user, o->rows, token)) || !goes_on)
             break;
     }

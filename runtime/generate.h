@@ -3,7 +3,8 @@
  * Invariant: what a model's inputs are for is known before anything runs (roles_find); each run is one shape of everything, which follows from how many
  * rows there are, how many tokens are new and how many came before. docs/generation.md has the tables.
  *
- * Sections: generate_roles.c (what inputs are for), generate_fill.c (their shapes and elements), generate.c (the loop), sample.c
+ * Sections: generate_roles.c (what inputs are for), generate_fill.c (their shapes and elements), generate_first.c (one plan for the prompt, another one to go on),
+ * generate.c (the loop), sample.c
  */
 #ifndef TPC_RUNTIME_GENERATE_H
 #define TPC_RUNTIME_GENERATE_H
@@ -20,7 +21,8 @@ typedef enum role {
     ROLE_PAST_LENGTH,  /* one number, or one per row: past */
     ROLE_TOTAL_LENGTH, /* past + new */
     ROLE_STATE,        /* empty at first, then what the last step left */
-    ROLE_GIVEN         /* the same tensor at each step, from the caller */
+    ROLE_GIVEN,        /* the same tensor at each step, from the caller */
+    ROLE_UNUSED        /* nothing reads it: zeros, or nothing */
 } role;
 
 struct role_binding {
@@ -29,6 +31,13 @@ struct role_binding {
 };
 /* "tokens", "mask", "positions", "past_length", "total_length", "given"; ROLE_NONE for others. */
 role role_from_text(const char *text);
+
+/* A plan that runs the prompt and leaves its states to the other one. */
+struct generate_first {
+    struct engine *engine;
+    const struct plan *plan;
+    const struct tensor *given; /* per input of this plan; NULL, or DT_NONE: not given */
+};
 
 struct prompt {
     const int64_t *token;
@@ -47,6 +56,7 @@ struct generate_options {
     size_t binding_count;
     const struct tensor *given; /* per input: rank and data as for engine_run; NULL, or dtype DT_NONE: not given */
     bool given_last;            /* it serves only inputs that have no other role */
+    const struct generate_first *first; /* NULL: the plan runs its prompt itself */
     /* After each step: the token of each row, -1 for a row that had ended before. false ends all. */
     bool (*step)(void *user, size_t rows, const int64_t *token);
     void *user;

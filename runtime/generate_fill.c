@@ -51,7 +51,10 @@ static int64_t element(const struct writer *w, uint32_t i, int64_t row, int64_t 
     switch (w->roles.of[i]) {
     case ROLE_TOKENS:
         return t >= 0 && t < w->length[row] ? w->text[row][t] : 0;
-    case ROLE_MASK: /* one that is shorter than all places is of the last of them */
+    case ROLE_MASK:
+        if (w->roles.whole[i])
+            return 1;
+        /* One that is shorter than all places is of the last of them. */
         return is_there(w, row, columns < total ? total - columns + c : c);
     case ROLE_POSITIONS:
         if (input_node(w, i)->rank == 1 || w->input[i].shape[0] == 1)
@@ -64,6 +67,7 @@ static int64_t element(const struct writer *w, uint32_t i, int64_t row, int64_t 
     case ROLE_NONE:
     case ROLE_STATE:
     case ROLE_GIVEN:
+    case ROLE_UNUSED:
         break;
     }
     return 0;
@@ -156,9 +160,10 @@ static bool shape_input(const struct writer *w, uint32_t i, int64_t *shape)
     const struct state *state = state_of_input(w->graph, i);
     for (uint32_t a = 0; a < n->rank; a++) {
         bool columns = a + 1 == n->rank && w->roles.of[i] <= ROLE_POSITIONS;
-        int64_t otherwise = columns        ? w->now + (w->roles.of[i] == ROLE_MASK ? w->past : 0)
-                            : n->rank == 2 ? w->batch
-                                           : 1;
+        bool unused = w->roles.of[i] == ROLE_UNUSED && a > 0;
+        int64_t otherwise = n->rank == 2 ? w->batch : 1;
+        if (columns || unused)
+            otherwise = unused ? 0 : w->now + (w->roles.of[i] == ROLE_MASK ? w->past : 0);
         bool good = w->roles.of[i] == ROLE_STATE ? state_extent(w, state, a, &shape[a])
                                                  : extent_of(w, n->shape[a], otherwise, &shape[a]);
         if (!good)
@@ -173,23 +178,24 @@ status fill_inputs(struct writer *w)
     const struct node *tokens = input_node(w, w->roles.tokens);
     memset(w->of, 0xff, dims_symbol_count(g->dims) * sizeof *w->of); /* -1 */
     for (uint32_t i = 0; i < g->inputs.count; i++)
-        for (uint32_t a = 0; w->roles.of[i] == ROLE_GIVEN && a < w->o->given[i].rank; a++)
+        for (uint32_t a = 0; w->roles.of[i] == ROLE_GIVEN && a < w->constant[i].rank; a++)
             if (a < input_node(w, i)->rank)
-                know_symbol(w, input_node(w, i)->shape[a], w->o->given[i].shape[a]);
+                know_symbol(w, input_node(w, i)->shape[a], w->constant[i].shape[a]);
     know_symbol(w, tokens->shape[0], w->batch);
     know_symbol(w, tokens->shape[1], w->now);
     for (uint32_t i = 0; i < g->inputs.count; i++) {
         int64_t shape[MAX_RANK];
-        w->keep[i] = w->roles.of[i] == ROLE_STATE && w->past > 0;
-        if (w->roles.of[i] == ROLE_GIVEN)
-            w->input[i] = w->o->given[i];
-        if (w->keep[i] || w->roles.of[i] == ROLE_GIVEN)
+        bool state = w->roles.of[i] == ROLE_STATE, seeded = state && !w->ran && w->past > 0;
+        w->keep[i] = state && w->ran;
+        if (seeded || w->roles.of[i] == ROLE_GIVEN)
+            w->input[i] = seeded ? w->seed[i] : w->constant[i];
+        if (w->keep[i] || seeded || w->roles.of[i] == ROLE_GIVEN)
             continue;
         if (!shape_input(w, i, shape))
             return refuse_input(w, i, "has an extent that overflows");
         if (!tensor_new(w->arena, &w->input[i], input_node(w, i)->dtype, input_node(w, i)->rank, shape))
             return refuse_input(w, i, "is too large");
-        if (w->roles.of[i] != ROLE_STATE)
+        if (!state && w->roles.of[i] != ROLE_UNUSED)
             fill_input(w, i);
     }
     return TPC_OK;

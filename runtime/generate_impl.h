@@ -8,6 +8,7 @@ struct roles {
     role *of;                /* per input */
     uint32_t tokens, logits; /* input, output */
     int64_t vocabulary;      /* rows of the tokens' table; 0: there is none */
+    bool *whole;             /* per input, a mask: of places that a given input has, all of which are there */
     bool states;             /* there are some */
     bool mask;               /* there is one */
     bool positions;          /* there are some, for each row */
@@ -35,7 +36,13 @@ struct writer {
     const struct generate_options *o;
     struct roles roles;
     enum padding padding;
-    bool *keep; /* per input: taken from the last run */
+    bool *keep;                    /* per input: taken from the last run */
+    const struct tensor *constant; /* per input: what ROLE_GIVEN gets */
+    /* after another plan (generate_first.c), per input: */
+    uint32_t *met;        /* 1 + the output of the first plan that it gets, 0 none */
+    struct tensor *given; /* o->given, and what is no state; this is then `constant` */
+    struct tensor *seed;  /* what a state begins with */
+    bool ran;             /* the engine has made a step: states are kept from now on */
     struct tensor *input;
     int64_t *of;       /* values of symbols; -1 unknown */
     int64_t **text;    /* per row: prompt and what was written */
@@ -48,6 +55,19 @@ struct writer {
     int64_t room;      /* entries that a state of no fixed size must hold in the end */
 };
 
+/* ---- generate.c ---- */
+/* Finds out all that is known before the first step. Engine, plan, graph, arena, diag and o are set; length and text are made. */
+status writer_open(struct writer *w);
+/* Runs what is left of the text; each row's next token, -1 for those that had ended. */
+status writer_step(struct writer *w, size_t number, int64_t *token);
+
+/* ---- generate_first.c ---- */
+/* Before roles are found: which inputs get what the first plan hands out. */
+status first_meet(struct writer *w);
+/* The step of the prompt: its tokens, and w's states and given inputs. */
+status first_run(struct writer *w, int64_t *token);
+
+/* ---- generate_fill.c again ---- */
 /* Shapes of all inputs for this step, and their elements. */
 status fill_inputs(struct writer *w);
 /* Of a plan's input axis: its value where it is fixed, else 0. */

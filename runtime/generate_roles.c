@@ -370,6 +370,20 @@ static status take_bindings(struct finder *f)
     return TPC_OK;
 }
 
+/* Is the mask's last axis one that a given input has, and not the tokens'? An encoder's. */
+static bool of_given_places(const struct finder *f, uint32_t mask)
+{
+    const struct node *m = input_node(f, mask), *tokens = input_node(f, f->out->tokens);
+    dim places = m->shape[m->rank - 1];
+    if (dim_is_const(f->graph->dims, places, NULL) || places == tokens->shape[1] || places == tokens->shape[0])
+        return false;
+    for (uint32_t i = 0; i < f->graph->inputs.count; i++)
+        for (uint32_t a = 0; f->out->of[i] == ROLE_GIVEN && a < input_node(f, i)->rank; a++)
+            if (input_node(f, i)->shape[a] == places)
+                return true;
+    return false;
+}
+
 static void note_traits(struct finder *f)
 {
     struct roles *r = f->out;
@@ -378,7 +392,8 @@ static void note_traits(struct finder *f)
         const struct node *n = input_node(f, i);
         bool each = n->rank == 2 && !dim_is(f->graph->dims, n->shape[0], 1);
         r->positions = r->positions || (r->of[i] == ROLE_POSITIONS && each);
-        if (r->of[i] != ROLE_MASK)
+        r->whole[i] = r->of[i] == ROLE_MASK && of_given_places(f, i);
+        if (r->of[i] != ROLE_MASK || r->whole[i])
             continue;
         r->mask = true;
         r->mask_by_place = r->mask_by_place || (f->traits[i].set & TRAIT_TRUTH) != 0 || !f->traits[i].set;
@@ -404,13 +419,16 @@ static status find_roles(struct finder *f)
     for (uint32_t i = 0; i < g->inputs.count && s == TPC_OK; i++) {
         if (f->out->of[i] != ROLE_NONE)
             continue;
-        f->out->of[i] = role_of_input(f, i);
-        if (f->out->of[i] == ROLE_NONE && is_given(f, i))
+        value v = g->inputs.at[i].value;
+        bool read = f->uses.first[v] != f->uses.first[v + 1];
+        f->out->of[i] = read ? role_of_input(f, i) : ROLE_UNUSED;
+        if ((f->out->of[i] == ROLE_NONE || !read) && is_given(f, i))
             f->out->of[i] = ROLE_GIVEN;
         if (f->out->of[i] == ROLE_NONE)
             s = not_known(f, i);
     }
-    note_traits(f);
+    if (s == TPC_OK)
+        note_traits(f);
     return s;
 }
 
@@ -419,7 +437,9 @@ status roles_find(const struct plan *plan, const struct generate_options *o, str
 {
     const struct graph *g = plan->program->graph;
     struct finder f = {.plan = plan, .graph = g, .o = o, .arena = arena, .diag = diag, .out = out};
-    *out = (struct roles){.of = NEW_ARRAY(arena, role, g->inputs.count + 1), .tokens = UINT32_MAX};
+    *out = (struct roles){.of = NEW_ARRAY(arena, role, g->inputs.count + 1),
+                          .whole = NEW_ARRAY(arena, bool, g->inputs.count + 1),
+                          .tokens = UINT32_MAX};
     f.uses = graph_uses(g, arena);
     f.seen = NEW_ARRAY(arena, bool, g->nodes.count + 1);
     f.traits = NEW_ARRAY(arena, struct traits, g->inputs.count + 1);

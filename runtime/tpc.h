@@ -25,7 +25,7 @@ extern "C" {
 #endif
 
 /* Running a plan from a program. Ownership: what tpc_open gives is released by tpc_close and by nothing else; names live as long
- * as it; the data of an output until the next tpc_run or tpc_close; the data that is bound is read during tpc_run only and stays the
+ * as it; the data of an output until the next tpc_run or tpc_close; what is bound is read during tpc_run and tpc_generate only and stays the
  * caller's. Threads: a model belongs to one thread at a time (it starts its own for the other ranks); different models are
  * independent. Nothing here prints or ends the process. Every function that can fail returns 0 or a code as `tpc` exits with, and then
  * tpc_error has one line. See examples/embed.c. */
@@ -100,6 +100,9 @@ TPC_API int tpc_bind(tpc_model *model, size_t input, const tpc_tensor *tensor);
 /* The input is one end of a state (a key-value cache): take what the last run left at the other end, where it is, without a copy. Until
  * tpc_bind for the same input. */
 TPC_API int tpc_bind_state(tpc_model *model, size_t input);
+/* Room for `entries` in states that grow and are written in place (docs/generation.md): fixed from the next run on, which fails where that is too little
+ * (TPC_RESULT_USAGE); 0, at first: as much as is needed, doubled when it grows. A change forgets what tpc_bind_state keeps. */
+TPC_API int tpc_context(tpc_model *model, int64_t entries);
 /* Runs with what is bound. Every input must be. */
 TPC_API int tpc_run(tpc_model *model);
 /* Output of the last run, whole. */
@@ -118,7 +121,7 @@ typedef struct tpc_generation {   /* all zero but prompts and counts is greedy *
     int64_t top_k;      /* draw among so many; 0: all */
     double top_p;       /* draw among the fewest that reach this probability; 0 or 1: all */
     uint64_t seed;      /* the same seed, prompts and plan give the same tokens */
-    int64_t context;    /* tokens that the model's states have room for, fixed; 0: they grow */
+    int64_t context;    /* as tpc_context, for this and what comes after */
     /* Called after each step on the caller's thread with one token per row, -1 for a row that had ended before. 0 ends all. It may not call into
      * the model. NULL is allowed. */
     bool (*step)(void *user, size_t rows, const int64_t *token);

@@ -117,8 +117,9 @@ status cli_extents(struct arena *arena, const struct args *args, const struct gr
 
 /* ---- generate.c ---- */
 struct engine;
-/* tpc run --generate `count`. given: per input of the program, dtype DT_NONE where it was not. */
+struct generate_first;
+/* tpc run --generate `count`. given: per input of the program, dtype DT_NONE where it was not. first: NULL without --first. */
 status cli_generate(struct arena *arena, const struct args *args, const struct plan *plan, struct engine *engine,
-                    const struct tensor *given, int64_t count, struct diag *diag);
+                    const struct tensor *given, const struct generate_first *first, int64_t count, struct diag *diag);
 
 #endif

@@ -284,10 +284,11 @@ static status write_all(struct writing *w, struct engine *engine)
 }
 
 status cli_generate(struct arena *arena, const struct args *args, const struct plan *plan, struct engine *engine,
-                    const struct tensor *given, int64_t count, struct diag *diag)
+                    const struct tensor *given, const struct generate_first *first, int64_t count, struct diag *diag)
 {
     struct writing w = {.arena = arena, .args = args, .diag = diag, .plan = plan};
-    w.o = (struct generate_options){.count = (size_t)count, .given = given, .step = show_step, .user = &w};
+    w.o = (struct generate_options){
+        .count = (size_t)count, .given = given, .first = first, .step = show_step, .user = &w};
     status s = read_bindings(&w);
     if (s == TPC_OK)
         s = read_sampling(&w);

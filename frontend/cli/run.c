@@ -1,5 +1,6 @@
 /* frontend/cli/run.c - tpc run: a plan on its ranks, with given or made-up inputs, or writing text. */
 #include "frontend/cli/cli.h"
+#include "runtime/generate.h"
 #include "runtime/layout.h"
 
 #include <stdlib.h>
@@ -25,6 +26,8 @@ static const struct option_info options[] = {
     {"--seed", "S", "of the draws (0)"},
     {"--eos", "ID,...", "tokens that end a text; may be repeated"},
     {"--context", "N", "room for N tokens in the model's states (they grow)"},
+    {"--first", "PLAN",
+     "runs the prompt and hands its states over (a decoder without past); --input may name its inputs"},
     {"--bind", "INPUT=ROLE", "fill an input as tokens, mask, positions, past_length or total_length"},
     {"--threads", "N", "threads per rank (cores / ranks)"},
     {"--profile", NULL, "print where the time went to stderr"},
@@ -41,7 +44,8 @@ struct job {
     struct tensor *inputs;
     bool *given;
     struct engine *engine;
-    bool speaks; /* of several processes one writes the results */
+    const struct graph *other; /* with --first: of the other plan; --input may name its inputs too */
+    bool speaks;               /* of several processes one writes the results */
 };
 
 static void close_engine(void *object)
@@ -120,6 +124,9 @@ static status read_given(struct job *j)
             continue;
         }
         const char *e = name_end(g, o->value, false);
+        if (e == NULL && j->other != NULL && name_end(j->other, o->value, false) != NULL) {
+            continue;
+        }
         if (e == NULL) {
             const char *first = strchr(o->value, '=');
             return first == NULL
@@ -252,7 +259,7 @@ static status check_no_generation(const struct args *args, struct diag *diag)
 {
     static const char *const names[] = {"--prompt",      "--prompt-ids", "--batch-file", "--text",
                                         "--temperature", "--top-k",      "--top-p",      "--seed",
-                                        "--eos",         "--bind",       "--context"};
+                                        "--eos",         "--bind",       "--context",    "--first"};
     for (uint32_t i = 0; i < args->given.count; i++) {
         for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
             if (strcmp(args->given.at[i].name, names[k]) == 0) {
@@ -264,6 +271,40 @@ static status check_no_generation(const struct args *args, struct diag *diag)
     return TPC_OK;
 }
 
+static void make_job(struct job *j)
+{
+    j->graph = j->plan->program->graph;
+    j->inputs = NEW_ARRAY(j->arena, struct tensor, j->graph->inputs.count + 1);
+    j->given = NEW_ARRAY(j->arena, bool, j->graph->inputs.count + 1);
+}
+
+static status run_generation(struct job *j, const struct engine_options *o, int64_t count)
+{
+    const char *path = args_value(j->args, "--first", NULL);
+    struct job other = {.arena = j->arena, .args = j->args, .diag = j->diag, .other = j->graph};
+    struct generate_first first;
+    status s = path == NULL ? TPC_OK : plan_read(j->arena, path, j->diag, &other.plan);
+    if (path == NULL || s != TPC_OK) {
+        s = s == TPC_OK ? read_given(j) : s;
+        return s == TPC_OK ? cli_generate(j->arena, j->args, j->plan, j->engine, j->inputs, NULL, count, j->diag) : s;
+    }
+    if (o->processes != NULL) {
+        return diag_error(j->diag, TPC_UNSUPPORTED, NULL, "run: --first works in one process only");
+    }
+    make_job(&other);
+    j->other = other.graph;
+    if ((s = read_given(j)) != TPC_OK || (s = read_given(&other)) != TPC_OK) {
+        return s;
+    }
+    s = engine_open(other.plan->program, &other.plan->links, other.plan->folder, o, j->diag, &other.engine);
+    if (s != TPC_OK) {
+        return s;
+    }
+    arena_defer(j->arena, close_engine, other.engine);
+    first = (struct generate_first){other.engine, other.plan, other.inputs};
+    return cli_generate(j->arena, j->args, j->plan, j->engine, j->inputs, &first, count, j->diag);
+}
+
 static status run_plan(struct job *j, const struct engine_options *o, int64_t count)
 {
     status s = engine_open(j->plan->program, &j->plan->links, j->plan->folder, o, j->diag, &j->engine);
@@ -273,8 +314,8 @@ static status run_plan(struct job *j, const struct engine_options *o, int64_t co
     arena_defer(j->arena, close_engine, j->engine);
     if (count < 0) {
         s = run_inputs(j);
-    } else if ((s = read_given(j)) == TPC_OK) {
-        s = cli_generate(j->arena, j->args, j->plan, j->engine, j->inputs, count, j->diag);
+    } else {
+        s = run_generation(j, o, count);
     }
     if (s == TPC_OK && o->profile && j->speaks) {
         struct text t = {.arena = j->arena};
@@ -298,9 +339,7 @@ static status run(struct arena *arena, const struct args *args, struct diag *dia
         (s = cli_ranks_join(arena, args, j.plan, diag, &ranks)) != TPC_OK) {
         return s;
     }
-    j.graph = j.plan->program->graph;
-    j.inputs = NEW_ARRAY(arena, struct tensor, j.graph->inputs.count + 1);
-    j.given = NEW_ARRAY(arena, bool, j.graph->inputs.count + 1);
+    make_job(&j);
     j.speaks = cli_ranks_speaks(ranks);
     struct engine_options o = {
         .threads = (uint32_t)threads, .profile = args_flag(args, "--profile"), .processes = cli_ranks_processes(ranks)};

@@ -46,7 +46,8 @@ for list in "$models"/*/greedy.txt; do
     name=$(basename "$(dirname "$list")")
     cut -d' ' -f1 "$list" >"$tmp/prompts"
     count=$(head -1 "$list" | cut -d' ' -f2 | tr ',' '\n' | wc -l)
-    for ranks in 1 2 3; do
+    case $name in *past* | *genai*) sizes="1 2 3" ;; *) sizes="1 3" ;; esac
+    for ranks in $sizes; do
         "$tpc" compile "$models/$name/model.onnx" --tp $ranks -o "$tmp/$name.$ranks" >/dev/null 2>"$tmp/err" || wrong "$name does not compile"
         while read -r prompt wanted; do
             [ $ranks = 1 ] || break
@@ -105,6 +106,32 @@ It is a truth a moment I am sure I had not been at all' "$(cat "$tmp/out")"
 printf '1,2\n3\n' >"$tmp/digits"
 run "$tmp/charlm" --generate 1 --batch-file "$tmp/digits" --text
 same "digits as text" 1,2 "$(head -c 3 "$tmp/out")"
+
+# ---- an encoder and a decoder (tests/generate/make.py): without past; with past behind one without; two rows
+
+pair=$models/../generate/t5
+first=$(sed -n 1p "$pair/greedy.txt" | cut -d' ' -f1) second=$(sed -n 2p "$pair/greedy.txt" | cut -d' ' -f1)
+printf '0\n0\n' >"$tmp/starts"
+for ranks in 1 2; do
+    for part in encoder_model decoder_model decoder_with_past_model; do
+        "$tpc" compile "$pair/$part.onnx" --tp $ranks -o "$tmp/$part" >/dev/null 2>"$tmp/err" || wrong "$part does not compile"
+    done
+    run "$tmp/encoder_model" --input "input_ids=2x7xi64=$first,$second" --input attention_mask=2x7xi64=1,1,1,1,1,1,1,1,1,1,1,1,1,1 \
+        --output last_hidden_state=@"$tmp/hidden.npy" || wrong "the encoder does not run"
+    for way in decoder_model decoder_with_past_model; do
+        set -- "$tmp/$way" --input encoder_hidden_states=@"$tmp/hidden.npy" --generate 14 --batch-file "$tmp/starts"
+        [ $way = decoder_model ] || set -- "$@" --first "$tmp/decoder_model"
+        run "$@"
+        for row in 1 2; do
+            same "$way on $ranks, row $row" "$(sed -n ${row}p "$pair/greedy.txt" | cut -d' ' -f2)" \
+                "$(cut -d' ' -f$row "$tmp/out" | tr '\n' ',' | sed 's/,$//')"
+        done
+    done
+done
+refused 69 "encoder_hidden_states" "$tmp/decoder_model" --generate 3 --prompt-ids 0
+refused 69 "past_key_values.0.encoder.key" "$tmp/decoder_with_past_model" --generate 3 --prompt-ids 0
+refused 69 "does not hand out" "$tmp/decoder_with_past_model" --first "$tmp/encoder_model" --generate 3 --prompt-ids 0
+refused 64 "--generate" "$tmp/decoder_model" --first "$tmp/decoder_model"
 
 # ---- refused
 

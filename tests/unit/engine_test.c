@@ -498,6 +498,26 @@ static void public_interface(void **state)
                            .user = &c};
     assert_int_equal(tpc_generate(m, &what), 0);
     assert_int_equal(c.count, 5);
+    struct collected again = {0};
+    what.user = &again;
+    what.context = 6; /* 3 + 5 - 1 are needed */
+    assert_int_equal(tpc_generate(m, &what), TPC_RESULT_USAGE);
+    assert_non_null(strstr(tpc_error(), "context of 6"));
+    what.context = 7;
+    assert_int_equal(tpc_bind_role(m, 0, "tokens"), 0);
+    assert_int_equal(tpc_generate(m, &what), 0);
+    assert_memory_equal(&c, &again, sizeof c);
+    assert_int_equal(tpc_bind_role(m, 0, "nothing"), TPC_RESULT_USAGE);
+    assert_int_equal(tpc_bind_role(m, 9, "mask"), TPC_RESULT_USAGE);
+    assert_int_equal(tpc_context(m, -1), TPC_RESULT_USAGE);
+    assert_int_equal(tpc_context(m, 2), 0);
+    in.shape[1] = 3;
+    assert_int_equal(tpc_bind(m, 0, &in), 0);
+    assert_int_equal(tpc_bind(m, 1, &empty), 0);
+    assert_int_equal(tpc_bind(m, 2, &empty), 0);
+    assert_int_equal(tpc_run(m), TPC_RESULT_USAGE);
+    assert_int_equal(tpc_context(m, 0), 0);
+    assert_int_equal(tpc_run(m), 0);
     tpc_close(m);
     remove("api.bin");
     end(&r);
