@@ -132,7 +132,7 @@ struct solution {
     double time;                 /* seconds by the cost model at nominal dims */
     uint32_t nominal_count;
     const int64_t *nominal[2]; /* those dims: per symbol of the graph its value at prefill and at decode */
-    const char *note;            /* NULL, or why nothing was split */
+    const char *note;          /* NULL, or why nothing was split */
 };
 
 #endif

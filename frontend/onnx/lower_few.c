@@ -23,7 +23,8 @@ static value to_scale(struct call *c, value v, bool saturate, const char *mode)
     value limit = build_real(c, DT_I32, saturate ? 254 : 255);
     code = build_both(c, OP_MIN, code, limit);
     if (!saturate) {
-        value below = build_both(c, OP_LT, bits, build_real(c, DT_I32, 0x400000)); /* 0 and less, and what is below 2^-127 */
+        value below =
+            build_both(c, OP_LT, bits, build_real(c, DT_I32, 0x400000)); /* 0 and less, and what is below 2^-127 */
         code = build_choose(c, below, build_real(c, DT_I32, 255), code);
     }
     value bad = graph_unary(g, OP_ISNAN, graph_cast(g, v, DT_F32));

@@ -123,17 +123,35 @@ struct name_list {
 
 static void needs_of_node(struct importer *im, const Onnx__NodeProto *n, struct name_list *out);
 
-static void needs_of_graph(struct importer *im, const Onnx__GraphProto *g, struct name_list *out)
+static void own_name(struct map *own, const char *name)
 {
-    for (size_t i = 0; i < g->n_node; i++)
-        needs_of_node(im, g->node[i], out);
-    for (size_t i = 0; i < g->n_output; i++)
-        if (g->output[i]->name)
-            *PUSH(im->scratch, &out->names) = g->output[i]->name;
+    if (name && *name)
+        *map_put(own, name, strlen(name), NULL) = 1;
 }
 
-/* All names that n reads, those of its subgraphs included (their inner names find no maker and do no harm). Recursion is as deep as
- * messages nest, which wire.c bounds. */
+/* The names that a subgraph reads and does not define itself: its own may be names of the graph around it too. */
+static void needs_of_graph(struct importer *im, const Onnx__GraphProto *g, struct name_list *out)
+{
+    struct name_list inner = {.next = 0};
+    struct map own = {.arena = im->scratch};
+    for (size_t i = 0; i < g->n_input; i++)
+        own_name(&own, g->input[i]->name);
+    for (size_t i = 0; i < g->n_initializer; i++)
+        own_name(&own, g->initializer[i]->name);
+    for (size_t i = 0; i < g->n_node; i++) {
+        needs_of_node(im, g->node[i], &inner);
+        for (size_t k = 0; k < g->node[i]->n_output; k++)
+            own_name(&own, g->node[i]->output[k]);
+    }
+    for (size_t i = 0; i < g->n_output; i++)
+        if (g->output[i]->name)
+            *PUSH(im->scratch, &inner.names) = g->output[i]->name;
+    for (uint32_t i = 0; i < inner.names.count; i++)
+        if (!map_find(&own, inner.names.at[i], strlen(inner.names.at[i])))
+            *PUSH(im->scratch, &out->names) = inner.names.at[i];
+}
+
+/* All names that n reads, those of its subgraphs included. Recursion is as deep as messages nest, which wire.c bounds. */
 static void needs_of_node(struct importer *im, const Onnx__NodeProto *n, struct name_list *out)
 {
     for (size_t i = 0; i < n->n_input; i++)

@@ -390,6 +390,24 @@ static void test_if(void **state)
     assert_int_equal(g->inputs.count, 1);
 }
 
+/* What a branch names is its own, also where the graph around it has the name: merged decoders name both outputs alike. */
+static void test_if_names(void **state)
+{
+    (void)state;
+    uint8_t yes = 1;
+    struct made *m = made_new(arena);
+    made_input(m, "x", DT_F32, "4");
+    made_node(m, "Exp", "x", "outer");
+    Onnx__NodeProto *n = made_node(m, "If", "condition", "inner");
+    made_attribute(n, "then_branch")->g = branch("Neg", "outer");
+    made_attribute(n, "else_branch")->g = branch("Abs", "outer");
+    made_tensor(m, "condition", DT_BOOL, 1, &yes);
+    made_output(m, "inner");
+    struct graph *g = imported(m);
+    assert_int_equal(count_op(g, OP_NEG), 1);
+    assert_int_equal(count_op(g, OP_ABS), 0);
+}
+
 /* ---- weights ------------------------------------------------------------------------------------------------ */
 
 static const float weights[300] = {1.5F, 2.5F, 3.5F};
@@ -533,6 +551,7 @@ int main(void)
         T(function),
         T(recursive_function),
         T(if),
+        T(if_names),
         T(weight_offset),
         T(external),
         T(tensor_file),
