@@ -166,8 +166,9 @@ TARGET static inline __attribute__((always_inline)) void NAME(axpy_all)(const st
 SKINNY(F32, 1)
 SKINNY(F32, 2)
 SKINNY(F32, 3)
-SKINNY(F32, 4) SKINNY(F16, 1) SKINNY(F16, 2) SKINNY(F16, 3) SKINNY(F16, 4) SKINNY(BF16, 1) SKINNY(BF16, 2)
-    SKINNY(BF16, 3) SKINNY(BF16, 4)
+SKINNY(F32, 4)
+SKINNY(F16, 1) SKINNY(F16, 2) SKINNY(F16, 3) SKINNY(F16, 4) SKINNY(BF16, 1) SKINNY(BF16, 2) SKINNY(BF16, 3)
+    SKINNY(BF16, 4)
 #undef SKINNY
 
         static void NAME(skinny_tile)(const struct skinny_call *c)

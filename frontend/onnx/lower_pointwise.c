@@ -4,6 +4,8 @@
  */
 #include "frontend/onnx/compose.h"
 
+#include <math.h>
+
 /* ---- known elements ----------------------------------------------------------------------------------------- */
 
 struct known_context {
@@ -122,11 +124,45 @@ static bool set_same(struct call *c, uint32_t i)
     return true;
 }
 
+/* Is output 0 read by softmaxes alone, in the main graph? */
+static bool feeds_softmax(const struct call *c)
+{
+    const Onnx__GraphProto *g = c->im->model->graph;
+    const char *name = c->proto->output[0];
+    bool found = false;
+    for (size_t i = 0; i < g->n_output; i++)
+        if (g->output[i]->name && strcmp(g->output[i]->name, name) == 0)
+            return false;
+    for (size_t i = 0; i < g->n_node; i++)
+        for (size_t k = 0; k < g->node[i]->n_input; k++) {
+            if (strcmp(g->node[i]->input[k], name) != 0)
+                continue;
+            if (!g->node[i]->op_type || strcmp(g->node[i]->op_type, "Softmax") != 0)
+                return false;
+            found = true;
+        }
+    return found && c->index >= 0 && !*c->frame->prefix;
+}
+
+/* Some exporters add a truth to scores, which ONNX has not: in front of a softmax it says which scores to keep. */
+static bool add_mask(struct call *c)
+{
+    uint32_t mask = call_in(c, 1)->dtype == DT_BOOL, scores = 1 - mask;
+    dtype type = call_in(c, scores)->dtype;
+    if (call_in(c, mask)->dtype != DT_BOOL || !dtype_is_float(type) || !feeds_softmax(c))
+        return false;
+    value x = call_use(c, scores);
+    call_set(c, 0, build_choose(c, call_use(c, mask), x, graph_scalar_f64(c->g, type, -(double)INFINITY)));
+    return true;
+}
+
 void lower_binary(struct call *c)
 {
     op o = (op)c->argument;
     double one = 0;
     bool truth = false;
+    if (o == OP_ADD && add_mask(c))
+        return;
     require_equal_types(c, 0, 1);
     if (set_known(c, o, call_in(c, 0)->dtype, 2, in_order))
         return;

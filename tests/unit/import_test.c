@@ -103,6 +103,42 @@ static void test_order(void **state)
     assert_string_equal(graph_node(g, g->outputs.at[0].value)->name, "y");
 }
 
+/* What exporters write and ONNX does not allow, where it has one meaning. */
+static void test_odd_names(void **state)
+{
+    (void)state;
+    const float w[4] = {1, 2, 3, 4};
+    struct made *m = made_new(arena);
+    made_input(m, "a/b:0", DT_F32, "batch 4");
+    made_input(m, "/w:1", DT_F32, "4"); /* an initializer listed as an input */
+    made_tensor(m, "/w:1", DT_F32, 4, w);
+    made_node(m, "Clip", "y//:2", "out:0"); /* before its input; nodes of one name */
+    made_node(m, "Add", "a/b:0 /w:1", "y//:2")->name = m->graph.node[0]->name;
+    made_output(m, "out:0");
+    struct graph *g = imported(m);
+    assert_int_equal(g->inputs.count, 1);
+    assert_string_equal(g->inputs.at[0].name, "a/b:0");
+    assert_int_equal(count_op(g, OP_ADD), 1);
+}
+
+/* A truth added to scores keeps those where it is true; added to anything else it is an error. */
+static void test_mask_added(void **state)
+{
+    (void)state;
+    for (int softmax = 0; softmax < 2; softmax++) {
+        struct made *m = made_new(arena);
+        made_input(m, "scores", DT_F32, "batch 4");
+        made_input(m, "keep", DT_BOOL, "batch 4");
+        made_node(m, "Add", "scores keep", "masked");
+        made_node(m, softmax ? "Softmax" : "Exp", "masked", "y");
+        made_output(m, "y");
+        if (softmax)
+            assert_int_equal(count_op(imported(m), OP_SELECT), 1);
+        else
+            refused(m, TPC_DATA, "operand types differ: f32 and bool");
+    }
+}
+
 static void test_cycle(void **state)
 {
     (void)state;
@@ -537,6 +573,8 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(order),
+        T(odd_names),
+        T(mask_added),
         T(cycle),
         T(duplicate),
         T(unknown_name),
