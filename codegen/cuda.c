@@ -80,6 +80,7 @@ status cuda_new(struct arena *arena, const struct program *p, struct diag *diag,
         add_kernel(set, i);
     for (uint32_t i = 0; i < p->steps.count; i++)
         add_step(set, i);
+    cuda_find_attention(set);
     set->counts.functions = set->functions.count;
     *out = set;
     return TPC_OK;
@@ -108,6 +109,9 @@ status cuda_step(const struct cuda_set *set, uint32_t step, const int64_t *of, u
     struct cuda_making m = {.set = set, .step = step, .of = of, .processors = processors ? processors : 1};
     m.arena = arena;
     *out = (struct cuda_step){.way = CUDA_NOTHING};
+    const struct cuda_attention *a = set->attention[step] ? &set->attentions.at[set->attention[step] - 1] : NULL;
+    if (a && set->joined && cuda_attention_fits(&m, a))
+        return cuda_attention_step(&m, a, out);
     switch (set->program->steps.at[step].kind) {
     case STEP_KERNEL:
         return cuda_kernel_step(&m, out);
@@ -123,13 +127,6 @@ status cuda_step(const struct cuda_set *set, uint32_t step, const int64_t *of, u
         return TPC_OK;
     }
     return TPC_INTERNAL;
-}
-
-bool cuda_buffer_unused(const struct cuda_set *set, uint32_t buffer)
-{
-    (void)set;
-    (void)buffer;
-    return false;
 }
 
 /* A kernel that several steps share knows the node behind a fault in the first of them only. */

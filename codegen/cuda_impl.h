@@ -40,6 +40,16 @@ struct cuda_kernel {
     uint32_t function;
 };
 
+/* Three steps that are one function: a product of q and k, a softmax of whatever is made of the scores, a product with v. */
+struct cuda_attention {
+    uint32_t scores, softmax, product; /* steps */
+    int32_t load, score;               /* of the kernel: reads a product; gives what the softmax is of */
+    uint32_t from, to;                 /* kernel-local buffers: products, probabilities */
+    bool nan_is_zero;                  /* a row without any key gives 0 */
+    bool always;                       /* whatever the shapes: scores and probabilities then need no memory */
+    uint32_t function[2], merge;       /* for many rows per key and value, for few; puts parts together */
+};
+
 struct cuda_set {
     struct arena *arena;
     const struct program *program;
@@ -48,6 +58,9 @@ struct cuda_set {
     struct cuda_kernel *kernel; /* per kernel of the Program */
     uint32_t *of_step;          /* per step that is no kernel: 1 + its first function, 0: none */
     uint32_t copy_rows;         /* the function */
+    LIST(struct cuda_attention) attentions;
+    bool joined;         /* attention may be taken together: cuda_join_attention */
+    uint32_t *attention; /* per step: 1 + the one that it is part of, 0: none */
     struct cuda_counts counts;
     bool released_with_arena; /* images */
 };
@@ -101,6 +114,20 @@ int64_t cuda_view_extent(const struct cuda_view *v, uint32_t group);
 uint32_t cuda_add_dot(struct cuda_set *set, const struct step *s);
 status cuda_dot_step(struct cuda_making *m, struct cuda_step *out);
 
+/* ---- attention_cuda.c, attention_launch_cuda.c ---- */
+
+enum { CUDA_ATTENTION_THREADS = 128, CUDA_ATTENTION_KEYS = 32 };
+static const uint32_t cuda_attention_lanes[2] = {8, 32}; /* per row: 16 or 4 rows per block */
+
+/* Finds them, and adds their functions. */
+void cuda_find_attention(struct cuda_set *set);
+/* Axes of a dot's result that are rows; the widths of a key and of a value, both constant. */
+uint32_t cuda_rows_axes(const struct dot *d);
+bool cuda_attention_widths(const struct cuda_set *set, const struct cuda_attention *a, int64_t *key, int64_t *row);
+/* Whether these three steps are one for these shapes. */
+bool cuda_attention_fits(const struct cuda_making *m, const struct cuda_attention *a);
+status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a, struct cuda_step *out);
+
 /* ---- builtin_cuda.c ---- */
 
 /* Adds the functions of a builtin step; 1 + the first. */
@@ -111,6 +138,12 @@ uint32_t cuda_add_combine(struct cuda_set *set, dtype type, int32_t reduction);
 
 /* ---- dialect_cuda.c, function_cuda.c, prelude_cuda.c ---- */
 
+/* Members of the arguments, from the kernel's buffers (but those of `skip`, which may be NULL), symbols, and the fault; then as locals. */
+void cuda_print_members(struct printer *p, const bool *skip);
+void cuda_print_locals(struct printer *p, const bool *skip);
+void cuda_print_fault_reports(struct printer *p);
+/* The coordinates of these axes at row-major position `from`, a name. */
+void cuda_print_coordinates(struct printer *p, const uint8_t *axis, uint32_t count, const char *from);
 struct dialect dialect_cuda(void);
 struct dialect dialect_cuda_of(const struct kernel *k); /* with exact conversions where it looks at bits */
 void function_cuda(struct printer *p, const char *name);

@@ -36,60 +36,57 @@ static void close_block(struct writer *w)
 
 /* ---- arguments ---- */
 
-static bool may_fault(const struct writer *w, uint32_t i)
+static bool may_fault(const struct printer *p, uint32_t i)
 {
-    const struct instruction *a = instruction_at(w, i);
-    return w->nest->value[i].live && (a->kind == INST_LOAD || a->kind == INST_STORE) && print_may_fault(a);
+    const struct instruction *a = &p->nest->kernel->instruction[i];
+    return p->nest->value[i].live && (a->kind == INST_LOAD || a->kind == INST_STORE) && print_may_fault(a);
 }
 
-static bool any_fault(const struct writer *w)
+void cuda_print_members(struct printer *p, const bool *skip)
 {
-    bool any = false;
-    for (uint32_t i = 0; i < instruction_count(w); i++)
-        any |= may_fault(w, i);
-    return any;
+    const struct kernel *k = p->nest->kernel;
+    for (uint32_t i = 0; i < k->buffer_count; i++)
+        if (!skip || !skip[i])
+            print_line(p, "%s%s *b%u;", k->buffer[i].written ? "" : "const ", p->dialect->element[k->buffer[i].type],
+                       (unsigned)i);
+    for (uint32_t i = 0; i < p->nest->symbol_count; i++)
+        print_line(p, "int64_t s%u;", (unsigned)i);
+    print_line(p, "int64_t *fault;");
+    print_line(p, "int64_t step;");
+}
+
+void cuda_print_locals(struct printer *p, const bool *skip)
+{
+    const struct kernel *k = p->nest->kernel;
+    for (uint32_t i = 0; i < k->buffer_count; i++)
+        if (!skip || !skip[i])
+            print_line(p, "%s%s *const b%u = arguments.b%u;", k->buffer[i].written ? "" : "const ",
+                       p->dialect->element[k->buffer[i].type], (unsigned)i, (unsigned)i);
+    for (uint32_t i = 0; i < p->nest->symbol_count; i++)
+        print_line(p, "const int64_t s%u = arguments.s%u;", (unsigned)i, (unsigned)i);
+    for (uint32_t i = 0; i < k->outer + k->inner; i++)
+        print_line(p, "const int64_t n%u = %s;", (unsigned)i, print_dim_text(p, k->extent[i]));
+    for (uint32_t i = 0; i < k->instruction_count; i++)
+        if (may_fault(p, i))
+            print_line(p, "int32_t x%u = 0;", (unsigned)i);
+}
+
+void cuda_print_fault_reports(struct printer *p)
+{
+    for (uint32_t i = 0; i < p->nest->kernel->instruction_count; i++)
+        if (may_fault(p, i)) {
+            print_line(p, "if (x%u)", (unsigned)i);
+            print_line(p, "    tpc_fault(arguments.fault, arguments.step + %u);", (unsigned)i);
+        }
 }
 
 static void print_arguments(struct writer *w, const char *name)
 {
-    struct printer *p = w->p;
-    const struct kernel *k = w->nest->kernel;
-    print_line(p, "struct %s_arguments {", name);
+    print_line(w->p, "struct %s_arguments {", name);
     open_block(w);
-    for (uint32_t i = 0; i < k->buffer_count; i++)
-        print_line(p, "%s%s *b%u;", k->buffer[i].written ? "" : "const ", p->dialect->element[k->buffer[i].type],
-                   (unsigned)i);
-    for (uint32_t i = 0; i < w->nest->symbol_count; i++)
-        print_line(p, "int64_t s%u;", (unsigned)i);
-    print_line(p, "int64_t *fault;");
-    print_line(p, "int64_t step;");
-    p->indent--;
-    print_line(p, "};");
-}
-
-static void print_locals(struct writer *w)
-{
-    struct printer *p = w->p;
-    const struct kernel *k = w->nest->kernel;
-    for (uint32_t i = 0; i < k->buffer_count; i++)
-        print_line(p, "%s%s *const b%u = arguments.b%u;", k->buffer[i].written ? "" : "const ",
-                   p->dialect->element[k->buffer[i].type], (unsigned)i, (unsigned)i);
-    for (uint32_t i = 0; i < w->nest->symbol_count; i++)
-        print_line(p, "const int64_t s%u = arguments.s%u;", (unsigned)i, (unsigned)i);
-    for (uint32_t i = 0; i < k->outer + k->inner; i++)
-        print_line(p, "const int64_t n%u = %s;", (unsigned)i, print_dim_text(p, k->extent[i]));
-    for (uint32_t i = 0; i < instruction_count(w); i++)
-        if (may_fault(w, i))
-            print_line(p, "int32_t x%u = 0;", (unsigned)i);
-}
-
-static void print_fault_reports(struct writer *w)
-{
-    for (uint32_t i = 0; i < instruction_count(w); i++)
-        if (may_fault(w, i)) {
-            print_line(w->p, "if (x%u)", (unsigned)i);
-            print_line(w->p, "    tpc_fault(arguments.fault, arguments.step + %u);", (unsigned)i);
-        }
+    cuda_print_members(w->p, NULL);
+    w->p->indent--;
+    print_line(w->p, "};");
 }
 
 /* ---- coordinates ---- */
@@ -104,9 +101,8 @@ static const char *extent_text(const struct writer *w, const uint8_t *axis, uint
 }
 
 /* The coordinates of row-major position `from`, a name. */
-static void print_coordinates(struct writer *w, const uint8_t *axis, uint32_t count, const char *from)
+void cuda_print_coordinates(struct printer *p, const uint8_t *axis, uint32_t count, const char *from)
 {
-    struct printer *p = w->p;
     if (count > 1)
         print_line(p, "int64_t rest = %s;", from);
     for (uint32_t i = count; i-- > 1;) {
@@ -190,7 +186,7 @@ static void print_points(struct writer *w)
         print_line(p, "const int64_t point = item / %s;", steps);
         print_line(p, "const int64_t first = item %% %s%s;", steps,
                    width > 1 ? arena_printf(p->arena, " * %u", width) : "");
-        print_coordinates(w, n->point, n->points, "point");
+        cuda_print_coordinates(p, n->point, n->points, "point");
     } else {
         print_line(p, "const int64_t first = item%s;", width > 1 ? arena_printf(p->arena, " * %u", width) : "");
     }
@@ -243,7 +239,7 @@ static void print_tiles(struct writer *w)
                across, CUDA_TILE);
     if (n->points > 1) {
         print_line(p, "const int64_t point = item / along / across;");
-        print_coordinates(w, n->point, n->points - 1, "point");
+        cuda_print_coordinates(p, n->point, n->points - 1, "point");
     }
     /* a full index, since what is a point's coordinate changes from pass to pass */
     uint32_t *named = p->index_of;
@@ -327,7 +323,7 @@ static void print_row_sweep(struct writer *w, uint32_t sweep)
     if (n->loops == 1) {
         print_elements(w, sweep);
     } else {
-        print_coordinates(w, n->loop, n->loops, "element");
+        cuda_print_coordinates(p, n->loop, n->loops, "element");
         for (uint32_t i = 0; i < n->loops; i++) {
             print_indices(p, DEPTH_LOOP + i, sweep);
             print_values(p, DEPTH_LOOP + i, sweep);
@@ -367,7 +363,7 @@ static void print_rows(struct writer *w)
                extent_text(w, n->point, n->points));
     print_line(p, "     point += (int64_t)gridDim.x * %s) {", threads);
     open_block(w);
-    print_coordinates(w, n->point, n->points, "point");
+    cuda_print_coordinates(p, n->point, n->points, "point");
     p->once = rows ? "threadIdx.x == 0" : NULL;
     print_indices(p, DEPTH_POINT, 0);
     print_values(p, DEPTH_POINT, 0);
@@ -410,7 +406,7 @@ void function_cuda(struct printer *p, const char *name)
     print_line(p, "ENTRY(%s, %u)", name, (unsigned)w.form.threads);
     print_line(p, "{");
     p->indent++;
-    print_locals(&w);
+    cuda_print_locals(p, NULL);
     stage_wide(&w);
     print_indices(p, DEPTH_ENTRY, 0);
     print_values(p, DEPTH_ENTRY, 0);
@@ -426,7 +422,6 @@ void function_cuda(struct printer *p, const char *name)
         print_rows(&w);
         break;
     }
-    if (any_fault(&w))
-        print_fault_reports(&w);
+    cuda_print_fault_reports(p);
     close_block(&w);
 }

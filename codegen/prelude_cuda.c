@@ -27,7 +27,7 @@ static const char head[] =
     "#define SHARED(type, name, extent) __shared__ ALIGNED(16) type name extent\n"
     "#define DYNAMIC_SHARED(name) extern __shared__ ALIGNED(16) unsigned char name[]\n"
     "#define ENTRY(name, threads) \\\n"
-    "    extern \"C\" __global__ void __launch_bounds__(threads) name(const struct name##_arguments "
+    "    extern \"C\" __global__ void __launch_bounds__(threads, 1) name(const struct name##_arguments "
     "arguments)\n"
     "#else\n"
     "#include \"cuda_model.h\"\n"
