@@ -75,6 +75,9 @@ struct program {
  * offset[b] in bytes; UINT64_MAX for other kinds and for what no step uses. false: overflow. */
 bool program_place(const struct program *p, const int64_t *of, struct arena *scratch, uint64_t *offset,
                    uint64_t *arena_bytes);
+/* The same at multiples of `align`, a power of 2. */
+bool program_place_aligned(const struct program *p, const int64_t *of, uint64_t align, struct arena *scratch,
+                           uint64_t *offset, uint64_t *arena_bytes);
 /* Does the step stay inside its buffers for these symbol values? Asked before a Program that came from a file runs; exact but for accesses under predicates
  * that compare more than one coordinate, which are let pass. */
 bool program_step_fits(const struct program *p, uint32_t step, const int64_t *of);

@@ -128,7 +128,8 @@ static int by_size(const void *a, const void *b)
 }
 
 /* The temporaries that are used at all, largest first. */
-static bool find_requests(struct placer *p, const struct program *program, const int64_t *of, uint32_t *count)
+static bool find_requests(struct placer *p, const struct program *program, const int64_t *of, uint64_t align,
+                          uint32_t *count)
 {
     uint32_t steps = program->steps.count;
     for (uint32_t i = 0; i < program->buffers.count; i++) {
@@ -137,9 +138,9 @@ static bool find_requests(struct placer *p, const struct program *program, const
         if (b->kind != BUFFER_TEMP || b->first > b->last || b->first >= steps)
             continue;
         *r = (struct request){.buffer = i, .first = b->first, .last = b->last < steps ? b->last : steps - 1};
-        if (!buffer_bytes(program, i, of, &r->bytes) || r->bytes > (uint64_t)INT64_MAX - 64)
+        if (!buffer_bytes(program, i, of, &r->bytes) || r->bytes > (uint64_t)INT64_MAX - align)
             return false;
-        r->bytes = (r->bytes + 63) & ~UINT64_C(63);
+        r->bytes = (r->bytes + align - 1) & ~(align - 1);
         ++*count;
     }
     if (*count != 0)
@@ -152,13 +153,19 @@ static bool find_requests(struct placer *p, const struct program *program, const
 bool program_place(const struct program *program, const int64_t *of, struct arena *scratch, uint64_t *offset,
                    uint64_t *arena_bytes)
 {
+    return program_place_aligned(program, of, 64, scratch, offset, arena_bytes);
+}
+
+bool program_place_aligned(const struct program *program, const int64_t *of, uint64_t align, struct arena *scratch,
+                           uint64_t *offset, uint64_t *arena_bytes)
+{
     uint32_t total = program->buffers.count, count = 0;
     struct arena_mark mark = arena_mark(scratch);
     struct placer p = {.arena = scratch};
     p.request = NEW_ARRAY(p.arena, struct request, total + 1);
     p.taken = NEW_ARRAY(p.arena, struct taken, total + 1);
     p.at = NEW_ARRAY(p.arena, uint64_t, total + 1);
-    bool ok = find_requests(&p, program, of, &count);
+    bool ok = find_requests(&p, program, of, align, &count);
     p.own = NEW_ARRAY(p.arena, uint32_t, 2 * (size_t)p.leaves + 1);
     p.deep = NEW_ARRAY(p.arena, uint32_t, 2 * (size_t)p.leaves + 1);
     *arena_bytes = 0;

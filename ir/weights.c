@@ -233,8 +233,30 @@ struct copying {
     const struct shard *shard;
     uint32_t rank, last; /* axes up to `last` are walked; a run is an interval of that axis and all behind it */
     uint64_t stride[MAX_RANK];
+    uint64_t part[MAX_RANK]; /* bytes of the rank's part behind one index of each axis up to `last` */
+    uint64_t skip, left;     /* bytes that come before what is wanted; that are wanted still */
     char *to;
 };
+
+/* What of a run is wanted. */
+static void copy_run(struct copying *c, const char *from, uint64_t length)
+{
+    uint64_t skip = c->skip < length ? c->skip : length, take = length - skip < c->left ? length - skip : c->left;
+    c->skip -= skip;
+    c->left -= take;
+    if (take)
+        memcpy(c->to, from + skip, take);
+    c->to += take;
+}
+
+/* Whether an index of an axis lies before what is wanted: then it is passed over. */
+static bool pass(struct copying *c, uint32_t axis)
+{
+    bool over = c->skip >= c->part[axis] || c->left == 0;
+    if (over && c->left)
+        c->skip -= c->part[axis];
+    return over;
+}
 
 static void copy_axis(struct copying *c, uint32_t axis, const char *from)
 {
@@ -242,13 +264,12 @@ static void copy_axis(struct copying *c, uint32_t axis, const char *from)
     for (uint32_t i = 0; i < v->count; i++) {
         uint64_t length = (uint64_t)(v->at[i].hi - v->at[i].lo) * c->stride[axis];
         if (axis == c->last) {
-            if (length)
-                memcpy(c->to, from + (uint64_t)v->at[i].lo * c->stride[axis], length);
-            c->to += length;
+            copy_run(c, from + (uint64_t)v->at[i].lo * c->stride[axis], length);
             continue;
         }
         for (int64_t k = v->at[i].lo; k < v->at[i].hi; k++)
-            copy_axis(c, axis + 1, from + (uint64_t)k * c->stride[axis]);
+            if (!pass(c, axis))
+                copy_axis(c, axis + 1, from + (uint64_t)k * c->stride[axis]);
     }
 }
 
@@ -265,23 +286,29 @@ static void copy_parts(struct copying *c, const void *const *runs)
     const struct intervals *v = owned(c->graph, c->shard, 0, c->rank);
     for (uint32_t i = 0; i < v->count; i++)
         for (int64_t k = v->at[i].lo; k < v->at[i].hi; k++) {
-            if (c->last > 0) {
-                copy_axis(c, 1, runs[k]);
+            if (pass(c, 0))
                 continue;
-            }
-            memcpy(c->to, runs[k], c->stride[0]);
-            c->to += c->stride[0];
+            if (c->last > 0)
+                copy_axis(c, 1, runs[k]);
+            else
+                copy_run(c, runs[k], c->stride[0]);
         }
 }
 
 void shard_copy(const struct graph *g, uint32_t shard, uint32_t r, const void *const *runs, void *to)
 {
+    shard_copy_range(g, shard, r, runs, 0, UINT64_MAX, to);
+}
+
+void shard_copy_range(const struct graph *g, uint32_t shard, uint32_t r, const void *const *runs, uint64_t offset,
+                      uint64_t bytes, void *to)
+{
     const struct shard *s = &g->shards.at[shard];
     const struct param *p = &g->params.at[s->param];
-    struct copying c = {.graph = g, .shard = s, .rank = r, .to = to};
+    struct copying c = {.graph = g, .shard = s, .rank = r, .skip = offset, .left = bytes, .to = to};
     int64_t shape[MAX_RANK];
     if (s->rank == 0) {
-        memcpy(to, runs[0], dtype_size(p->dtype));
+        copy_run(&c, runs[0], dtype_size(p->dtype));
         return;
     }
     if (!shard_shape(g, shard, r, shape))
@@ -292,6 +319,9 @@ void shard_copy(const struct graph *g, uint32_t shard, uint32_t r, const void *c
     strides_of(p, c.stride);
     uint32_t behind = whole_from(g, s, r);
     c.last = behind > 0 ? behind - 1 : 0;
+    uint64_t part = dtype_size(p->dtype);
+    for (uint32_t k = s->rank; k-- > 0; part *= (uint64_t)shape[k])
+        c.part[k] = part;
     if (p->part_count)
         copy_parts(&c, runs);
     else

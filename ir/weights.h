@@ -30,5 +30,8 @@ bool shard_shape(const struct graph *g, uint32_t shard, uint32_t r, int64_t *sha
 bool shard_contiguous(const struct graph *g, uint32_t shard, uint32_t r, uint64_t *offset, uint64_t *length);
 /* Copies rank r's part from the bytes of the whole param (weights_runs), row-major, run by run. `to` is as large as shard_shape says. */
 void shard_copy(const struct graph *g, uint32_t shard, uint32_t r, const void *const *runs, void *to);
+/* Only bytes [offset, offset + bytes) of that part. */
+void shard_copy_range(const struct graph *g, uint32_t shard, uint32_t r, const void *const *runs, uint64_t offset,
+                      uint64_t bytes, void *to);
 
 #endif

@@ -33,6 +33,7 @@ struct comm {
     const struct comm_ops *ops;
     uint32_t rank, ranks;
     bool out_of_memory; /* why this rank's call was false: it could not make what a group needs */
+    char why[192];      /* the same, of its own: "" when it was not this rank */
 };
 
 struct comm_ops {

@@ -204,7 +204,6 @@ enum {
     X(open, ncclCommInitRankConfig,                                                                                    \
       (nccl_comm * comm, int ranks, struct nccl_id id, int rank, struct nccl_config *config))                          \
     X(split, ncclCommSplit, (nccl_comm comm, int color, int key, nccl_comm *out, struct nccl_config *config))          \
-    X(destroy, ncclCommDestroy, (nccl_comm comm))                                                                      \
     X(abort, ncclCommAbort, (nccl_comm comm))                                                                          \
     X(state, ncclCommGetAsyncError, (nccl_comm comm, int *state))                                                      \
     X(group_start, ncclGroupStart, (void))                                                                             \

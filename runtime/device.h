@@ -1,10 +1,13 @@
 /* runtime/device.h - where a rank computes: one vtable, and the CPU's.
  *
- * Contract: a device belongs to one rank and is called from that rank's thread only. Steps take effect in the order in which they were
- * given; they may be queued, `finish` waits for all of them. A step that fails fills the failure and returns its status, at the
- * latest from `finish`. Nothing here prints.
+ * Contract: a device belongs to one rank and is called by one thread at a time: that rank's, or the engine's while no rank works. Steps take effect in
+ * the order in which they were given; they may be queued, `finish` waits for all of them. A step that fails fills the failure and returns its
+ * status, at the latest from `finish`. Nothing here prints.
  *
- * Sections: device_cpu.c
+ * A device takes steps in one of two ways. The CPU takes them as kernels, dots and builtins. A device with `prepare` makes of each step what it likes, once per
+ * shape (what it made lives with the shapes), and is then given `step`; it may also note a whole run of steps (record) and do it again at once (replay).
+ *
+ * Sections: device_cpu.c; device_cuda.h has the GPU's
  */
 #ifndef TPC_RUNTIME_DEVICE_H
 #define TPC_RUNTIME_DEVICE_H
@@ -30,11 +33,21 @@ struct failure {
 
 struct device {
     const struct device_ops *ops;
+    /* Asked while `finish` waits: true ends the wait, with TPC_RANKS. NULL: nobody to ask. */
+    bool (*interrupted)(void *context);
+    void *context;
 };
+
+struct step; /* ir/program.h */
+
+/* Makes bytes [offset, offset + bytes) of what is to be uploaded. */
+typedef void device_fill(void *context, uint64_t offset, void *host, size_t bytes);
 
 struct device_ops {
     const char *name;
-    /* Memory of the device, aligned to 64, contents zero. NULL: none left. bytes 0 gives a valid pointer. */
+    /* Of every buffer that a step is given, a power of 2. */
+    size_t alignment;
+    /* Memory of the device, so aligned, contents zero. NULL: none left. bytes 0 gives a valid pointer. */
     void *(*alloc)(struct device *d, size_t bytes);
     void (*release)(struct device *d, void *at, size_t bytes);
     /* True when kernels can read host memory where it lies (mapped weights, the caller's inputs). */
@@ -42,6 +55,10 @@ struct device_ops {
     /* From and to host memory; blocks until `host` may be reused. */
     status (*upload)(struct device *d, void *to, const void *host, size_t bytes, struct failure *f);
     status (*download)(struct device *d, void *host, const void *from, size_t bytes, struct failure *f);
+    /* The same, but what is uploaded is made piece by piece, in order. NULL where kernels read host memory. */
+    status (*stream)(struct device *d, void *to, uint64_t bytes, device_fill *fill, void *context, struct failure *f);
+    /* Bytes that can still be had. NULL: as many as the system gives. */
+    status (*free_bytes)(struct device *d, uint64_t *bytes, struct failure *f);
     /* Steps. */
     status (*copy)(struct device *d, void *to, const void *from, size_t bytes, struct failure *f);
     status (*kernel)(struct device *d, const struct kernel_job *job, void *const *buffers, struct failure *f);
@@ -49,6 +66,18 @@ struct device_ops {
                   void *out, struct failure *f);
     status (*builtin)(struct device *d, struct builtin_call *call, struct failure *f);
     status (*finish)(struct device *d, struct failure *f);
+    /* The other way; NULL on the CPU. `of`: values of all symbols. *out goes to `step`, with `address` of every buffer and `bytes` of every buffer. */
+    status (*prepare)(struct device *d, uint32_t index, const int64_t *of, struct arena *arena, const void **out,
+                      struct failure *f);
+    status (*step)(struct device *d, const struct step *step, const void *prepared, void *const *address,
+                   const uint64_t *bytes, struct failure *f);
+    /* From record to recorded, steps (and collectives in this device's queue) are noted, not done. *recording NULL: it failed. */
+    status (*record)(struct device *d, struct failure *f);
+    status (*recorded)(struct device *d, void **recording, struct failure *f);
+    status (*replay)(struct device *d, void *recording, struct failure *f);
+    void (*forget)(struct device *d, void *recording); /* NULL is allowed */
+    /* Counts up whenever memory was taken or given back: what was recorded before may hold stale addresses. */
+    uint64_t (*generation)(const struct device *d);
     void (*close)(struct device *d); /* NULL is allowed */
 };
 

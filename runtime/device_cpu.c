@@ -138,6 +138,7 @@ static void close_device(struct device *d)
 
 static const struct device_ops ops = {
     .name = "cpu",
+    .alignment = 64,
     .alloc = alloc_bytes,
     .release = release_bytes,
     .reads_host = true,

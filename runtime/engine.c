@@ -3,8 +3,8 @@
  * Ranks are threads; rank 0 is the caller's. A command is given to all at once (`go`) and is over when all have returned (`done`). Errors
  * are collected by the ranks and reported here, one line: that of the lowest rank that has one of its own.
  */
-#include "codegen/codegen.h"
 #include "ir/bind.h"
+#include "runtime/comm_nccl.h"
 #include "runtime/engine_impl.h"
 #include "runtime/processes.h"
 
@@ -23,7 +23,7 @@ static status set_addresses(struct rank *r)
             uint32_t state = e->state_of_input[i];
             if (e->keep && e->keep[i])
                 r->address[b] = r->output[2 * e->graph->states.at[state - 1].output + e->turn].at;
-            else if (e->cut_input[i])
+            else if (e->cut_input[i] || !r->device->ops->reads_host)
                 r->address[b] = r->input[i].at;
             else
                 r->address[b] = e->input[i].data;
@@ -36,36 +36,60 @@ static status set_addresses(struct rank *r)
     return s;
 }
 
-/* This rank's parts of the inputs that are cut. */
-static status cut_inputs(struct rank *r)
+/* Host bytes to where the rank's kernels read them. */
+static status bring(struct rank *r, uint32_t i, const void *host, size_t bytes)
+{
+    status s = store_reserve(r, &r->input[i], bytes);
+    return s == TPC_OK ? r->device->ops->upload(r->device, r->input[i].at, host, bytes, &r->failure) : s;
+}
+
+/* This rank's part of an input that is cut. */
+static status cut_input(struct rank *r, uint32_t i)
 {
     struct engine *e = r->engine;
-    for (uint32_t i = 0; i < e->graph->inputs.count; i++) {
-        uint32_t state = e->state_of_input[i];
-        if (!e->cut_input[i] || (e->keep && e->keep[i]) || (state && state_in_place(e, state - 1)))
-            continue;
-        struct layout l;
-        const struct tensor *whole = &e->input[i];
-        size_t size = dtype_size(whole->dtype), bytes = size;
-        bool good = layout_of(e->graph, e->links.input[i], r->index, r->now->of, r->scratch, &l);
-        for (uint32_t a = 0; a < whole->rank && good; a++) {
-            good = l.whole[a] == whole->shape[a];
-            bytes *= (size_t)l.local[a];
-        }
-        if (!good)
-            return fail(&r->failure, TPC_DATA, "input '%.100s' does not have the extents that the plan cuts",
-                        e->graph->inputs.at[i].name);
-        status s = store_reserve(r, &r->input[i], bytes);
-        if (s != TPC_OK)
-            return s;
-        layout_cut(&l, size, whole->data, r->input[i].at);
+    struct layout l;
+    const struct tensor *whole = &e->input[i];
+    size_t size = dtype_size(whole->dtype), bytes = size;
+    bool good = layout_of(e->graph, e->links.input[i], r->index, r->now->of, r->scratch, &l);
+    for (uint32_t a = 0; a < whole->rank && good; a++) {
+        good = l.whole[a] == whole->shape[a];
+        bytes *= (size_t)l.local[a];
     }
-    return TPC_OK;
+    if (!good)
+        return fail(&r->failure, TPC_DATA, "input '%.100s' does not have the extents that the plan cuts",
+                    e->graph->inputs.at[i].name);
+    if (!r->device->ops->reads_host) {
+        void *part = arena_alloc(r->scratch, bytes);
+        layout_cut(&l, size, whole->data, part);
+        return bring(r, i, part, bytes);
+    }
+    status s = store_reserve(r, &r->input[i], bytes);
+    if (s == TPC_OK)
+        layout_cut(&l, size, whole->data, r->input[i].at);
+    return s;
+}
+
+static status bring_inputs(struct rank *r)
+{
+    struct engine *e = r->engine;
+    status s = TPC_OK;
+    for (uint32_t i = 0; i < e->graph->inputs.count && s == TPC_OK; i++) {
+        uint32_t state = e->state_of_input[i];
+        if ((e->keep && e->keep[i]) || (state && state_in_place(e, state - 1)))
+            continue;
+        if (e->cut_input[i])
+            s = cut_input(r, i);
+        else if (!r->device->ops->reads_host)
+            s = bring(r, i, e->input[i].data, tensor_bytes(&e->input[i]));
+    }
+    return s;
 }
 
 static status run_ranked(struct rank *r)
 {
-    status s = cut_inputs(r);
+    status s = open_queued(r); /* again, where a run before this one ended it */
+    if (s == TPC_OK)
+        s = bring_inputs(r);
     if (s == TPC_OK)
         s = set_addresses(r);
     if (s == TPC_OK)
@@ -84,8 +108,11 @@ static status obey(void *context)
         return s;
     if (r->engine->command == COMMAND_RUN)
         return run_ranked(r);
-    s = load_weights(r);
-    if (s == TPC_OK && r + 1 == r->engine->rank + r->engine->local) /* while the other ranks load */
+    s = open_queued(r);
+    if (s == TPC_OK)
+        s = load_weights(r);
+    if (s == TPC_OK && r->device->ops->reads_host &&
+        r + 1 == r->engine->rank + r->engine->local) /* while the other ranks load */
         gemm_warm();
     return s == TPC_OK ? execute(r, PHASE_LOAD) : s;
 }
@@ -161,6 +188,7 @@ static status command_all(struct engine *e, enum command command, struct diag *d
         return TPC_OK;
     if (e->world)
         comm_threads_reset(e->world);
+    give_up_queued(e);
     return report(e, diag);
 }
 
@@ -207,9 +235,8 @@ static status make_rank(struct engine *e, uint32_t local, struct diag *diag)
     }
     if (e->options.profile)
         r->step_seconds = NEW_ARRAY(e->arena, double, e->program->steps.count + 1);
-    r->device = device_cpu_new(e->kernels, e->options.threads);
-    if (!r->device)
-        guard_out_of_memory(0);
+    r->device = e->device[local];
+    e->device[local] = NULL;
     if (local == 0)
         return TPC_OK;
     int error = pthread_create(&r->thread, NULL, rank_main, r);
@@ -237,22 +264,6 @@ static status make_comm(struct engine *e)
     return TPC_OK;
 }
 
-/* Of the processes on one host, the first fills the cache for the others. */
-static status load_kernels(struct engine *e, struct diag *diag)
-{
-    double start = seconds_now();
-    const struct processes *p = e->options.processes;
-    bool first = !p || processes_first_here(p, NULL) == processes_rank(p);
-    uint32_t all = (1u << e->graph->mesh.count) - 1;
-    if (!first && !e->alone->ops->barrier(e->alone, all))
-        return TPC_RANKS;
-    status s = kernels_load(e->arena, e->program, NULL, diag, &e->kernels);
-    e->stats.kernel_compile_seconds = seconds_now() - start;
-    if (s == TPC_OK && p && first && !e->alone->ops->barrier(e->alone, all))
-        return TPC_RANKS;
-    return s;
-}
-
 static status open_engine(void *context)
 {
     struct opening *o = context;
@@ -261,7 +272,7 @@ static status open_engine(void *context)
     e->scratch = arena_new_in(e->arena);
     status s = make_comm(e);
     if (s == TPC_OK)
-        s = load_kernels(e, o->diag);
+        s = open_devices(e, o->diag);
     if (s != TPC_OK)
         return s;
     know_edges(e);
@@ -276,10 +287,6 @@ static status open_engine(void *context)
         s = command_all(e, COMMAND_LOAD, o->diag);
     if (s != TPC_OK)
         return s;
-    struct kernel_counts counts = kernels_counts(e->kernels);
-    e->stats.kernels = e->program->kernels.count;
-    e->stats.compiled = counts.compiled;
-    e->stats.interpreted = counts.interpreted > 0;
     e->stats.load_seconds = seconds_now() - start;
     return TPC_OK;
 }
@@ -324,9 +331,15 @@ static void close_rank(struct rank *r)
     struct engine *e = r->engine;
     if (!r->device)
         return;
+    comm_nccl_free(r->queued);
+    for (uint32_t i = 0; i < SHAPE_PLANS; i++)
+        forget_recordings(r, &r->plan[i]);
+    for (uint32_t i = 0; i < 2; i++)
+        base_free(r->staged[i].at);
     store_free(r, &r->temporaries);
     store_free(r, &r->weights);
     store_free(r, &r->kept);
+    store_free(r, &r->constants);
     for (uint32_t i = 0; i < e->graph->inputs.count; i++)
         store_free(r, &r->input[i]);
     for (uint32_t i = 0; i < 2 * e->graph->outputs.count; i++)
@@ -335,7 +348,7 @@ static void close_rank(struct rank *r)
         store_free(r, &r->state[i].store);
     if (r == e->rank)
         for (uint32_t i = 0; i < e->graph->outputs.count; i++)
-            store_free(r, &e->joined[i]);
+            base_free(e->joined[i].at);
     r->device->ops->close(r->device);
 }
 
@@ -351,6 +364,7 @@ void engine_close(struct engine *e)
     for (uint32_t i = 0; e->rank && i < e->local; i++)
         if (e->rank[i].engine)
             close_rank(&e->rank[i]);
+    close_devices(e);
     comm_threads_free(e->world);
     arena_free(e->arena);
     base_free(e);

@@ -15,7 +15,18 @@
 
 struct processes; /* runtime/processes.h */
 
+typedef enum engine_kind { ENGINE_CPU, ENGINE_CUDA } engine_kind;
+
 struct engine_options {
+    engine_kind kind;
+    const uint32_t *
+        gpus; /* ENGINE_CUDA: the GPU of each rank of this process; NULL: rank i has GPU i (a process: its local rank's) */
+    uint32_t local_rank;
+    bool
+        host_collectives; /* ENGINE_CUDA: through host memory, without NCCL: ranks may share a GPU, sums have the CPU's bits */
+    double timeout; /* ENGINE_CUDA: seconds that NCCL may take to come together; 0: 120 */
+    uint64_t
+        activations; /* bytes that the plan expects of intermediate values: memory is checked for them before loading */
     uint32_t threads; /* per rank; 0: cores / ranks of this host, at least 1 */
     bool profile;     /* time every step */
     struct processes
@@ -36,6 +47,10 @@ struct engine_stats {
     uint32_t ranks, threads, kernels, compiled; /* compiled: kernels that were not in the cache */
     bool interpreted;                           /* there was no compiler for the kernels */
     double load_seconds, kernel_compile_seconds;
+    /* ENGINE_CUDA, of rank 0 since open */
+    uint64_t launches, products, graphs, graph_launches;
+    uint64_t uploaded; /* bytes of weights of all ranks of this process */
+    double upload_seconds;
     const struct engine_rank_stats *rank;
     /* of all runs since open, as rank 0 saw them; seconds only with options.profile */
     uint64_t runs, collectives, collective_bytes, shape_plans;

@@ -15,7 +15,7 @@
 
 #include <pthread.h>
 
-enum { SHAPE_PLANS = 4 };
+enum { SHAPE_PLANS = 4, RECORDINGS = 4 };
 
 /* A collective in numbers. */
 struct exchange {
@@ -35,6 +35,14 @@ struct shape_plan {
     uint64_t *bytes;  /* per buffer */
     uint64_t *offset; /* per buffer: in the arena, UINT64_MAX for other kinds */
     uint64_t arena_bytes;
+    const void **prepared; /* per step: of a device that prepares. It has none of what follows but exchanges */
+    uint64_t runs;
+    struct recording {
+        uint64_t key; /* of the addresses */
+        uint64_t generation;
+        void *made; /* by the device; NULL: none */
+    } recording[RECORDINGS];
+    uint32_t next_recording;
     struct dot_view *const *dot; /* per step; NULL where it is none. So the next three */
     struct kernel_job *const *kernel;
     struct exchange *const *exchange;
@@ -58,8 +66,10 @@ struct rank {
     uint32_t index;
     pthread_t thread; /* ranks behind 0 */
     bool started;
-    struct comm *comm;
+    struct comm *comm;   /* between hosts' memories */
+    struct comm *queued; /* in the device's queue; NULL: none */
     struct device *device;
+    struct store staged[2]; /* host memory for collectives that go through it */
     struct arena *scratch;
     struct shape_plan plan[SHAPE_PLANS];
     struct shape_plan *now; /* of this run */
@@ -67,7 +77,8 @@ struct rank {
     void **address; /* per buffer */
     struct store temporaries;
     struct store weights; /* copied slices */
-    struct store kept;
+    struct store kept, constants;
+    double upload_seconds;
     struct store *input;       /* per graph input: this rank's part of a cut one */
     struct store *output;      /* 2 per graph output: states are written to the one that the last run did not write */
     struct state_store *state; /* per state */
@@ -88,9 +99,11 @@ struct engine {
     struct links links;
     struct engine_options options;
     struct arena *arena, *scratch;
-    struct comm_world *world; /* ranks are threads; else: */
-    struct comm *alone;       /* of the one rank that this process is */
-    struct kernel_set *kernels;
+    struct comm_world *world;   /* ranks are threads; else: */
+    struct comm *alone;         /* of the one rank that this process is */
+    struct kernel_set *kernels; /* ENGINE_CPU */
+    struct cuda_set *cuda;      /* ENGINE_CUDA */
+    struct device **device;     /* local, until ranks have them */
     struct weights *weights;
     const void *const **param; /* runs of bytes of the params that buffers use (ir/weights.h) */
     _Atomic uint32_t *copies;  /* per param: copies of slices that are still to be made; then its pages need not stay */
@@ -142,12 +155,28 @@ status states_place(struct rank *r);
 bool state_bytes(const struct rank *r, uint32_t state, uint64_t *bytes);
 status state_read(struct rank *r, uint32_t state, void *host);
 
+/* ---- engine_device.c ---- */
+/* On the engine's thread: e->device[] and the kernels for them. */
+status open_devices(struct engine *e, struct diag *diag);
+/* On the rank's, when all ranks are in the same command: its communicator in the device's queue, if it has one. */
+status open_queued(struct rank *r);
+/* After a run that failed, no rank works: if one's communicator has ended, all are to be made anew. */
+void give_up_queued(struct engine *e);
+void close_devices(struct engine *e); /* those that no rank has taken */
+/* Does the rank's memory hold `wanted` more bytes and what the plan expects of intermediate values? */
+status check_memory(struct rank *r, uint64_t wanted);
+/* Another rank, or process, has ended the run. */
+bool run_is_over(void *rank);
+
 /* ---- executor.c ---- */
 /* Runs the steps of one phase; addresses are set but for temporaries and outputs. */
 status execute(struct rank *r, enum step_phase phase);
 /* At least `bytes`, contents undefined. */
 status store_reserve(struct rank *r, struct store *s, uint64_t bytes);
 void store_free(struct rank *r, struct store *s);
+/* The same in host memory, whatever the device. */
+status host_reserve(struct rank *r, struct store *s, uint64_t bytes);
+void forget_recordings(struct rank *r, struct shape_plan *plan);
 double seconds_now(void);
 
 #endif

@@ -57,19 +57,38 @@ static void populate(const char *at, uint64_t bytes)
 #endif
 }
 
+struct slicing {
+    const struct graph *graph;
+    uint32_t shard; /* UINT32_MAX: the whole param */
+    uint32_t rank;
+    const void *const *runs;
+    const char *whole; /* of a param that is taken whole */
+};
+
+/* A piece of a slice on its way to a device. */
+static void fill_slice(void *context, uint64_t offset, void *host, size_t bytes)
+{
+    const struct slicing *x = context;
+    if (x->shard == UINT32_MAX)
+        memcpy(host, x->whole + offset, bytes);
+    else
+        shard_copy_range(x->graph, x->shard, x->rank, x->runs, offset, bytes, host);
+}
+
 static status copy_slice(struct rank *r, const struct buffer *buffer, void *to, uint64_t bytes)
 {
     const struct graph *g = r->engine->graph;
     uint32_t param = param_of(r->engine, buffer);
     const void *const *runs = r->engine->param[param];
-    if (!r->device->ops->reads_host) { /* by way of host memory */
-        bool one = !buffer->sharded && !g->params.at[param].part_count;
-        void *host = one ? NULL : arena_alloc(r->scratch, bytes);
-        if (buffer->sharded)
-            shard_copy(g, buffer->index, r->index, runs, host);
-        else if (!one)
+    if (!r->device->ops->reads_host) {
+        bool stacked = !buffer->sharded && g->params.at[param].part_count;
+        struct slicing x = {g, buffer->sharded ? buffer->index : UINT32_MAX, r->index, runs, runs[0]};
+        if (stacked) { /* what no rank holds a part of */
+            void *host = arena_alloc(r->scratch, bytes);
             param_copy(g, param, runs, host);
-        return r->device->ops->upload(r->device, to, one ? runs[0] : host, bytes, &r->failure);
+            x.whole = host;
+        }
+        return r->device->ops->stream(r->device, to, bytes, fill_slice, &x, &r->failure);
     }
     if (buffer->sharded)
         shard_copy(g, buffer->index, r->index, runs, to);
@@ -96,9 +115,21 @@ static void note_copied(struct engine *e, uint32_t param)
     }
 }
 
-static uint64_t aligned(uint64_t bytes)
+static uint64_t aligned(const struct rank *r, uint64_t bytes)
 {
-    return (bytes + 63) / 64 * 64;
+    uint64_t unit = r->device->ops->alignment;
+    return (bytes + unit - 1) / unit * unit;
+}
+
+/* Of what is computed at load and kept. */
+static uint64_t kept_bytes(const struct rank *r)
+{
+    const struct program *p = r->engine->program;
+    uint64_t bytes = 0;
+    for (uint32_t b = 0; b < p->buffers.count; b++)
+        if (p->buffers.at[b].kind == BUFFER_KEPT)
+            bytes += aligned(r, r->now->bytes[b]);
+    return bytes;
 }
 
 static status place_weights(struct rank *r)
@@ -116,9 +147,11 @@ static status place_weights(struct rank *r)
         if (slice[b].bytes != r->now->bytes[b])
             return fail(&r->failure, TPC_DATA, "a weight's slice has %llu bytes where the plan expects %llu",
                         (unsigned long long)slice[b].bytes, (unsigned long long)r->now->bytes[b]);
-        copied += slice[b].mapped ? 0 : aligned(slice[b].bytes);
+        copied += slice[b].mapped ? 0 : aligned(r, slice[b].bytes);
     }
-    status s = store_reserve(r, &r->weights, copied);
+    status s = check_memory(r, copied + kept_bytes(r));
+    if (s == TPC_OK)
+        s = store_reserve(r, &r->weights, copied);
     for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++) {
         if (p->buffers.at[b].kind != BUFFER_WEIGHT)
             continue;
@@ -131,13 +164,14 @@ static status place_weights(struct rank *r)
         r->address[b] = (char *)r->weights.at + at;
         s = copy_slice(r, &p->buffers.at[b], r->address[b], slice[b].bytes);
         note_copied(r->engine, param_of(r->engine, &p->buffers.at[b]));
-        at += aligned(slice[b].bytes);
+        at += aligned(r, slice[b].bytes);
         r->stats.weight_copied += slice[b].bytes;
     }
     return s;
 }
 
-static status place_constant(struct rank *r, uint32_t b)
+/* *at: the first free byte of r->constants. */
+static status place_constant(struct rank *r, uint32_t b, uint64_t *at)
 {
     const struct node *n = graph_node(r->engine->graph, r->engine->program->buffers.at[b].node);
     if (n->op != OP_CONSTANT || n->attribute.data_size != r->now->bytes[b])
@@ -146,29 +180,43 @@ static status place_constant(struct rank *r, uint32_t b)
         memcpy(&r->address[b], &n->attribute.data, sizeof(void *));
         return TPC_OK;
     }
-    r->address[b] = r->device->ops->alloc(r->device, n->attribute.data_size);
-    return r->address[b] ? r->device->ops->upload(r->device, r->address[b], n->attribute.data, n->attribute.data_size,
-                                                  &r->failure)
-                         : TPC_NOMEM;
+    r->address[b] = (char *)r->constants.at + *at;
+    *at += aligned(r, n->attribute.data_size);
+    return r->device->ops->upload(r->device, r->address[b], n->attribute.data, n->attribute.data_size, &r->failure);
+}
+
+static status place_constants(struct rank *r)
+{
+    const struct program *p = r->engine->program;
+    uint64_t bytes = 0, at = 0;
+    for (uint32_t b = 0; b < p->buffers.count && !r->device->ops->reads_host; b++)
+        if (p->buffers.at[b].kind == BUFFER_CONSTANT)
+            bytes += aligned(r, r->now->bytes[b]);
+    status s = bytes ? store_reserve(r, &r->constants, bytes) : TPC_OK;
+    for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++)
+        if (p->buffers.at[b].kind == BUFFER_CONSTANT)
+            s = place_constant(r, b, &at);
+    return s;
 }
 
 status load_weights(struct rank *r)
 {
     const struct program *p = r->engine->program;
+    double start = seconds_now();
     status s = place_weights(r);
-    uint64_t kept = 0, at = 0;
-    for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++) {
-        if (p->buffers.at[b].kind == BUFFER_CONSTANT)
-            s = place_constant(r, b);
-        if (p->buffers.at[b].kind == BUFFER_KEPT)
-            kept += aligned(r->now->bytes[b]);
+    uint64_t kept = kept_bytes(r), at = 0;
+    if (s == TPC_OK)
+        s = place_constants(r);
+    if (s == TPC_OK && !r->device->ops->reads_host) {
+        s = r->device->ops->finish(r->device, &r->failure);
+        r->upload_seconds = seconds_now() - start;
     }
     if (s == TPC_OK)
         s = store_reserve(r, &r->kept, kept);
     for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++)
         if (p->buffers.at[b].kind == BUFFER_KEPT) {
             r->address[b] = (char *)r->kept.at + at;
-            at += aligned(r->now->bytes[b]);
+            at += aligned(r, r->now->bytes[b]);
         }
     r->stats.kept = kept;
     return s;

@@ -2,6 +2,7 @@
  *
  * Invariant: nothing here changes what the next run computes. Where ranks are processes, an output that is cut goes from all to all.
  */
+#include "runtime/device_cuda.h"
 #include "runtime/engine_impl.h"
 #include "runtime/processes.h"
 
@@ -26,19 +27,6 @@ static void *part_of_output(const struct engine *e, uint32_t r, uint32_t index)
     return e->rank[r].output[2 * index + (e->state_output[index] ? e->turn : 0)].at;
 }
 
-/* The same as a dense array; NULL: it cannot be read. */
-static void *dense_part(struct engine *e, uint32_t r, uint32_t index)
-{
-    uint32_t state = state_of_output(e, index);
-    uint64_t bytes;
-    if (state == UINT32_MAX)
-        return part_of_output(e, r, index);
-    if (!state_bytes(&e->rank[r], state, &bytes))
-        return NULL;
-    void *to = arena_alloc(e->scratch, bytes + 1);
-    return state_read(&e->rank[r], state, to) == TPC_OK ? to : NULL;
-}
-
 struct joining {
     struct engine *engine;
     uint32_t index;
@@ -46,20 +34,46 @@ struct joining {
     struct diag *diag;
 };
 
-/* Rank r's part: where it is or, of another process, brought here. The same call on all of them. NULL: the run is over. */
-static const void *fetch_part(struct engine *e, uint32_t r, uint32_t index, const struct layout *l, size_t size)
+/* The part of a rank of this process, in host memory: where it is, or in `room`. */
+static status host_part(struct engine *e, uint32_t local, uint32_t index, size_t bytes, void *room, void **out,
+                        struct diag *diag)
 {
-    if (!e->alone)
-        return dense_part(e, r, index);
-    size_t bytes = size;
+    struct rank *r = &e->rank[local];
+    uint32_t state = state_of_output(e, index);
+    uint64_t dense = bytes;
+    status s = TPC_OK;
+    r->failure = (struct failure){.code = TPC_OK};
+    *out = state == UINT32_MAX ? part_of_output(e, local, index) : room;
+    if (state != UINT32_MAX && (!state_bytes(r, state, &dense) || dense != bytes))
+        s = fail(&r->failure, TPC_INTERNAL, "output '%.100s' cannot be read", e->graph->outputs.at[index].name);
+    else if (state != UINT32_MAX)
+        s = state_read(r, state, room);
+    else if (!r->device->ops->reads_host)
+        s = r->device->ops->download(r->device, room, *out, bytes, &r->failure);
+    if (!r->device->ops->reads_host)
+        *out = room;
+    return s == TPC_OK ? s : diag_error(diag, s, NULL, "rank %u: %s", (unsigned)r->index, r->failure.text);
+}
+
+/* Rank r's part in host memory, of another process brought here. The same call on all of them. */
+static status fetch_part(struct joining *j, uint32_t r, const struct layout *l, void **out)
+{
+    struct engine *e = j->engine;
+    size_t bytes = dtype_size(j->out->dtype);
     for (uint32_t a = 0; a < l->rank; a++)
         bytes *= (size_t)l->local[a];
-    bool own = r == e->rank[0].index;
-    void *to = own ? dense_part(e, 0, index) : arena_alloc(e->scratch, bytes);
-    if (!to)
-        return NULL;
+    bool own = !e->alone || r == e->rank[0].index;
+    bool there = own && e->rank[0].device->ops->reads_host && state_of_output(e, j->index) == UINT32_MAX;
+    void *room = there ? NULL : arena_alloc(e->scratch, bytes + 1);
+    status s = TPC_OK;
+    *out = room;
+    if (own)
+        s = host_part(e, e->alone ? 0 : r, j->index, bytes, room, out, j->diag);
+    if (s != TPC_OK || !e->alone)
+        return s;
     uint32_t all = (1u << e->graph->mesh.count) - 1;
-    return e->alone->ops->broadcast(e->alone, all, mesh_part_of(&e->graph->mesh, all, r), bytes, to, to) ? to : NULL;
+    bool good = e->alone->ops->broadcast(e->alone, all, mesh_part_of(&e->graph->mesh, all, r), bytes, *out, *out);
+    return good ? TPC_OK : TPC_RANKS;
 }
 
 /* The layout of any rank's part in the last run. */
@@ -81,12 +95,14 @@ static status join_output(void *context)
     struct joining *j = context;
     struct engine *e = j->engine;
     const struct graph *g = e->graph;
-    const struct placement *p = e->links.output[j->index];
-    uint32_t others = ((1u << g->mesh.count) - 1) & ~placement_subaxes(g, p);
-    size_t size = dtype_size(j->out->dtype);
+    const struct placement *p = e->cut_output[j->index] ? e->links.output[j->index] : NULL;
     struct store *to = &e->joined[j->index];
-    if (store_reserve(&e->rank[0], to, tensor_bytes(j->out)) != TPC_OK)
+    if (host_reserve(&e->rank[0], to, tensor_bytes(j->out)) != TPC_OK)
         return diag_error(j->diag, TPC_NOMEM, NULL, "out of memory for output '%s'", g->outputs.at[j->index].name);
+    j->out->data = to->at;
+    if (!e->cut_output[j->index])
+        return host_part(e, 0, j->index, tensor_bytes(j->out), to->at, &j->out->data, j->diag);
+    uint32_t others = ((1u << g->mesh.count) - 1) & ~placement_subaxes(g, p);
     for (uint32_t r = 0; r < e->ranks; r++) {
         struct layout l;
         if (mesh_part_of(&g->mesh, others, r) != 0)
@@ -94,30 +110,13 @@ static status join_output(void *context)
         if (!layout_of_rank(e, p, r, &l))
             return diag_error(j->diag, TPC_INTERNAL, NULL, "output '%s' cannot be put together",
                               g->outputs.at[j->index].name);
-        const void *part = fetch_part(e, r, j->index, &l, size);
-        if (!part && e->alone)
-            return TPC_RANKS;
-        if (!part)
-            return diag_error(j->diag, TPC_INTERNAL, NULL, "output '%s' cannot be read", g->outputs.at[j->index].name);
-        layout_join(&l, size, part, to->at);
+        void *part = NULL;
+        status s = fetch_part(j, r, &l, &part);
+        if (s != TPC_OK)
+            return s;
+        layout_join(&l, dtype_size(j->out->dtype), part, to->at);
     }
-    j->out->data = to->at;
     return TPC_OK;
-}
-
-/* An output that every rank has whole, in a state's memory. */
-static status read_output(void *context)
-{
-    struct joining *j = context;
-    struct engine *e = j->engine;
-    struct store *to = &e->joined[j->index];
-    status s = store_reserve(&e->rank[0], to, tensor_bytes(j->out));
-    if (s == TPC_OK)
-        s = state_read(&e->rank[0], state_of_output(e, j->index), to->at);
-    j->out->data = to->at;
-    return s == TPC_OK
-               ? s
-               : diag_error(j->diag, s, NULL, "output '%s' cannot be read", e->graph->outputs.at[j->index].name);
 }
 
 status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct tensor *out)
@@ -126,11 +125,11 @@ status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct
         return diag_error(diag, TPC_USAGE, NULL, "there is no output: no run, or the last one failed");
     bool in_place = state_of_output(e, index) != UINT32_MAX;
     out->data = in_place ? NULL : part_of_output(e, 0, index);
-    if (!e->cut_output[index] && !in_place)
+    if (!in_place && !e->cut_output[index] && e->rank[0].device->ops->reads_host)
         return TPC_OK;
     struct joining j = {e, index, out, diag};
     struct arena_mark mark = arena_mark(e->scratch);
-    status s = guard_run(diag, e->cut_output[index] ? join_output : read_output, &j);
+    status s = guard_run(diag, join_output, &j);
     arena_rewind(e->scratch, mark);
     return s;
 }
@@ -138,6 +137,22 @@ status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct
 bool engine_leads(const struct engine *e)
 {
     return e->rank[0].index == 0;
+}
+
+static void count_gpu(struct engine *e)
+{
+    struct cuda_totals t = device_cuda_totals(e->rank[0].device);
+    e->stats.launches = t.launches;
+    e->stats.products = t.products;
+    e->stats.graphs = t.graphs;
+    e->stats.graph_launches = t.graph_launches;
+    e->stats.uploaded = 0;
+    e->stats.upload_seconds = 0;
+    for (uint32_t i = 0; i < e->local; i++) {
+        e->stats.uploaded += e->rank[i].stats.weight_copied;
+        if (e->rank[i].upload_seconds > e->stats.upload_seconds)
+            e->stats.upload_seconds = e->rank[i].upload_seconds;
+    }
 }
 
 const struct engine_stats *engine_stats(const struct engine *e)
@@ -152,6 +167,8 @@ const struct engine_stats *engine_stats(const struct engine *e)
             stats[i].states += e->rank[i].state[s].store.capacity;
     }
     own->stats.rank = stats;
+    if (own->options.kind == ENGINE_CUDA)
+        count_gpu(own);
     return &own->stats;
 }
 
@@ -171,7 +188,7 @@ void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
                                         [STEP_BUILTIN] = "builtin",
                                         [STEP_COPY] = "copy"};
     const struct rank *r = &e->rank[0];
-    const struct engine_stats *t = &e->stats;
+    const struct engine_stats *t = engine_stats(e);
     text_printf(
         out,
         "%llu runs, %.3f ms each; of all: dots %.1f, kernels %.1f, collectives %.1f, builtins %.1f, shapes %.1f ms\n",
@@ -192,6 +209,13 @@ void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
         given += e->rank[i].stats.state_given;
     }
     text_printf(out, "states: %.1f MB moved to grow, %.1f MB given\n", 1e-6 * (double)moved, 1e-6 * (double)given);
+    if (e->options.kind == ENGINE_CUDA)
+        text_printf(out,
+                    "GPU: %llu kernels and %llu products launched one by one, %llu graphs made, %llu graphs launched; "
+                    "weights at %.2f GB/s\n",
+                    (unsigned long long)t->launches, (unsigned long long)t->products, (unsigned long long)t->graphs,
+                    (unsigned long long)t->graph_launches,
+                    t->upload_seconds > 0 ? 1e-9 * (double)t->uploaded / t->upload_seconds : 0);
     text_printf(out, "%llu collectives, %.1f MB\n", (unsigned long long)t->collectives,
                 1e-6 * (double)t->collective_bytes);
     if (!r->step_seconds)

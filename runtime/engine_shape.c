@@ -185,16 +185,22 @@ static status make_builtin(struct maker *m, uint32_t index, const struct step *s
     return TPC_OK;
 }
 
-static status make_step(struct maker *m, uint32_t index)
+/* For a device that takes steps its own way. */
+static status prepare(struct maker *m, uint32_t index, const struct step *step)
 {
-    const struct program *p = m->rank->engine->program;
-    const struct step *step = &p->steps.at[index];
-    if (!program_step_fits(p, index, m->of)) /* a plan is data from outside */
-        return fail(&m->rank->failure, TPC_DATA, "the plan's step %u reaches outside of its buffers for these shapes",
-                    (unsigned)index);
+    struct rank *r = m->rank;
+    status s = r->device->ops->prepare(r->device, index, m->of, m->plan->arena, &m->plan->prepared[index], &r->failure);
+    if (s != TPC_OK)
+        r->failed_at = step->node;
+    return s;
+}
+
+/* What no device changes: that it is sound, and its numbers. */
+static status check_step(struct maker *m, uint32_t index, const struct step *step)
+{
     switch (step->kind) {
     case STEP_KERNEL:
-        return make_kernel(m, index, step);
+        return m->plan->prepared ? TPC_OK : make_kernel(m, index, step);
     case STEP_DOT:
         return make_dot(m, index, step);
     case STEP_COLLECTIVE:
@@ -209,6 +215,17 @@ static status make_step(struct maker *m, uint32_t index)
     return fail(&m->rank->failure, TPC_DATA, "the plan's step %u is of no known kind", (unsigned)index);
 }
 
+static status make_step(struct maker *m, uint32_t index)
+{
+    const struct program *p = m->rank->engine->program;
+    const struct step *step = &p->steps.at[index];
+    if (!program_step_fits(p, index, m->of)) /* a plan is data from outside */
+        return fail(&m->rank->failure, TPC_DATA, "the plan's step %u reaches outside of its buffers for these shapes",
+                    (unsigned)index);
+    status s = check_step(m, index, step);
+    return s == TPC_OK && m->plan->prepared && step->kind != STEP_COLLECTIVE ? prepare(m, index, step) : s;
+}
+
 /* ---- the plan ------------------------------------------------------------------------------------------------------- */
 
 /* At load no shapes are known, and extents may be nonsense (sequence - 1 is -1): only what steps of that phase touch counts. Their temporaries lie one
@@ -218,6 +235,7 @@ static status place_for_load(struct maker *m)
     const struct program *p = m->rank->engine->program;
     struct shape_plan *plan = m->plan;
     bool *used = NEW_ARRAY(plan->arena, bool, p->buffers.count + 1);
+    uint64_t unit = m->rank->device->ops->alignment;
     for (uint32_t i = 0; i < p->steps.count; i++)
         for (uint32_t k = 0; k < p->steps.at[i].arg_count && p->steps.at[i].phase == PHASE_LOAD; k++)
             used[p->steps.at[i].arg[k]] = true;
@@ -230,7 +248,7 @@ static status place_for_load(struct maker *m)
         if (!loaded || kind != BUFFER_TEMP)
             continue;
         plan->offset[b] = plan->arena_bytes;
-        plan->arena_bytes += (plan->bytes[b] + 63) & ~(uint64_t)63;
+        plan->arena_bytes += (plan->bytes[b] + unit - 1) / unit * unit;
     }
     return TPC_OK;
 }
@@ -242,7 +260,8 @@ static status place_for_run(struct maker *m)
     for (uint32_t b = 0; b < p->buffers.count; b++)
         if (!buffer_bytes(p, b, plan->of, &plan->bytes[b]) || plan->bytes[b] > SIZE_MAX / 4)
             return too_large(m, p->buffers.at[b].node, "a buffer");
-    return program_place(p, plan->of, m->rank->scratch, plan->offset, &plan->arena_bytes)
+    return program_place_aligned(p, plan->of, m->rank->device->ops->alignment, m->rank->scratch, plan->offset,
+                                 &plan->arena_bytes)
                ? TPC_OK
                : too_large(m, 0, "the memory for intermediate values");
 }
@@ -256,6 +275,8 @@ static status make_plan(struct rank *r, struct shape_plan *plan)
     plan->arena_bytes = 0;
     plan->bytes = NEW_ARRAY(plan->arena, uint64_t, buffers + 1);
     plan->offset = NEW_ARRAY(plan->arena, uint64_t, buffers + 1);
+    plan->prepared = r->device->ops->prepare ? NEW_ARRAY(plan->arena, const void *, steps + 1) : NULL;
+    plan->runs = 0;
     plan->dot = m.dot = NEW_ARRAY(plan->arena, struct dot_view *, steps + 1);
     plan->kernel = m.kernel = NEW_ARRAY(plan->arena, struct kernel_job *, steps + 1);
     plan->exchange = m.exchange = NEW_ARRAY(plan->arena, struct exchange *, steps + 1);
@@ -300,6 +321,7 @@ status shape_plan_find(struct rank *r)
         }
     struct shape_plan *plan = oldest(r);
     plan->age = 0;
+    forget_recordings(r, plan);
     arena_rewind(plan->arena, plan->mark);
     plan->of = arena_copy(plan->arena, of, (symbols + 1) * sizeof *of);
     status s = make_plan(r, plan);

@@ -48,41 +48,85 @@ status store_reserve(struct rank *r, struct store *s, uint64_t bytes)
     return TPC_OK;
 }
 
-static bool exchange(struct rank *r, const struct node *n, const struct exchange *x, const void *in, void *out)
+status host_reserve(struct rank *r, struct store *s, uint64_t bytes)
 {
-    const struct comm_ops *ops = r->comm->ops;
+    if (s->at && s->capacity >= bytes)
+        return TPC_OK;
+    base_free(s->at);
+    s->capacity = bytes + bytes / 4 + 64;
+    s->at = base_alloc(s->capacity);
+    return s->at
+               ? TPC_OK
+               : fail(&r->failure, TPC_NOMEM, "out of memory: %llu more bytes were wanted", (unsigned long long)bytes);
+}
+
+static bool exchange(struct comm *comm, const struct node *n, const struct exchange *x, const void *in, void *out)
+{
+    const struct comm_ops *ops = comm->ops;
     enum reduction reduction = (enum reduction)n->attribute.mode;
     size_t size = dtype_size(n->dtype);
     switch ((int)n->op) {
     case OP_ALL_REDUCE:
-        return ops->all_reduce(r->comm, x->subaxes, reduction, n->dtype, in, out, x->elements);
+        return ops->all_reduce(comm, x->subaxes, reduction, n->dtype, in, out, x->elements);
     case OP_ALL_GATHER:
-        return ops->all_gather(r->comm, x->subaxes, size, &x->cut, in, out);
+        return ops->all_gather(comm, x->subaxes, size, &x->cut, in, out);
     case OP_REDUCE_SCATTER:
-        return ops->reduce_scatter(r->comm, x->subaxes, reduction, n->dtype, &x->cut, in, out);
+        return ops->reduce_scatter(comm, x->subaxes, reduction, n->dtype, &x->cut, in, out);
     case OP_ALL_TO_ALL:
-        return ops->all_to_all(r->comm, x->subaxes, size, &x->both, in, out);
+        return ops->all_to_all(comm, x->subaxes, size, &x->both, in, out);
     default:
-        return ops->broadcast(r->comm, x->subaxes, (uint32_t)n->attribute.mode, (size_t)x->elements * size, in, out);
+        return ops->broadcast(comm, x->subaxes, (uint32_t)n->attribute.mode, (size_t)x->elements * size, in, out);
     }
+}
+
+/* Through host memory, where kernels do not read it. */
+static status stage(struct rank *r, const struct node *n, const struct exchange *x, const uint64_t bytes[2],
+                    void *const buffer[2])
+{
+    const struct device_ops *ops = r->device->ops;
+    status s = host_reserve(r, &r->staged[0], bytes[0]);
+    if (s == TPC_OK)
+        s = host_reserve(r, &r->staged[1], bytes[1]);
+    if (s == TPC_OK)
+        s = ops->download(r->device, r->staged[0].at, buffer[0], bytes[0], &r->failure);
+    if (s != TPC_OK)
+        return s;
+    if (!exchange(r->comm, n, x, r->staged[0].at, r->staged[1].at))
+        return TPC_RANKS;
+    return ops->upload(r->device, buffer[1], r->staged[1].at, bytes[1], &r->failure);
+}
+
+/* A call of a communicator was false. */
+static status comm_failed(struct rank *r, const struct comm *comm)
+{
+    if (comm->out_of_memory)
+        return fail(&r->failure, TPC_NOMEM, "out of memory in a collective");
+    if (*comm->why)
+        return fail(&r->failure, TPC_RANKS, "%s", comm->why);
+    r->stopped = true;
+    return TPC_RANKS;
 }
 
 static status run_collective(struct rank *r, const struct step *step, const struct exchange *x)
 {
     struct engine *e = r->engine;
-    status s = r->device->ops->finish(r->device, &r->failure);
-    if (s != TPC_OK)
-        return s;
+    const struct node *n = graph_node(e->graph, step->node);
+    void *const buffer[2] = {r->address[step->arg[0]], r->address[step->arg[1]]};
+    const uint64_t bytes[2] = {r->now->bytes[step->arg[0]], r->now->bytes[step->arg[1]]};
     if (r == e->rank) {
         e->stats.collectives++;
         e->stats.collective_bytes += x->bytes;
     }
-    if (exchange(r, graph_node(e->graph, step->node), x, r->address[step->arg[0]], r->address[step->arg[1]]))
-        return TPC_OK;
-    if (r->comm->out_of_memory)
-        return fail(&r->failure, TPC_NOMEM, "out of memory in a collective");
-    r->stopped = true;
-    return TPC_INTERNAL;
+    if (r->queued)
+        return exchange(r->queued, n, x, buffer[0], buffer[1]) ? TPC_OK : comm_failed(r, r->queued);
+    status s = r->device->ops->finish(r->device, &r->failure);
+    if (s != TPC_OK)
+        return s;
+    if (!r->device->ops->reads_host)
+        s = stage(r, n, x, bytes, buffer);
+    else
+        s = exchange(r->comm, n, x, buffer[0], buffer[1]) ? TPC_OK : TPC_RANKS;
+    return s == TPC_RANKS ? comm_failed(r, r->comm) : s;
 }
 
 static status run_step(struct rank *r, uint32_t index)
@@ -93,6 +137,8 @@ static status run_step(struct rank *r, uint32_t index)
     void *stack[32], **buffers = stack;
     if (step->kind == STEP_COLLECTIVE)
         return run_collective(r, step, plan->exchange[index]);
+    if (plan->prepared)
+        return ops->step(r->device, step, plan->prepared[index], r->address, plan->bytes, &r->failure);
     if (step->arg_count > sizeof stack / sizeof *stack)
         buffers = NEW_ARRAY(r->scratch, void *, step->arg_count);
     for (uint32_t i = 0; i < step->arg_count; i++)
@@ -139,26 +185,89 @@ static value failing_node(const struct rank *r, uint32_t index)
     return r->failure.node ? r->failure.node : step->node;
 }
 
-status execute(struct rank *r, enum step_phase phase)
+/* ---- a run ------------------------------------------------------------------------------------------------------------ */
+
+static status run_steps(struct rank *r, enum step_phase phase)
 {
     const struct program *p = r->engine->program;
-    status s = store_reserve(r, &r->temporaries, r->now->arena_bytes);
-    *(phase == PHASE_LOAD ? &r->stats.loading : &r->stats.arena) = r->temporaries.capacity;
-    for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++)
-        if (r->now->offset[b] != UINT64_MAX)
-            r->address[b] = (char *)r->temporaries.at + r->now->offset[b];
+    bool timed = r->step_seconds != NULL;
+    status s = TPC_OK;
     for (uint32_t i = 0; i < p->steps.count && s == TPC_OK; i++) {
         if (p->steps.at[i].phase != phase)
             continue;
-        double start = r->step_seconds ? seconds_now() : 0;
+        double start = timed ? seconds_now() : 0;
         s = run_step(r, i);
-        if (r->step_seconds)
+        if (timed && s == TPC_OK && r->now->prepared) /* it was only queued */
+            s = r->device->ops->finish(r->device, &r->failure);
+        if (timed)
             note_time(r, i, seconds_now() - start);
         if (s != TPC_OK)
             r->failed_at = failing_node(r, i);
     }
-    s = s == TPC_OK ? r->device->ops->finish(r->device, &r->failure) : s;
-    if (phase == PHASE_LOAD) /* runs have temporaries of their own size */
-        store_free(r, &r->temporaries);
+    return s;
+}
+
+void forget_recordings(struct rank *r, struct shape_plan *plan)
+{
+    for (uint32_t i = 0; i < RECORDINGS; i++)
+        if (plan->recording[i].made)
+            r->device->ops->forget(r->device, plan->recording[i].made);
+    memset(plan->recording, 0, sizeof plan->recording);
+}
+
+/* Once more what has run before with these shapes: as one launch, if the buffers are where they were; else it is noted for the next time, and run. */
+static status run_recorded(struct rank *r)
+{
+    struct shape_plan *plan = r->now;
+    const struct device_ops *ops = r->device->ops;
+    uint64_t key = hash_bytes(r->address, r->engine->program->buffers.count * sizeof *r->address, 0);
+    uint64_t generation = ops->generation(r->device);
+    for (uint32_t i = 0; i < RECORDINGS; i++)
+        if (plan->recording[i].made && plan->recording[i].key == key && plan->recording[i].generation == generation)
+            return ops->replay(r->device, plan->recording[i].made, &r->failure);
+    struct recording *to = &plan->recording[plan->next_recording++ % RECORDINGS];
+    ops->forget(r->device, to->made);
+    *to = (struct recording){.key = key, .generation = generation};
+    status s = ops->record(r->device, &r->failure), steps = TPC_OK;
+    if (s != TPC_OK)
+        return s;
+    steps = run_steps(r, PHASE_RUN);
+    struct failure first = r->failure;
+    s = ops->recorded(r->device, &to->made, &r->failure); /* in any case: the queue must be as before */
+    if (steps != TPC_OK) {
+        ops->forget(r->device, to->made);
+        to->made = NULL;
+        r->failure = first;
+        return steps;
+    }
+    return s == TPC_OK ? ops->replay(r->device, to->made, &r->failure) : s;
+}
+
+/* Everything is queued: no collective of these steps waits in host memory. */
+static bool can_record(const struct rank *r)
+{
+    return r->device->ops->record && !r->step_seconds && (r->queued || r->engine->ranks == 1);
+}
+
+status execute(struct rank *r, enum step_phase phase)
+{
+    const struct program *p = r->engine->program;
+    status s = store_reserve(r, &r->temporaries, r->now->arena_bytes);
+    r->stats.arena = r->now->arena_bytes;
+    for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++)
+        if (r->now->offset[b] != UINT64_MAX)
+            r->address[b] = (char *)r->temporaries.at + r->now->offset[b];
+    if (s != TPC_OK)
+        return s;
+    bool again = phase == PHASE_RUN && r->now->runs++ > 0 && can_record(r);
+    s = again ? run_recorded(r) : run_steps(r, phase);
+    if (s != TPC_OK)
+        return s;
+    s = r->device->ops->finish(r->device, &r->failure);
+    if (s != TPC_OK)
+        r->failed_at = r->failure.node;
+    if (s == TPC_RANKS && r->queued && *r->queued->why)
+        return comm_failed(r, r->queued);
+    r->stopped = r->stopped || s == TPC_RANKS;
     return s;
 }

@@ -79,6 +79,19 @@ status cli_cost(struct arena *arena, const struct args *args, struct diag *diag,
 /* --mesh or --tp, and --sequence-parallel, into the options' ranks, axes and sequence. Neither given: `ranks` is left alone. */
 status cli_mesh(struct arena *arena, const struct args *args, struct diag *diag, struct compile_options *out);
 
+/* ---- device.c ---- */
+#define CLI_DEVICE_OPTIONS                                                                                             \
+    {"--device", "cuda|cpu", "where ranks compute (cuda where there are as many GPUs as ranks, else cpu)"},            \
+        {"--gpus", "0,1,...", "the GPU of each rank of this process (0, 1, ...; a process: its local rank)"},          \
+    {                                                                                                                  \
+        "--collectives", "nccl|host", "between GPUs by NCCL, or through host memory (ranks may share a GPU)"           \
+    }
+/* Fills in what is about devices, for so many ranks; out->processes and local_rank are set. */
+status cli_device(struct arena *arena, const struct args *args, uint32_t ranks, bool gpus_by_default, struct diag *diag,
+                  struct engine_options *out);
+/* Bytes of intermediate values at the plan's nominal extents: the most that a rank has. */
+uint64_t cli_planned_activations(const struct plan *plan);
+
 /* ---- ranks.c ---- */
 struct ranks; /* this process as one rank of several */
 struct processes;
@@ -86,6 +99,7 @@ struct processes;
 status cli_ranks_join(struct arena *arena, const struct args *args, const struct plan *plan, struct diag *diag,
                       struct ranks **out);
 struct processes *cli_ranks_processes(const struct ranks *r); /* NULL of NULL, as in what follows */
+uint32_t cli_ranks_local(const struct ranks *r);              /* this process's place on its host */
 bool cli_ranks_speaks(const struct ranks *r);                 /* this process prints and writes the results */
 status cli_ranks_leave(struct ranks *r, status s);            /* what to exit with; engines are not used any more */
 

@@ -11,6 +11,7 @@
 enum { LINE = 1024 };
 
 struct ranks {
+    uint32_t local_rank;
     struct processes *processes;
     struct diag *diag;
     char line[LINE]; /* the first error */
@@ -36,7 +37,7 @@ static void leave_unwound(void *object)
 /* What all ranks must have been told alike: everything but where results go and how they are shown. */
 static uint64_t options_hash(const struct args *args)
 {
-    static const char *const own[] = {"--output", "--outputs", "--profile", "--threads", "--timeout"};
+    static const char *const own[] = {"--output", "--outputs", "--profile", "--threads", "--timeout", "--gpus"};
     uint64_t hash = 0;
     for (uint32_t i = 0; i < args->given.count; i++) {
         const struct given *o = &args->given.at[i];
@@ -69,6 +70,7 @@ status cli_ranks_join(struct arena *arena, const struct args *args, const struct
     o.timeout = (double)timeout;
     struct ranks *r = NEW(arena, struct ranks);
     r->diag = diag;
+    r->local_rank = o.launch.local_rank;
     s = processes_join(&o, diag, &r->processes);
     if (s != TPC_OK)
         return s;
@@ -84,6 +86,11 @@ status cli_ranks_join(struct arena *arena, const struct args *args, const struct
 struct processes *cli_ranks_processes(const struct ranks *r)
 {
     return r ? r->processes : NULL;
+}
+
+uint32_t cli_ranks_local(const struct ranks *r)
+{
+    return r ? r->local_rank : 0;
 }
 
 bool cli_ranks_speaks(const struct ranks *r)

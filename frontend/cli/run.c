@@ -29,6 +29,7 @@ static const struct option_info options[] = {
     {"--first", "PLAN",
      "runs the prompt and hands its states over (a decoder without past); --input may name its inputs"},
     {"--bind", "INPUT=ROLE", "fill an input as tokens, mask, positions, past_length or total_length"},
+    CLI_DEVICE_OPTIONS,
     {"--threads", "N", "threads per rank (cores / ranks)"},
     {"--profile", NULL, "print where the time went to stderr"},
     {"--timeout", "SECONDS", "ranks that are processes: how long one may be missing or silent (30)"},
@@ -305,9 +306,10 @@ static status run_generation(struct job *j, const struct engine_options *o, int6
     return cli_generate(j->arena, j->args, j->plan, j->engine, j->inputs, &first, count, j->diag);
 }
 
-static status run_plan(struct job *j, const struct engine_options *o, int64_t count)
+static status run_plan(struct job *j, struct engine_options *o, int64_t count)
 {
-    status s = engine_open(j->plan->program, &j->plan->links, j->plan->folder, o, j->diag, &j->engine);
+    status s = cli_device(j->arena, j->args, j->graph->mesh.ranks, true, j->diag, o);
+    s = s != TPC_OK ? s : engine_open(j->plan->program, &j->plan->links, j->plan->folder, o, j->diag, &j->engine);
     if (s != TPC_OK) {
         return s;
     }
@@ -341,8 +343,11 @@ static status run(struct arena *arena, const struct args *args, struct diag *dia
     }
     make_job(&j);
     j.speaks = cli_ranks_speaks(ranks);
-    struct engine_options o = {
-        .threads = (uint32_t)threads, .profile = args_flag(args, "--profile"), .processes = cli_ranks_processes(ranks)};
+    struct engine_options o = {.threads = (uint32_t)threads,
+                               .profile = args_flag(args, "--profile"),
+                               .processes = cli_ranks_processes(ranks),
+                               .local_rank = cli_ranks_local(ranks),
+                               .activations = cli_planned_activations(j.plan)};
     return cli_ranks_leave(ranks, run_plan(&j, &o, count));
 }
 

@@ -13,6 +13,7 @@ enum { RANDOM_SETS = 2 };
 static const struct option_info options[] = {
     CLI_MESH_OPTIONS,
     CLI_STEER_OPTIONS,
+    CLI_DEVICE_OPTIONS,
     {"--rtol", "R", "relative tolerance (1e-3; at least the spacing of the output's type)"},
     {"--atol", "A", "absolute tolerance (1e-5 of the tensor's largest magnitude)"},
     {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
@@ -69,8 +70,13 @@ static status run(struct verification *v, const struct compiled *c, const struct
 {
     struct engine *e = NULL;
     struct links links = cli_links(v->arena, c);
-    status s = engine_open(c->program, &links, v->folder, NULL, v->diag, &e);
-    s = s != TPC_OK ? s : engine_run(e, inputs, NULL, v->diag);
+    struct engine_options o = {.threads = 0};
+    status s = cli_device(v->arena, v->args, c->program->graph->mesh.ranks, false, v->diag, &o);
+    uint32_t runs = o.kind == ENGINE_CUDA ? 3 : 1; /* on a GPU the third is a replay of what the second recorded */
+    s = s != TPC_OK ? s : engine_open(c->program, &links, v->folder, &o, v->diag, &e);
+    for (uint32_t i = 0; i < runs && s == TPC_OK; i++) {
+        s = engine_run(e, inputs, NULL, v->diag);
+    }
     for (uint32_t i = 0; i < c->graph->outputs.count && s == TPC_OK; i++) {
         struct tensor t;
         s = engine_output(e, i, v->diag, &t);

@@ -160,7 +160,6 @@ static void nccl_functions(void)
     CALLS(ncclGetUniqueId(&id));
     CALLS(ncclCommInitRankConfig(&comm, 1, id, 0, &config));
     CALLS(ncclCommSplit(comm, 0, 0, &comm, &config));
-    CALLS(ncclCommDestroy(comm));
     CALLS(ncclCommAbort(comm));
     CALLS(ncclCommGetAsyncError(comm, (ncclResult_t *)NULL));
     CALLS(ncclGroupStart());

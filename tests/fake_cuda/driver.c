@@ -1,0 +1,752 @@
+/* tests/fake_cuda/driver.c - the fake libcuda.so.1: memory with bounds, streams as threads, captures as lists, kernels on the model of CUDA. */
+#include "runtime/cuda_api.h"
+#include "tests/fake_cuda/fake.h"
+#include "tests/support/cuda_model.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MOST_BLOCKS = 4096, MOST_GPUS = 16, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719, INVALID = 1 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static uint64_t setting(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+    return text && *text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+/* ---- calls ---------------------------------------------------------------------------------------------------------------- */
+
+static _Atomic uint64_t calls, fail_at;
+static _Atomic int64_t live;
+
+/* TPC_FAKE_FAIL=NAME:N */
+static bool fails_by_name(const char *name)
+{
+    static _Atomic uint64_t seen;
+    const char *wish = getenv("TPC_FAKE_FAIL"), *colon = wish ? strrchr(wish, ':') : NULL;
+    if (!colon)
+        return false;
+    size_t length = (size_t)(colon - wish);
+    bool same = (length == 1 && *wish == '*') || (strlen(name) == length && memcmp(wish, name, length) == 0);
+    return same && atomic_fetch_add(&seen, 1) + 1 == strtoull(colon + 1, NULL, 10);
+}
+
+bool fake_call(const char *name)
+{
+    const char *path = getenv("TPC_FAKE_LOG");
+    uint64_t number = atomic_fetch_add(&calls, 1) + 1;
+    if (path && *path) {
+        pthread_mutex_lock(&lock);
+        FILE *f = fopen(path, "ae");
+        if (f) {
+            (void)fprintf(f, "%s\n", name);
+            (void)fclose(f);
+        }
+        pthread_mutex_unlock(&lock);
+    }
+    return number == atomic_load(&fail_at) || fails_by_name(name);
+}
+
+void fake_fail_after(uint64_t n)
+{
+    atomic_store(&fail_at, n ? atomic_load(&calls) + n : 0);
+}
+
+uint64_t fake_calls(void)
+{
+    return atomic_load(&calls);
+}
+
+int64_t fake_live(void)
+{
+    return atomic_load(&live);
+}
+
+void fake_own(int64_t more)
+{
+    atomic_fetch_add(&live, more);
+}
+
+#define CALL(code)                                                                                                     \
+    if (fake_call(__func__))                                                                                           \
+    return code
+
+/* ---- memory ---------------------------------------------------------------------------------------------------------------- */
+
+static struct block {
+    char *at;
+    size_t bytes;
+    int gpu; /* -1: pinned host memory */
+} block[MOST_BLOCKS];
+static uint32_t blocks;
+static uint64_t used[MOST_GPUS];
+static _Thread_local int current = -1;
+
+static cu_result add_block(void **at, size_t bytes, int gpu)
+{
+    cu_result r = CU_OUT_OF_MEMORY;
+    pthread_mutex_lock(&lock);
+    bool fits = gpu < 0 || used[gpu] + bytes <= setting("TPC_FAKE_MEMORY", UINT64_C(4) << 30);
+    char *memory = fits && blocks < MOST_BLOCKS && bytes ? aligned_alloc(512, (bytes + 511) / 512 * 512) : NULL;
+    if (memory) {
+        memset(memory, 0xab, bytes < 1 << 20 ? bytes : 1 << 20); /* who relies on zeros sees it */
+        block[blocks++] = (struct block){memory, bytes, gpu};
+        if (gpu >= 0)
+            used[gpu] += bytes;
+        *at = memory;
+        fake_own(1);
+        r = CU_OK;
+    }
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+static cu_result drop_block(const void *at, bool host)
+{
+    cu_result r = INVALID;
+    pthread_mutex_lock(&lock);
+    for (uint32_t i = 0; i < blocks && r != CU_OK; i++)
+        if (block[i].at == at && (block[i].gpu < 0) == host) {
+            if (!host)
+                used[block[i].gpu] -= block[i].bytes;
+            free(block[i].at);
+            block[i] = block[--blocks];
+            fake_own(-1);
+            r = CU_OK;
+        }
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+static bool inside(const void *at, size_t bytes, bool host)
+{
+    bool found = bytes == 0;
+    pthread_mutex_lock(&lock);
+    for (uint32_t i = 0; i < blocks && !found; i++)
+        found = (block[i].gpu < 0) == host && (const char *)at >= block[i].at && bytes <= block[i].bytes &&
+                (size_t)((const char *)at - block[i].at) <= block[i].bytes - bytes;
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+
+bool fake_is_device(const void *at, size_t bytes)
+{
+    return inside(at, bytes, false);
+}
+
+FAKE_API cu_result cuMemAlloc_v2(cu_pointer *at, size_t bytes)
+{
+    CALL(CU_OUT_OF_MEMORY);
+    void *memory = NULL;
+    cu_result r = current < 0 ? INVALID : add_block(&memory, bytes, current);
+    *at = (cu_pointer)(uintptr_t)memory;
+    return r;
+}
+
+FAKE_API cu_result cuMemFree_v2(cu_pointer at)
+{
+    bool fails = fake_call(__func__); /* as every release: it releases all the same */
+    cu_result r = drop_block((void *)(uintptr_t)at, false);
+    return fails ? ILLEGAL_ADDRESS : r;
+}
+
+FAKE_API cu_result cuMemHostAlloc(void **at, size_t bytes, unsigned flags)
+{
+    CALL(CU_OUT_OF_MEMORY);
+    (void)flags;
+    return add_block(at, bytes, -1);
+}
+
+FAKE_API cu_result cuMemFreeHost(void *at)
+{
+    bool fails = fake_call(__func__);
+    cu_result r = drop_block(at, true);
+    return fails ? ILLEGAL_ADDRESS : r;
+}
+
+FAKE_API cu_result cuMemGetInfo_v2(size_t *free_bytes, size_t *total)
+{
+    CALL(ILLEGAL_ADDRESS);
+    *total = setting("TPC_FAKE_MEMORY", UINT64_C(4) << 30);
+    *free_bytes = *total - (current < 0 ? 0 : used[current]);
+    return CU_OK;
+}
+
+/* ---- streams and graphs -------------------------------------------------------------------------------------------------------- */
+
+struct item {
+    struct item *next;
+    fake_work *work;
+    _Alignas(16) char argument[];
+};
+
+struct stream {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct item *first, **last;
+    bool busy, quit;
+    cu_result broken;
+    struct graph_list *captured; /* NULL: not */
+    int gpu;
+};
+
+struct graph_list {
+    struct graph_item {
+        struct graph_item *next;
+        fake_work *work;
+        size_t bytes;
+        _Alignas(16) char argument[];
+    } * first, **last;
+};
+
+static _Thread_local struct stream *running; /* of a work */
+
+static void *run_stream(void *argument)
+{
+    struct stream *s = argument;
+    running = s;
+    current = s->gpu;
+    pthread_mutex_lock(&s->lock);
+    for (;;) {
+        while (!s->first && !s->quit)
+            pthread_cond_wait(&s->changed, &s->lock);
+        if (!s->first)
+            break;
+        struct item *i = s->first;
+        s->first = i->next;
+        if (!s->first)
+            s->last = &s->first;
+        s->busy = true;
+        bool good = s->broken == CU_OK;
+        pthread_mutex_unlock(&s->lock);
+        if (good)
+            i->work(i->argument);
+        free(i);
+        pthread_mutex_lock(&s->lock);
+        s->busy = false;
+        pthread_cond_broadcast(&s->changed);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+bool fake_enqueue(void *stream, fake_work *work, const void *argument, size_t bytes)
+{
+    struct stream *s = stream;
+    if (!s)
+        return false;
+    if (s->captured) {
+        struct graph_item *g = malloc(sizeof *g + bytes);
+        *g = (struct graph_item){NULL, work, bytes};
+        memcpy(g->argument, argument, bytes);
+        *s->captured->last = g;
+        s->captured->last = &g->next;
+        return true;
+    }
+    struct item *i = malloc(sizeof *i + bytes);
+    *i = (struct item){NULL, work};
+    memcpy(i->argument, argument, bytes);
+    pthread_mutex_lock(&s->lock);
+    *s->last = i;
+    s->last = &i->next;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    return true;
+}
+
+void fake_break(void *stream, const char *why)
+{
+    struct stream *s = stream ? stream : running;
+    (void)fprintf(stderr, "fake CUDA: %s\n", why);
+    pthread_mutex_lock(&s->lock);
+    s->broken = LAUNCH_FAILED;
+    pthread_mutex_unlock(&s->lock);
+}
+
+FAKE_API cu_result cuStreamCreate(cu_stream *out, unsigned flags)
+{
+    CALL(CU_OUT_OF_MEMORY);
+    struct stream *s = calloc(1, sizeof *s);
+    (void)flags;
+    s->last = &s->first;
+    s->gpu = current;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->changed, NULL);
+    if (pthread_create(&s->thread, NULL, run_stream, s) != 0)
+        return CU_OUT_OF_MEMORY;
+    fake_own(1);
+    *out = (cu_stream)s;
+    return CU_OK;
+}
+
+FAKE_API cu_result cuStreamQuery(cu_stream stream)
+{
+    struct stream *s = (struct stream *)stream; /* not a call that is counted: how often it is made depends on time */
+    pthread_mutex_lock(&s->lock);
+    cu_result r = s->first || s->busy ? CU_NOT_READY : s->broken;
+    pthread_mutex_unlock(&s->lock);
+    return r;
+}
+
+static cu_result drain(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    while (s->first || s->busy)
+        pthread_cond_wait(&s->changed, &s->lock);
+    cu_result r = s->broken;
+    pthread_mutex_unlock(&s->lock);
+    return r;
+}
+
+FAKE_API cu_result cuStreamSynchronize(cu_stream stream)
+{
+    CALL(LAUNCH_FAILED);
+    return ((struct stream *)stream)->captured ? INVALID : drain((struct stream *)stream);
+}
+
+FAKE_API cu_result cuStreamDestroy_v2(cu_stream stream)
+{
+    struct stream *s = (struct stream *)stream;
+    bool fails = fake_call(__func__);
+    pthread_mutex_lock(&s->lock);
+    s->quit = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(s->thread, NULL);
+    free(s);
+    fake_own(-1);
+    return fails ? ILLEGAL_ADDRESS : CU_OK;
+}
+
+FAKE_API cu_result cuStreamBeginCapture_v2(cu_stream stream, int mode)
+{
+    struct stream *s = (struct stream *)stream;
+    CALL(INVALID);
+    (void)mode;
+    struct graph_list *g = calloc(1, sizeof *g);
+    g->last = &g->first;
+    s->captured = g;
+    fake_own(1);
+    return CU_OK;
+}
+
+static void free_list(struct graph_list *g)
+{
+    for (struct graph_item *i = g->first, *next; i; i = next) {
+        next = i->next;
+        free(i);
+    }
+    free(g);
+}
+
+FAKE_API cu_result cuStreamEndCapture(cu_stream stream, cu_graph *graph)
+{
+    struct stream *s = (struct stream *)stream;
+    struct graph_list *g = s->captured;
+    s->captured = NULL;
+    *graph = NULL;
+    if (fake_call(__func__) || !g) {
+        if (g) {
+            free_list(g);
+            fake_own(-1);
+        }
+        return INVALID;
+    }
+    *graph = (cu_graph)g;
+    return CU_OK;
+}
+
+FAKE_API cu_result cuGraphInstantiateWithFlags(cu_graph_exec *executable, cu_graph graph, unsigned long long flags)
+{
+    CALL(CU_OUT_OF_MEMORY);
+    (void)flags;
+    struct graph_list *g = (struct graph_list *)graph, *x = calloc(1, sizeof *x);
+    x->last = &x->first;
+    for (struct graph_item *i = g->first; i; i = i->next) {
+        struct graph_item *own = malloc(sizeof *own + i->bytes);
+        memcpy(own, i, sizeof *own + i->bytes);
+        own->next = NULL;
+        *x->last = own;
+        x->last = &own->next;
+    }
+    fake_own(1);
+    *executable = (cu_graph_exec)x;
+    return CU_OK;
+}
+
+FAKE_API cu_result cuGraphLaunch(cu_graph_exec executable, cu_stream stream)
+{
+    CALL(LAUNCH_FAILED);
+    for (struct graph_item *i = ((struct graph_list *)executable)->first; i; i = i->next)
+        (void)fake_enqueue(stream, i->work, i->argument, i->bytes);
+    return CU_OK;
+}
+
+FAKE_API cu_result cuGraphExecDestroy(cu_graph_exec executable)
+{
+    bool fails = fake_call(__func__);
+    free_list((struct graph_list *)executable);
+    fake_own(-1);
+    return fails ? ILLEGAL_ADDRESS : CU_OK;
+}
+
+FAKE_API cu_result cuGraphDestroy(cu_graph graph)
+{
+    bool fails = fake_call(__func__);
+    free_list((struct graph_list *)graph);
+    fake_own(-1);
+    return fails ? ILLEGAL_ADDRESS : CU_OK;
+}
+
+/* ---- events ---------------------------------------------------------------------------------------------------------------------- */
+
+struct event {
+    atomic_int pending;
+};
+
+static void reach(void *argument)
+{
+    struct event *e;
+    memcpy(&e, argument, sizeof(void *));
+    atomic_fetch_sub(&e->pending, 1);
+}
+
+FAKE_API cu_result cuEventCreate(cu_event *out, unsigned flags)
+{
+    CALL(CU_OUT_OF_MEMORY);
+    (void)flags;
+    *out = calloc(1, sizeof(struct event));
+    fake_own(1);
+    return CU_OK;
+}
+
+FAKE_API cu_result cuEventRecord(cu_event event, cu_stream stream)
+{
+    CALL(LAUNCH_FAILED);
+    atomic_fetch_add(&((struct event *)event)->pending, 1);
+    return fake_enqueue(stream, reach, &event, sizeof(void *)) ? CU_OK : INVALID;
+}
+
+FAKE_API cu_result cuEventSynchronize(cu_event event)
+{
+    CALL(LAUNCH_FAILED);
+    while (atomic_load(&((struct event *)event)->pending) > 0)
+        nanosleep(&(struct timespec){.tv_nsec = 10000}, NULL);
+    return CU_OK;
+}
+
+FAKE_API cu_result cuEventDestroy_v2(cu_event event)
+{
+    bool fails = fake_call(__func__);
+    free(event);
+    fake_own(-1);
+    return fails ? ILLEGAL_ADDRESS : CU_OK;
+}
+
+/* ---- copies ---------------------------------------------------------------------------------------------------------------------- */
+
+struct copying {
+    void *to;
+    const void *from;
+    size_t bytes;
+    int fill; /* -1: copy */
+    bool host_to, host_from;
+};
+
+static void run_copy(void *argument)
+{
+    const struct copying *c = argument;
+    if (!inside(c->to, c->bytes, c->host_to) || (c->fill < 0 && !inside(c->from, c->bytes, c->host_from))) {
+        fake_break(NULL, "a copy reaches outside of its memory, or host memory is not pinned");
+        return;
+    }
+    if (c->fill >= 0)
+        memset(c->to, c->fill, c->bytes);
+    else if (c->bytes)
+        memmove(c->to, c->from, c->bytes);
+}
+
+static cu_result queue_copy(cu_stream stream, struct copying c)
+{
+    return fake_enqueue(stream, run_copy, &c, sizeof c) ? CU_OK : INVALID;
+}
+
+static void *view(cu_pointer p)
+{
+    return (void *)(uintptr_t)p;
+}
+
+FAKE_API cu_result cuMemcpyHtoDAsync_v2(cu_pointer to, const void *from, size_t bytes, cu_stream stream)
+{
+    CALL(ILLEGAL_ADDRESS);
+    return queue_copy(stream, (struct copying){view(to), from, bytes, -1, false, true});
+}
+
+FAKE_API cu_result cuMemcpyDtoHAsync_v2(void *to, cu_pointer from, size_t bytes, cu_stream stream)
+{
+    CALL(ILLEGAL_ADDRESS);
+    return queue_copy(stream, (struct copying){to, view(from), bytes, -1, true, false});
+}
+
+FAKE_API cu_result cuMemcpyDtoDAsync_v2(cu_pointer to, cu_pointer from, size_t bytes, cu_stream stream)
+{
+    CALL(ILLEGAL_ADDRESS);
+    return queue_copy(stream, (struct copying){view(to), view(from), bytes, -1, false, false});
+}
+
+FAKE_API cu_result cuMemsetD8Async(cu_pointer to, unsigned char byte, size_t bytes, cu_stream stream)
+{
+    CALL(ILLEGAL_ADDRESS);
+    return queue_copy(stream, (struct copying){view(to), NULL, bytes, byte, false, false});
+}
+
+/* ---- kernels ---------------------------------------------------------------------------------------------------------------------- */
+
+/* A function's text, each once; compiled with all others that wait, when the first of them is launched. */
+struct unit {
+    struct unit *next;
+    const char *name, *source;
+    struct cuda_model *model;
+    uint32_t uses, words;
+};
+static struct unit *texts;
+static pthread_mutex_t kernel_lock = PTHREAD_MUTEX_INITIALIZER; /* of texts, and while a kernel runs */
+
+static uint64_t hash_text(const char *text, uint64_t seed)
+{
+    for (; *text; text++)
+        seed = (seed ^ (unsigned char)*text) * UINT64_C(1099511628211);
+    return seed;
+}
+
+FAKE_API cu_result cuModuleLoadData(cu_module *module, const void *image)
+{
+    const char *at = image;
+    CALL(CU_OUT_OF_MEMORY);
+    if (strncmp(at, FAKE_IMAGE, sizeof FAKE_IMAGE - 1) != 0)
+        return 200; /* CUDA_ERROR_INVALID_IMAGE */
+    const char *name = at + sizeof FAKE_IMAGE - 1, *source = name + strlen(name) + 1;
+    pthread_mutex_lock(&kernel_lock);
+    struct unit *t = texts;
+    while (t && (strcmp(t->name, name) != 0 || strcmp(t->source, source) != 0))
+        t = t->next;
+    if (!t) {
+        t = calloc(1, sizeof *t);
+        *t = (struct unit){.next = texts, .name = strdup(name), .source = strdup(source)};
+        texts = t;
+    }
+    t->uses++;
+    pthread_mutex_unlock(&kernel_lock);
+    fake_own(1);
+    *module = (cu_module)t;
+    return CU_OK;
+}
+
+FAKE_API cu_result cuModuleUnload(cu_module module)
+{
+    bool fails = fake_call(__func__);
+    pthread_mutex_lock(&kernel_lock);
+    ((struct unit *)module)->uses--;
+    pthread_mutex_unlock(&kernel_lock);
+    fake_own(-1);
+    return fails ? ILLEGAL_ADDRESS : CU_OK;
+}
+
+FAKE_API cu_result cuModuleGetFunction(cu_function *function, cu_module module, const char *name)
+{
+    CALL(500); /* CUDA_ERROR_NOT_FOUND */
+    if (strcmp(((struct unit *)module)->name, name) != 0)
+        return 500;
+    *function = (cu_function)module;
+    return CU_OK;
+}
+
+FAKE_API cu_result cuFuncSetAttribute(cu_function function, int attribute, int value)
+{
+    CALL(INVALID);
+    return function && attribute == CU_FUNCTION_SHARED_BYTES && value <= 227 * 1024 ? CU_OK : INVALID;
+}
+
+static const char *object_folder(void)
+{
+    static char made[64] = "/tmp/tpc-fake-XXXXXX";
+    static bool there;
+    const char *wish = getenv("TPC_FAKE_OBJECTS");
+    if (wish && *wish) {
+        (void)mkdir(wish, 0777);
+        return wish;
+    }
+    if (!there)
+        there = mkdtemp(made) != NULL;
+    return made;
+}
+
+/* Under the lock. */
+static bool compile_waiting(void)
+{
+    struct cuda_text list[1024];
+    uint32_t count = 0;
+    uint64_t key = UINT64_C(14695981039346656037);
+    char path[4200], error[4096] = "";
+    for (struct unit *t = texts; t && count < 1024; t = t->next)
+        if (!t->model && t->uses) {
+            list[count++] = (struct cuda_text){t->name, t->source};
+            key = hash_text(t->source, key);
+        }
+    (void)snprintf(path, sizeof path, "%s/%016llx.so", object_folder(), (unsigned long long)key);
+    if (access(path, R_OK) != 0 && !cuda_model_compile(list, count, path, error, sizeof error)) {
+        fake_break(NULL, error);
+        return false;
+    }
+    struct cuda_model *model = cuda_model_open(path);
+    for (struct unit *t = texts; t && model; t = t->next)
+        if (!t->model && t->uses) {
+            t->model = model;
+            t->words = cuda_model_words(model, t->name);
+        }
+    return model != NULL;
+}
+
+struct launching {
+    struct unit *text;
+    uint32_t grid[3], block[3], shared_bytes;
+    uint64_t words[512];
+};
+
+static void run_launch(void *argument)
+{
+    struct launching *l = argument;
+    static struct model_buffer range[MOST_BLOCKS];
+    char error[1024] = "";
+    pthread_mutex_lock(&kernel_lock);
+    bool good = l->text->model || compile_waiting();
+    struct model_launch m = {
+        .shared_bytes = l->shared_bytes, .words = l->words, .word_count = l->text->words, .range = range};
+    memcpy(m.grid, l->grid, sizeof m.grid);
+    memcpy(m.block, l->block, sizeof m.block);
+    pthread_mutex_lock(&lock);
+    for (uint32_t i = 0; i < blocks; i++)
+        if (block[i].gpu == current)
+            range[m.range_count++] = (struct model_buffer){block[i].at, block[i].bytes, true};
+    pthread_mutex_unlock(&lock);
+    if (good && !cuda_model_launch(l->text->model, l->text->name, &m, error, sizeof error))
+        fake_break(NULL, error);
+    pthread_mutex_unlock(&kernel_lock);
+}
+
+/* How many words there are is known once the text is compiled: until then as many as there can be are read from what can be read. */
+FAKE_API cu_result cuLaunchKernel(cu_function function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                                  unsigned bz, unsigned shared_bytes, cu_stream stream, void **parameters, void **extra)
+{
+    CALL(LAUNCH_FAILED);
+    struct launching l = {
+        .text = (struct unit *)function, .grid = {gx, gy, gz}, .block = {bx, by, bz}, .shared_bytes = shared_bytes};
+    if (!function || extra || gx * gy * gz == 0 || bx * by * bz == 0 || bx * by * bz > 1024 || gy > 65535 || gz > 65535)
+        return INVALID;
+    memcpy(l.words, parameters[0], sizeof l.words);
+    return fake_enqueue(stream, run_launch, &l, sizeof l) ? CU_OK : INVALID;
+}
+
+/* ---- devices ---------------------------------------------------------------------------------------------------------------------- */
+
+FAKE_API cu_result cuInit(unsigned flags)
+{
+    CALL(CU_NO_DEVICE);
+    (void)flags;
+    return setting("TPC_FAKE_GPUS", 2) ? CU_OK : CU_NO_DEVICE;
+}
+
+FAKE_API cu_result cuDriverGetVersion(int *version)
+{
+    CALL(INVALID);
+    *version = (int)setting("TPC_FAKE_DRIVER", 13000);
+    return CU_OK;
+}
+
+FAKE_API cu_result cuDeviceGetCount(int *count)
+{
+    CALL(INVALID);
+    *count = (int)setting("TPC_FAKE_GPUS", 2);
+    return CU_OK;
+}
+
+FAKE_API cu_result cuDeviceGet(cu_device *device, int ordinal)
+{
+    CALL(INVALID);
+    *device = ordinal;
+    return ordinal >= 0 && ordinal < (int)setting("TPC_FAKE_GPUS", 2) && ordinal < MOST_GPUS ? CU_OK : INVALID;
+}
+
+FAKE_API cu_result cuDeviceGetName(char *name, int length, cu_device device)
+{
+    CALL(INVALID);
+    (void)device;
+    (void)snprintf(name, (size_t)length, "fake GPU (computes on the CPU)");
+    return CU_OK;
+}
+
+FAKE_API cu_result cuDeviceGetAttribute(int *value, int attribute, cu_device device)
+{
+    CALL(INVALID);
+    (void)device;
+    int compute = (int)setting("TPC_FAKE_COMPUTE", 90);
+    *value = attribute == CU_DEVICE_PROCESSORS ? 4
+             : attribute == CU_DEVICE_MAJOR    ? compute / 10
+             : attribute == CU_DEVICE_MINOR    ? compute % 10
+                                               : -1;
+    return *value < 0 ? INVALID : CU_OK;
+}
+
+FAKE_API cu_result cuDevicePrimaryCtxRetain(cu_context *context, cu_device device)
+{
+    CALL(CU_OUT_OF_MEMORY);
+    *context = (cu_context)(uintptr_t)(device + 1);
+    fake_own(1);
+    return CU_OK;
+}
+
+FAKE_API cu_result cuDevicePrimaryCtxRelease_v2(cu_device device)
+{
+    (void)device;
+    fake_own(-1);
+    return fake_call(__func__) ? INVALID : CU_OK;
+}
+
+FAKE_API cu_result cuCtxSetCurrent(cu_context context)
+{
+    CALL(INVALID);
+    current = (int)(uintptr_t)context - 1;
+    return CU_OK;
+}
+
+FAKE_API cu_result cuGetErrorName(cu_result error, const char **name)
+{
+    static const struct {
+        cu_result error;
+        const char *name;
+    } names[] = {{INVALID, "CUDA_ERROR_INVALID_VALUE"},
+                 {CU_OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"},
+                 {CU_NO_DEVICE, "CUDA_ERROR_NO_DEVICE"},
+                 {200, "CUDA_ERROR_INVALID_IMAGE"},
+                 {500, "CUDA_ERROR_NOT_FOUND"},
+                 {ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"},
+                 {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"}};
+    *name = "CUDA_ERROR_UNKNOWN";
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        *name = names[i].error == error ? names[i].name : *name;
+    return CU_OK;
+}
+
+FAKE_API cu_result cuGetErrorString(cu_result error, const char **text)
+{
+    (void)error;
+    *text = "from the fake driver";
+    return CU_OK;
+}

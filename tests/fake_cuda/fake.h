@@ -1,0 +1,40 @@
+/* tests/fake_cuda/fake.h - CUDA's driver, NVRTC, cuBLASLt and NCCL for machines without a GPU: shared libraries of the same names (TPC_CUDA_PATH finds them) that
+ * compute in host memory.
+ *
+ * A stream is a thread with a queue, so that what is queued happens later; kernels run on the model of CUDA (tests/cuda_model); ranks of one process meet
+ * inside of a collective as they would on the wire. The fakes are strict: copies must stay inside of live memory, host memory must be pinned, an
+ * image must be one of the fake NVRTC's.
+ *
+ * Environment: TPC_FAKE_GPUS (2), TPC_FAKE_MEMORY (bytes of each, 4 GiB), TPC_FAKE_DRIVER (13000), TPC_FAKE_COMPUTE (90), TPC_FAKE_FAIL ("cuMemAlloc_v2:3" or
+ * "*:57": that call fails), TPC_FAKE_LOG (a file: a line per call), TPC_FAKE_OBJECTS (a folder where compiled kernels are kept).
+ *
+ * Section: driver.c (libcuda.so.1; the others use what it exports), nvrtc.c, blas.c, nccl.c
+ */
+#ifndef TPC_TESTS_FAKE_CUDA_FAKE_H
+#define TPC_TESTS_FAKE_CUDA_FAKE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FAKE_API __attribute__((visibility("default")))
+
+/* Notes a call; true: it shall fail. */
+FAKE_API bool fake_call(const char *name);
+/* For tests: the n-th call from now fails (0: none does); calls since the start; objects that nobody has released. */
+FAKE_API void fake_fail_after(uint64_t n);
+FAKE_API uint64_t fake_calls(void);
+FAKE_API int64_t fake_live(void);
+FAKE_API void fake_own(int64_t more); /* objects made, or released (< 0) */
+
+typedef void fake_work(void *argument);
+/* Queues work with a copy of its argument; while the stream is captured it is noted instead. false: no such stream. */
+FAKE_API bool fake_enqueue(void *stream, fake_work *work, const void *argument, size_t bytes);
+/* Of a work: it went wrong, and so does all that follows on its stream. */
+FAKE_API void fake_break(void *stream, const char *why);
+/* Is [at, at + bytes) inside of live device memory? */
+FAKE_API bool fake_is_device(const void *at, size_t bytes);
+
+#define FAKE_IMAGE "tpc fake cubin\n" /* name and source behind it, each with a 0 */
+
+#endif

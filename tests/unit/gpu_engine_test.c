@@ -1,0 +1,326 @@
+/* tests/unit/gpu_engine_test.c - the engine on GPUs, with the fake libraries of tests/fake_cuda: what it computes, how often it launches what, and that a call that
+ * fails, wherever it is, ends cleanly: one line, nothing left behind, nothing that waits.
+ */
+#include "frontend/compile.h"
+#include "runtime/engine.h"
+#include "runtime/tensor_file.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char last_line[1100];
+static int lines;
+
+static void keep_line(void *user, severity level, const char *line)
+{
+    (void)user;
+    (void)level;
+    lines++;
+    snprintf(last_line, sizeof last_line, "%s", line);
+}
+
+static struct diag quiet = {.sink = keep_line};
+
+/* ---- of the fake driver ---------------------------------------------------------------------------------------------------- */
+
+static void (*fail_after)(uint64_t n);
+static uint64_t (*calls)(void);
+static int64_t (*live)(void);
+
+static void find(void *library, const char *name, void *to)
+{
+    void *symbol = dlsym(library, name);
+    assert_non_null(symbol);
+    memcpy(to, &symbol, sizeof symbol);
+}
+
+static int open_fakes(void **state)
+{
+    char path[4200];
+    const char *build = getenv("BUILD");
+    (void)state;
+    snprintf(path, sizeof path, "%s/fake_cuda", build ? build : ".");
+    setenv("TPC_CUDA_PATH", path, 1);
+    setenv("TPC_FAKE_OBJECTS", "objects", 1);
+    setenv("TPC_FAKE_GPUS", "4", 1);
+    strncat(path, "/libcuda.so.1", sizeof path - strlen(path) - 1);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        print_message("%s\n", dlerror());
+    assert_non_null(library);
+    find(library, "fake_fail_after", &fail_after);
+    find(library, "fake_calls", &calls);
+    find(library, "fake_live", &live);
+    return 0;
+}
+
+/* ---- a model ------------------------------------------------------------------------------------------------------------------ */
+
+enum { WORDS = 23, WIDTH = 12, INNER = 24 };
+
+static value param(struct graph *g, const char *name, uint32_t rank, const int64_t *shape)
+{
+    struct tensor t;
+    assert_true(tensor_new(g->arena, &t, DT_F32, rank, shape));
+    tensor_random(&t, g->params.count + 7, 0);
+    for (size_t i = 0; i < t.count; i++)
+        ((float *)t.data)[i] *= 0.2f;
+    *PUSH(g->arena, &g->params) = (struct param){.name = name,
+                                                 .dtype = DT_F32,
+                                                 .rank = rank,
+                                                 .shape = arena_copy(g->arena, shape, rank * sizeof *shape),
+                                                 .file = NO_FILE,
+                                                 .length = tensor_bytes(&t),
+                                                 .data = t.data};
+    return graph_param(g, g->params.count - 1);
+}
+
+/* ids[batch] -> rows of a table -> 24 -> tanh -> 12, plus the rows, minus their maximum */
+static struct graph *model(struct arena *arena)
+{
+    struct graph *g = graph_new(arena);
+    graph_set_origin(g, graph_add_origin(g, "test.onnx", 0, "model", "Test"));
+    dim batch = dim_symbol(g->dims, "batch"), shape[] = {batch, dim_const(g->dims, WIDTH)};
+    value ids = graph_input(g, "ids", DT_I64, 1, &batch);
+    value x = graph_gather(g, param(g, "table", 2, (int64_t[]){WORDS, WIDTH}), ids, 0, 0);
+    value up = graph_dot(g, x, param(g, "up", 2, (int64_t[]){INNER, WIDTH}), 0, 1);
+    value down = graph_dot(g, graph_unary(g, OP_TANH, up), param(g, "down", 2, (int64_t[]){WIDTH, INNER}), 0, 1);
+    value sum = graph_binary(g, OP_ADD, x, down);
+    value most = graph_reduce(g, OP_REDUCE_MAX, sum, 1, (int32_t[]){1});
+    graph_output(g, "y", graph_binary(g, OP_SUB, sum, graph_broadcast(g, most, 2, shape, (int32_t[]){0})));
+    return g;
+}
+
+struct trial {
+    struct arena *arena;
+    struct compiled compiled;
+    struct engine *engine;
+};
+
+static void compile(struct trial *t, uint32_t ranks)
+{
+    *t = (struct trial){.arena = arena_new()};
+    struct graph *g = model(t->arena);
+    assert_int_equal(compile_graph(t->arena, g, &(struct compile_options){.ranks = ranks}, &quiet, &t->compiled),
+                     TPC_OK);
+}
+
+static status open_on(struct trial *t, const struct engine_options *o)
+{
+    return engine_open(t->compiled.program, NULL, NULL, o, &quiet, &t->engine);
+}
+
+static void end(struct trial *t)
+{
+    engine_close(t->engine);
+    arena_free(t->arena);
+}
+
+static status run_ids(struct trial *t, int64_t count, int64_t first, float *out)
+{
+    int64_t ids[64];
+    struct tensor in, y;
+    for (int64_t i = 0; i < count; i++)
+        ids[i] = i == 0 ? first : (i * 5) % WORDS;
+    assert_true(tensor_shape(&in, DT_I64, 1, &count));
+    in.data = ids;
+    status s = engine_run(t->engine, &in, NULL, &quiet);
+    if (s == TPC_OK && (s = engine_output(t->engine, 0, &quiet, &y)) == TPC_OK)
+        memcpy(out, y.data, tensor_bytes(&y));
+    return s;
+}
+
+static void expect(const float *got, const float *wanted, int64_t count)
+{
+    for (int64_t i = 0; i < count * WIDTH; i++)
+        if (fabsf(got[i] - wanted[i]) > 1e-5f)
+            fail_msg("element %lld is %g, not %g", (long long)i, (double)got[i], (double)wanted[i]);
+}
+
+/* What CPU ranks compute. */
+static void on_cpu(uint32_t ranks, int64_t count, int64_t first, float *out)
+{
+    struct trial t;
+    compile(&t, ranks);
+    assert_int_equal(open_on(&t, NULL), TPC_OK);
+    assert_int_equal(run_ids(&t, count, first, out), TPC_OK);
+    end(&t);
+}
+
+/* ---- tests ---------------------------------------------------------------------------------------------------------------------- */
+
+static void equals_the_cpu(void **state)
+{
+    (void)state;
+    static float got[64 * WIDTH], wanted[64 * WIDTH];
+    for (uint32_t ranks = 1; ranks <= 4; ranks++)
+        for (int host = 0; host < 2; host++) {
+            struct trial t;
+            compile(&t, ranks);
+            assert_int_equal(open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA, .host_collectives = host}),
+                             TPC_OK);
+            for (int64_t count = 1; count < 30; count += 9)
+                for (int64_t again = 0; again < 4; again++) {
+                    on_cpu(ranks, count, again, wanted);
+                    assert_int_equal(run_ids(&t, count, again, got), TPC_OK);
+                    expect(got, wanted, count);
+                }
+            end(&t);
+            assert_int_equal(live(), 0);
+        }
+}
+
+/* The second run of a shape is recorded, later ones are one launch each. */
+static void repeats_are_one_launch(void **state)
+{
+    (void)state;
+    static float out[64 * WIDTH];
+    for (uint32_t ranks = 1; ranks <= 2; ranks++) {
+        struct trial t;
+        struct engine_stats before, after;
+        compile(&t, ranks);
+        assert_int_equal(open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA}), TPC_OK);
+        assert_int_equal(run_ids(&t, 3, 0, out), TPC_OK);
+        before = *engine_stats(t.engine);
+        assert_true(before.launches > 0 && before.graphs == 0 && before.graph_launches == 0);
+        assert_int_equal(run_ids(&t, 3, 1, out), TPC_OK);
+        after = *engine_stats(t.engine);
+        assert_true(after.graphs == 1 && after.graph_launches == 1);
+        before = after;
+        uint64_t calls_before = calls();
+        assert_int_equal(run_ids(&t, 3, 2, out), TPC_OK);
+        after = *engine_stats(t.engine);
+        assert_true(after.launches == before.launches && after.products == before.products);
+        assert_true(after.graphs == 1 && after.graph_launches == 2);
+        assert_true(calls() - calls_before < 40 * ranks); /* inputs, the graph, the fault cell, the output */
+        assert_int_equal(run_ids(&t, 5, 2, out), TPC_OK); /* another shape goes step by step */
+        after = *engine_stats(t.engine);
+        assert_true(after.launches > before.launches && after.graph_launches == 2);
+        assert_int_equal(run_ids(&t, 3, 2, out), TPC_OK);
+        assert_true(engine_stats(t.engine)->graph_launches >= 3);
+        end(&t);
+        assert_int_equal(live(), 0);
+    }
+}
+
+/* Each call in turn fails. */
+static void every_call_may_fail(void **state)
+{
+    (void)state;
+    static float got[64 * WIDTH], wanted[64 * WIDTH];
+    for (uint32_t ranks = 1; ranks <= 2; ranks++) {
+        on_cpu(ranks, 3, 2, wanted);
+        uint32_t failed = 0;
+        for (uint64_t n = 1;; n += ranks == 1 ? 2 : 7) {
+            struct trial t;
+            compile(&t, ranks);
+            lines = 0;
+            uint64_t before = calls();
+            fail_after(n);
+            status s = open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA});
+            for (int64_t k = 0; k < 3 && s == TPC_OK; k++)
+                s = run_ids(&t, 3, k, got);
+            end(&t);
+            fail_after(0);
+            uint64_t made = calls() - before;
+            if (s != TPC_OK && lines != 1)
+                fail_msg("call %llu fails: %d lines, the last is '%s'", (unsigned long long)n, lines, last_line);
+            if (live() != 0)
+                fail_msg("call %llu fails with '%s': %lld objects are left", (unsigned long long)n, last_line,
+                         (long long)live());
+            failed += s != TPC_OK;
+            if (s == TPC_OK)
+                expect(got, wanted, 3);
+            if (n > made)
+                break;
+        }
+        assert_true(failed > 20);
+    }
+}
+
+static void index_out_of_range(void **state)
+{
+    (void)state;
+    static float got[64 * WIDTH], wanted[64 * WIDTH];
+    char on_cpu_line[sizeof last_line];
+    for (uint32_t ranks = 1; ranks <= 2; ranks++) {
+        struct trial t;
+        compile(&t, ranks);
+        assert_int_equal(open_on(&t, NULL), TPC_OK);
+        assert_int_equal(run_ids(&t, 3, WORDS, got), TPC_DATA);
+        memcpy(on_cpu_line, last_line, sizeof last_line);
+        end(&t);
+        on_cpu(ranks, 3, 1, wanted);
+        compile(&t, ranks);
+        assert_int_equal(open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA}), TPC_OK);
+        for (int k = 0; k < 3; k++) {
+            lines = 0;
+            assert_int_equal(run_ids(&t, 3, WORDS, got), TPC_DATA);
+            assert_int_equal(lines, 1);
+            assert_string_equal(last_line, on_cpu_line);
+            assert_int_equal(run_ids(&t, 3, 1, got), TPC_OK); /* it goes on */
+            expect(got, wanted, 3);
+        }
+        end(&t);
+        assert_int_equal(live(), 0);
+    }
+}
+
+/* A collective that fails later ends all ranks; the next run makes new communicators. */
+static void nccl_fails(void **state)
+{
+    (void)state;
+    static float got[64 * WIDTH], wanted[64 * WIDTH];
+    on_cpu(3, 3, 1, wanted);
+    for (int n = 1; n <= 3; n++) {
+        char number[8];
+        struct trial t;
+        compile(&t, 3);
+        assert_int_equal(open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA}), TPC_OK);
+        snprintf(number, sizeof number, "%d", n);
+        setenv("TPC_FAKE_NCCL_FAIL", number, 1);
+        status s = TPC_OK;
+        lines = 0;
+        for (int k = 0; k < 3 && s == TPC_OK; k++)
+            s = run_ids(&t, 3, 1, got);
+        assert_int_equal(s, TPC_RANKS);
+        assert_int_equal(lines, 1);
+        assert_non_null(strstr(last_line, "NCCL"));
+        unsetenv("TPC_FAKE_NCCL_FAIL");
+        assert_int_equal(run_ids(&t, 3, 1, got), TPC_OK);
+        expect(got, wanted, 3);
+        end(&t);
+        assert_int_equal(live(), 0);
+    }
+}
+
+static void too_little_memory(void **state)
+{
+    (void)state;
+    struct trial t;
+    setenv("TPC_FAKE_MEMORY", "34000000", 1); /* cuBLASLt's workspace is most of it */
+    compile(&t, 1);
+    lines = 0;
+    assert_int_equal(open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA, .activations = 1000000}), TPC_NOMEM);
+    assert_int_equal(lines, 1);
+    assert_non_null(strstr(last_line, "GB free, but"));
+    end(&t);
+    assert_int_equal(live(), 0);
+    unsetenv("TPC_FAKE_MEMORY");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equals_the_cpu),     cmocka_unit_test(repeats_are_one_launch),
+        cmocka_unit_test(index_out_of_range), cmocka_unit_test(nccl_fails),
+        cmocka_unit_test(too_little_memory),  cmocka_unit_test(every_call_may_fail),
+    };
+    alarm(120); /* nothing may wait for ever */
+    return cmocka_run_group_tests(tests, open_fakes, NULL);
+}
