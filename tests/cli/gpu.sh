@@ -1,0 +1,110 @@
+#!/bin/bash
+# tests/cli/gpu.sh TPC - tpc on GPUs, on the fake libraries of tests/fake_cuda: models equal the reference on 1, 2 and 4 of them, as threads and as processes; what
+# is missing, too old or too small is one line and an exit code; a rank that is lost ends all.
+set -u
+tpc=$1
+fakes=$BUILD/fake_cuda
+[ -e "$fakes/libcuda.so.1" ] || { echo "skipped: the fake libraries are not built"; exit 77; }
+[ -z "${TPC_SANITIZE-}" ] || { echo "skipped: kernels are checked by the model of CUDA itself"; exit 77; }
+export TPC_CUDA_PATH=$fakes TPC_FAKE_GPUS=4 TPC_FAKE_OBJECTS=$PWD/objects
+models=$SOURCE/tests/models
+failures=0
+rm -rf w && mkdir w && cd w || exit 1
+trap 'kill -9 $(jobs -p) 2>/dev/null' EXIT
+bad() {
+    echo "FAILED: $*"
+    failures=$((failures + 1))
+}
+# refused CODE PATTERN COMMAND...: exits so, with one line that has the pattern
+refused() {
+    local code=$1 pattern=$2
+    shift 2
+    timeout 60 "$@" >out 2>err
+    local got=$?
+    [ $got = "$code" ] || bad "'$*' exits with $got, not $code: $(cat err)"
+    [ "$(wc -l <err)" = 1 ] || bad "'$*' does not say one line: $(cat err)"
+    grep -q -- "$pattern" err || bad "'$*' does not say '$pattern': $(cat err)"
+}
+
+# ---- models, against the interpreter and the exporter's numbers: the third run of each, a replayed one ----
+for case in "gpt2-ts17 1" "llama-past-opt18 2" "qwen2-ts17 4"; do
+    set -- $case
+    timeout 200 "$tpc" verify "$models/$1" --tp "$2" --device cuda >out 2>err || bad "$1 on $2 GPUs: $(cat err)"
+done
+timeout 100 "$tpc" verify "$models/gpt2-ts17" --tp 2 --device cuda --collectives host --gpus 0,0 >out 2>err || bad "two ranks on one GPU: $(cat err)"
+
+# ---- generation: caches stay on the GPU ----
+"$tpc" compile "$SOURCE/examples/charlm/model.onnx" --tp 2 -o plan.bin >/dev/null || exit 1
+"$tpc" run plan.bin --prompt 'the ' --generate 8 --device cpu >cpu.txt 2>/dev/null || bad "generation on CPUs"
+timeout 100 "$tpc" run plan.bin --prompt 'the ' --generate 8 >gpu.txt 2>err || bad "generation on GPUs, by default: $(cat err)"
+cmp -s cpu.txt gpu.txt || bad "GPUs write something else"
+
+# ---- processes, a GPU each: collectives through host memory ----
+port=$((20000 + $$ % 12000))
+process() { # process RANK COMMAND...
+    local r=$1
+    shift
+    RANK=$r WORLD_SIZE=2 LOCAL_RANK=$r MASTER_ADDR=127.0.0.1 MASTER_PORT=$port timeout 100 "$@" >out."$r" 2>err."$r" &
+    pid[r]=$!
+}
+for r in 0 1; do process $r "$tpc" run plan.bin --prompt 'the ' --generate 8 --collectives host; done
+for r in 0 1; do wait "${pid[$r]}" || bad "process $r: $(cat err.$r)"; done
+cmp -s cpu.txt out.0 || bad "processes with a GPU each write something else"
+port=$((port + 1))
+for r in 0 1; do process $r "$tpc" run plan.bin --random-inputs 1 --repeat 100000 --collectives host; done
+for _ in $(seq 1000); do
+    grep -q '^run 1:' err.0 && break
+    sleep 0.02
+done
+kill -9 $(pgrep -P "${pid[1]}")
+begun=$(date +%s)
+wait "${pid[0]}"
+[ $? = 75 ] || bad "rank 1 is killed: rank 0 exits otherwise: $(tail -2 err.0)"
+[ $(($(date +%s) - begun)) -le 5 ] || bad "rank 1 is killed: rank 0 takes too long"
+grep -q "rank 1 on .* ended without a farewell" err.0 || bad "rank 1 is killed: $(tail -2 err.0)"
+
+# ---- what is missing ----
+"$tpc" compile "$models/gpt2-ts17/model.onnx" --tp 2 -o two.bin >/dev/null || exit 1
+run=("$tpc" run two.bin --random-inputs 1)
+mkdir none old partial
+TPC_CUDA_PATH=$PWD/none refused 69 "CUDA's driver is not found (libcuda.so.1)" "${run[@]}" --device cuda
+TPC_CUDA_PATH=$PWD/none "${run[@]}" >/dev/null 2>err || bad "without CUDA the CPU is the default: $(cat err)"
+TPC_FAKE_DRIVER=11080 refused 69 "driver is for CUDA 11.8, but 12.0 is needed" "${run[@]}" --device cuda
+TPC_FAKE_GPUS=0 refused 69 "finds no GPU" "${run[@]}" --device cuda
+TPC_FAKE_GPUS=1 refused 69 "there are 1 GPUs for 2 ranks" "${run[@]}" --device cuda
+TPC_FAKE_GPUS=1 "${run[@]}" >/dev/null 2>err || bad "with too few GPUs the CPU is the default: $(cat err)"
+TPC_FAKE_COMPUTE=75 refused 69 "compute capability 7.5, but 8.0 is needed" "${run[@]}" --device cuda
+refused 69 "there is no GPU 9" "${run[@]}" --device cuda --gpus 0,9
+refused 64 "must be 2 numbers of GPUs" "${run[@]}" --device cuda --gpus 0
+refused 64 "must be cuda or cpu" "${run[@]}" --device tpu
+for library in libcuda.so.1 libnvrtc.so.13 libcublasLt.so.13 libnccl.so.2; do
+    rm -rf partial && cp -r "$fakes" partial && rm "partial/$library"
+    case $library in
+    libcuda.so.1) pattern="driver is not found" ;;
+    libnvrtc.so.13) pattern="NVRTC" ;;
+    libcublasLt.so.13) pattern="cuBLASLt is not found" ;;
+    *) pattern="NCCL is not found" ;;
+    esac
+    [ $library = libcuda.so.1 ] || TPC_CUDA_PATH=$PWD/partial LD_LIBRARY_PATH=$fakes refused 69 "$pattern" "${run[@]}" --device cuda
+done
+echo 'int cuInit(unsigned f) { return (int)f; }' >old.c
+$CC -shared -fPIC -o old/libcuda.so.1 old.c
+TPC_CUDA_PATH=$PWD/old refused 69 "lacks cuDriverGetVersion" "${run[@]}" --device cuda
+
+# ---- trouble ----
+TPC_FAKE_MEMORY=38000000 refused 71 "GB free, but .* GB are needed" "$tpc" run plan.bin --random-inputs 1 --size sequence_length=400
+TPC_FAKE_FAIL=cuMemAlloc_v2:9 refused 71 "out of memory" "${run[@]}"
+TPC_FAKE_FAIL=cuLaunchKernel:7 refused 70 "launching a kernel fails: CUDA_ERROR_LAUNCH_FAILED" "${run[@]}"
+TPC_FAKE_FAIL=cublasLtMatmul:3 refused 70 "cuBLASLt fails" "${run[@]}"
+TPC_FAKE_FAIL=ncclAllReduce:1 refused 75 "NCCL" "${run[@]}"
+TPC_FAKE_FAIL=nvrtcCompileProgram:2 XDG_CACHE_HOME=$PWD/cache "${run[@]}" >out 2>err
+[ $? = 70 ] && grep -q "does not compile\|tpc_" err || bad "a kernel that does not compile: $(cat err)"
+TPC_FAKE_NCCL_FAIL=2 refused 75 "NCCL" "${run[@]}"
+
+# ---- doctor ----
+"$tpc" doctor >out || bad doctor
+grep -q "GPU 3 .*fake GPU" out && grep -q "^NCCL  *2.28.0 from $fakes" out || bad "doctor does not say what there is: $(cat out)"
+TPC_CUDA_PATH=$PWD/none "$tpc" doctor >out && grep -q "^CUDA driver  *none: CUDA's driver is not found" out || bad "doctor without CUDA"
+
+[ $failures = 0 ] && echo "gpu: all good"
+exit $((failures > 0))
