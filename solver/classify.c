@@ -252,5 +252,6 @@ void classify(struct solver *s)
     find_regions(s);
     find_joints(s);
     find_units(s);
+    cost_sharing(s);
     make_axes(s);
 }

@@ -379,7 +379,31 @@ static void demand(struct solver *s, demand_list *list, value v, const struct pl
         *PUSH(s->temporary, list) = (struct demand){v, p};
 }
 
-/* Walks back from the use, the largest value first, so that all who want a value have said so when its turn comes. */
+void cost_sharing(struct solver *s)
+{
+    LIST(value) open = {0};
+    memset(s->readers, 0, (s->g->params.count + 1) * sizeof *s->readers);
+    for (uint32_t i = 0; i < s->units.count; i++) {
+        const struct unit *u = &s->units.at[i];
+        s->joint_stamp++;
+        if (u->kind != UNIT_EDGE)
+            *PUSH(s->temporary, &open) = graph_node(s->g, u->node)->operand[1 - u->slot];
+        while (open.count) {
+            value v = open.at[--open.count];
+            const struct node *n = graph_node(s->g, v);
+            if (s->joint_seen[v] == s->joint_stamp || !(s->depends[v] & DEPENDS_PARAM))
+                continue;
+            s->joint_seen[v] = s->joint_stamp;
+            if (n->op == OP_PARAM)
+                s->readers[n->attribute.index]++;
+            for (uint32_t k = 0; k < n->operand_count; k++)
+                *PUSH(s->temporary, &open) = n->operand[k];
+        }
+    }
+}
+
+/* A weight that several units read is stored once where they read it alike: each of them pays its share of that.
+ * Walks back from the use, the largest value first, so that all who want a value have said so when its turn comes. */
 int64_t stored_bytes(struct solver *s, value v, const struct placement *wanted)
 {
     demand_list list = {0};
@@ -395,7 +419,9 @@ int64_t stored_bytes(struct solver *s, value v, const struct placement *wanted)
         if (n->op == OP_PARAM) {
             if (s->negligible[n->attribute.index])
                 continue;
-            sum += (int64_t)(placement_elements(s, s->scratch, d.placement, 0) * (double)dtype_size(n->dtype));
+            double bytes = placement_elements(s, s->scratch, d.placement, 0) * (double)dtype_size(n->dtype);
+            uint32_t readers = s->readers[n->attribute.index];
+            sum += (int64_t)(bytes / (double)(readers ? readers : 1));
             continue;
         }
         const struct placement **back = NEW_ARRAY(s->temporary, const struct placement *, n->operand_count + 1);

@@ -81,6 +81,8 @@ static void find_cones(struct solver *s, struct map *m)
         struct arena_mark mark = arena_mark(s->temporary);
         struct bytes b = {.arena = s->temporary};
         put_node(&b, n);
+        if (n->op == OP_PARAM)
+            put(&b, s->readers[n->attribute.index]);
         for (uint32_t i = 0; i < n->operand_count; i++)
             put(&b, s->cone[n->operand[i]]);
         s->cone[v] = intern(m, &b);

@@ -96,7 +96,7 @@ struct solve_cost solution_cost(struct graph *g, const struct solution *out, con
     s.scratch->partitions.at = g->partitions.at; /* the solution's, for stored_bytes */
     s.scratch->partitions.count = s.scratch->partitions.capacity = g->partitions.count;
     c.bytes = (int64_t)weigh(&s, out).states;
-    for (uint32_t i = 0; i < s.units.count; i++) { /* the objective weighs every use of a weight on its own */
+    for (uint32_t i = 0; i < s.units.count; i++) { /* the objective takes the uses of a weight for alike */
         const struct unit *u = &s.units.at[i];
         if (u->kind != UNIT_EDGE)
             c.bytes +=

@@ -146,9 +146,10 @@ struct solver {
     LIST(int64_t) nominal[2];   /* per dim: value at prefill, decode; -1 not yet known */
     int64_t *symbol[2];
     const struct machine *machine;
-    int64_t param_bytes;            /* of all params */
-    bool *negligible;               /* per param: all of its shape together are under 0.1 % of that */
+    int64_t param_bytes; /* of all params */
+    bool *negligible;    /* per param: all of its shape together are under 0.1 % of that */
     struct solve_stats stats;
+    uint32_t *readers;              /* per param: linears and embeddings that read it */
     struct map seen;                /* components already solved: their number among those in `solved` */
     LIST(void *) solved;            /* struct profile */
     uint32_t *tree_owner;           /* per value, while grouping */
@@ -240,6 +241,7 @@ const struct placement *pull_back(struct graph *g, value v, uint32_t i, const st
 
 /* ---- cost.c ---- */
 void cost_start(struct solver *s);
+void cost_sharing(struct solver *s); /* finds `readers`, when the units are known */
 int64_t nominal_extent(struct solver *s, dim d, int phase);
 double placement_elements(struct solver *s, const struct graph *parts, const struct placement *p, int phase);
 double view_elements(struct solver *s, const struct view *view, int phase);

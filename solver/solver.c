@@ -7,6 +7,7 @@ static void allocate(struct solver *s)
     s->role = NEW_ARRAY(s->arena, uint8_t, n);
     s->depends = NEW_ARRAY(s->arena, uint8_t, n);
     s->apart = NEW_ARRAY(s->arena, uint32_t, n);
+    s->readers = NEW_ARRAY(s->arena, uint32_t, s->g->params.count + 1);
     s->region_of = NEW_ARRAY(s->arena, uint32_t, n);
     s->axes = NEW_ARRAY(s->arena, tree *, n);
     s->slot = NEW_ARRAY(s->arena, tree **, n);

@@ -161,9 +161,35 @@ static void start(struct random_graph *r)
     }
 }
 
+/* x [rows, k] -> [rows, n]: a router reduces the experts' axis, the last product contracts it. */
+static value experts(struct random_graph *r, value x)
+{
+    struct graph *g = r->g;
+    const int64_t k = random_last_extent(r, x), many = 2 + random_pick(r, 3), inner = 2 + random_pick(r, 3),
+                  n = 2 + 2 * random_pick(r, 3);
+    dim rows = at(r, x)->shape[0], e = dim_const(g->dims, many), f = dim_const(g->dims, inner),
+        d = dim_const(g->dims, k);
+    const dim all[] = {e, rows, d}, inside[] = {e, rows, f}, flat[] = {rows, e}, up[] = {e, f, d},
+              down[] = {dim_const(g->dims, n), e, f};
+    const int32_t last[] = {1}, first[] = {0}, swap[] = {1, 0}, behind[] = {1, 2}, before[] = {0, 1},
+                  forward[] = {1, 0, 2};
+    value p = graph_unary(g, OP_TANH, graph_dot(g, x, weight(r, many, k), 0, 1));
+    p = graph_binary(g, OP_SUB, p, graph_broadcast(g, graph_reduce(g, OP_REDUCE_MAX, p, 1, last), 2, flat, first));
+    value w = graph_reshape(g, weight(r, many * inner, k), 3, up);
+    value h = graph_unary(g, OP_TANH, graph_dot(g, graph_broadcast(g, x, 3, all, behind), w, 1, 1));
+    h = graph_binary(g, OP_MUL, h, graph_broadcast(g, graph_transpose(g, p, swap), 3, inside, before));
+    w = graph_reshape(g, weight(r, n, many * inner), 3, down);
+    return graph_dot(g, graph_transpose(g, h, forward), w, 0, 2);
+}
+
 void random_graph(struct random_graph *r, uint32_t steps)
 {
     start(r);
+    if (r->experts) {
+        r->bound = INFINITY;
+        keep(r, experts(r, r->made[0]));
+        graph_output(r->g, "experts", r->made[1]);
+    }
     for (uint32_t made = 0, tries = 0; made < steps && tries < 200; tries++) {
         uint32_t i = random_pick(r, r->count), j = random_pick(r, r->count);
         bool any = r->every_row && (made == 0 || random_pick(r, 2)) && at(r, r->made[i])->rank == r->rows + 1;

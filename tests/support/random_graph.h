@@ -20,6 +20,7 @@ struct random_graph {
     uint32_t turn;  /* which of many like rows comes next: counted up from graph to graph, all have their turn */
     uint32_t rows;  /* leading axes that lie on no weight: rows, or batch and sequence */
     bool every_row; /* not only those that a search has most to decide about */
+    bool experts;   /* begins with a mixture of experts, which is handed out */
     uint32_t ops;   /* most nodes that are no leaves, 0: any number */
     value made[RANDOM_VALUES];
     double most

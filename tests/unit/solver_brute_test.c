@@ -163,7 +163,7 @@ static bool legal_masks(const struct solver *s, const struct region *r, const ui
 {
     for (uint32_t i = 0; i < r->class_count; i++) {
         int64_t extent = 0;
-        if (masks[i] & ~s->over[AXIS_TENSOR])
+        if (masks[i] & ~r->allowed[i])
             return false;
         (void)dim_is_const(s->g->dims, s->trees.at[r->classes[i]].extent, &extent);
         if (masks[i] && extent < (int64_t)mesh_parts(s->mesh, masks[i]))
@@ -203,7 +203,8 @@ static void try_regions(struct brute *b, uint32_t region, unit_options *options)
 }
 
 /* false: too many combinations for a test. */
-static bool brute_force(struct graph *g, const struct solve_options *o, struct arena *arena, struct solve_cost *best)
+static bool brute_force(struct graph *g, const struct solve_options *o, struct arena *arena, double most,
+                        struct solve_cost *best)
 {
     struct solver s;
     struct brute b = {.s = &s, .best = {INT64_MAX, INT64_MAX, INT64_MAX}};
@@ -231,7 +232,7 @@ static bool brute_force(struct graph *g, const struct solve_options *o, struct a
         for (uint32_t i = 0; i < s.regions.at[r].class_count; i++)
             combinations *= (double)(1u << s.mesh->count);
     }
-    if (combinations > 200000)
+    if (combinations > most)
         return false;
     try_regions(&b, 1, options);
     *best = b.best;
@@ -319,12 +320,12 @@ static bool agree_on_one(struct random_graph *r, struct solve_options o, uint32_
     struct solution solution = {0};
     uint32_t first = r->seed;
     bool chance, found = false;
-    random_graph(r, 2 + random_pick(r, 6));
+    random_graph(r, r->experts ? random_pick(r, 2) : 2 + random_pick(r, 6));
     if (r->every_row && random_pick(r, 3)) {
         o.machine = random_machine(r);
         o.objective = random_pick(r, 2) ? OBJECTIVE_LATENCY : OBJECTIVE_BYTES;
     }
-    if (!brute_force(r->g, &o, r->arena, &best))
+    if (!brute_force(r->g, &o, r->arena, r->experts ? 2200000 : 200000, &best))
         return false;
     const char *what = arena_printf(r->arena, "seed %u, %u ranks", first, o.ranks);
     struct solve_cost thought = searched(r->g, &o, r->arena, &solution, &chance);
@@ -339,6 +340,8 @@ static bool agree_on_one(struct random_graph *r, struct solve_options o, uint32_
     return true;
 }
 
+enum { EXPERTS = 3 }; /* in place of a number of rows: one, and experts */
+
 static void agree_on(const struct solve_options *o, uint32_t rows, uint32_t count, uint32_t first)
 {
     uint32_t checked = 0, cut = 0;
@@ -346,7 +349,8 @@ static void agree_on(const struct solve_options *o, uint32_t rows, uint32_t coun
         struct random_graph r = {.arena = arena_new(),
                                  .seed = first + i,
                                  .turn = i,
-                                 .rows = rows,
+                                 .rows = rows == EXPERTS ? 1 : rows,
+                                 .experts = rows == EXPERTS,
                                  .every_row = rows == 1,
                                  .ops = rows == 1 ? 8 : 0};
         checked += agree_on_one(&r, *o, &cut);
@@ -403,6 +407,17 @@ static void on_mesh(void **state)
         agree_on(&meshes[i], 2, graphs(20), 300000 + 1000 * i);
 }
 
+/* Experts, over the tensor axis and over one of their own. */
+static void on_experts(void **state)
+{
+    static const struct mesh_axis own[] = {{"ep", 2, AXIS_EXPERT}, {"tp", 2, AXIS_TENSOR}};
+    static const struct solve_options meshes[] = {
+        {.ranks = 2}, {.ranks = 3}, {.ranks = 4, .axis_count = 2, .axis = own}};
+    (void)state;
+    for (uint32_t i = 0; i < sizeof meshes / sizeof *meshes; i++)
+        agree_on(&meshes[i], EXPERTS, graphs(1), 400000 + 1000 * i);
+}
+
 /* Behind the others: every row that can stand in a model stood in one of their graphs. */
 static void every_row_stood_in_one(void **state)
 {
@@ -419,7 +434,8 @@ static void every_row_stood_in_one(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(on_2), cmocka_unit_test(on_3), cmocka_unit_test(on_4),
-                                       cmocka_unit_test(on_mesh), cmocka_unit_test(every_row_stood_in_one)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(on_2),       cmocka_unit_test(on_3),
+                                       cmocka_unit_test(on_4),       cmocka_unit_test(on_mesh),
+                                       cmocka_unit_test(on_experts), cmocka_unit_test(every_row_stood_in_one)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
