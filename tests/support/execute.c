@@ -239,8 +239,8 @@ static void give_memory(struct machine *m, struct arena *arena, const struct ten
     }
 }
 
-int64_t execute(const char *name, const struct program *p, const struct kernel_set *kernels, const int64_t *of,
-                const struct tensor *inputs, struct tensor *outputs, bool placed, struct arena *arena)
+int64_t execute_alone(const char *name, const struct program *p, const struct kernel_set *kernels, const int64_t *of,
+                      const struct tensor *inputs, struct tensor *outputs, bool placed, struct arena *arena)
 {
     struct machine m = {p, kernels, of, NEW_ARRAY(arena, void *, p->buffers.count + 1), name};
     void **own = NEW_ARRAY(arena, void *, p->buffers.count + 1);

@@ -8,7 +8,7 @@
 #include "ir/tensor.h"
 
 /* `of`: values of the symbols. outputs[i].data is from malloc. Returns a kernel's fault, 0 when all went well. */
-int64_t execute(const char *name, const struct program *p, const struct kernel_set *kernels, const int64_t *of,
-                const struct tensor *inputs, struct tensor *outputs, bool placed, struct arena *arena);
+int64_t execute_alone(const char *name, const struct program *p, const struct kernel_set *kernels, const int64_t *of,
+                      const struct tensor *inputs, struct tensor *outputs, bool placed, struct arena *arena);
 
 #endif

@@ -318,7 +318,7 @@ static void trial(uint32_t seed, bool compiled)
         }
         if (interpret_same(g, NULL, inputs, arena, &diag, &x) != TPC_OK)
             fail_msg("SEED=%u: %s", (unsigned)seed, lines);
-        assert_int_equal(execute("random", p, kernels, x.of[0], inputs, outputs, size == 1, arena), 0);
+        assert_int_equal(execute_alone("random", p, kernels, x.of[0], inputs, outputs, size == 1, arena), 0);
         compare(arena, p, seed, outputs, x.output);
         for (uint32_t i = 0; i < g->outputs.count; i++)
             free(outputs[i].data);

@@ -104,7 +104,7 @@ static void run_both(const char *name, const struct program *p, const struct ten
         fail_msg("%s: %s", name, lines);
     for (int way = 0; way <= compiled; way++) {
         struct kernel_set *set = load(name, p, way == 0);
-        int64_t fault = execute(name, p, set, x.of[0], inputs, outputs, way == 1, arena);
+        int64_t fault = execute_alone(name, p, set, x.of[0], inputs, outputs, way == 1, arena);
         if (fault != 0)
             fail_msg("%s: fault %lld", name, (long long)fault);
         compare(name, g, outputs, x.output, exact);
@@ -450,7 +450,7 @@ static void test_gather_faults(void **state)
         assert_true(tensor_shape(&in, DT_I64, 1, &shape));
         in.data = index;
         assert_int_equal(bind_symbols(p->graph, 0, &in, arena, &diag, of), TPC_OK);
-        int64_t fault = execute("gather", p, load("gather", p, bad % 2 == 0), of, &in, out, false, arena);
+        int64_t fault = execute_alone("gather", p, load("gather", p, bad % 2 == 0), of, &in, out, false, arena);
         assert_int_equal(fault != 0, bad < 0 || bad >= 4);
         if (fault == 0) {
             assert_true(((float *)out[0].data)[3] == -(float)(bad * 3 + 1));

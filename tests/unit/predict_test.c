@@ -4,6 +4,7 @@
 #include "frontend/predict.h"
 #include "ir/bind.h"
 #include "runtime/engine.h"
+#include "tests/support/model_inputs.h"
 #include "tests/test.h"
 
 #include <cjson/cJSON.h>
@@ -22,23 +23,6 @@ static void say(void *user, severity level, const char *line)
 {
     if (level == DIAG_ERROR)
         fprintf(stderr, "%s: %s\n", (const char *)user, line);
-}
-
-static void read_inputs(struct model *m, const struct graph *g, struct diag *diag)
-{
-    m->inputs = NEW_ARRAY(m->arena, struct tensor, g->inputs.count + 1);
-    for (uint32_t i = 0; i < g->inputs.count; i++) {
-        struct onnx_tensor t;
-        bool found = false;
-        for (uint32_t k = 0; !found; k++) {
-            const char *path = arena_printf(m->arena, "%s/test_data_set_0/input_%u.pb", m->folder, k);
-            if (access(path, R_OK) != 0 || onnx_read_tensor_pb(m->arena, path, diag, &t) != TPC_OK)
-                fail_msg("%s has no input '%s'", m->folder, g->inputs.at[i].name);
-            found = strcmp(t.name, g->inputs.at[i].name) == 0;
-        }
-        assert_true(tensor_shape(&m->inputs[i], t.dtype, t.rank, t.shape));
-        m->inputs[i].data = arena_copy(m->arena, t.bytes, t.size);
-    }
 }
 
 /* The extents of the test data, for both phases. */
@@ -61,7 +45,7 @@ static void compile(struct model *m, uint32_t ranks, struct diag *diag)
     struct graph *g = NULL;
     struct compile_options o = {.ranks = ranks};
     assert_int_equal(onnx_import(m->arena, arena_printf(m->arena, "%s/model.onnx", m->folder), NULL, diag, &g), TPC_OK);
-    read_inputs(m, g, diag);
+    m->inputs = model_inputs(m->arena, g, m->folder, diag);
     set_nominal(m, g, diag, &o);
     assert_int_equal(compile_graph(m->arena, g, &o, diag, &m->compiled), TPC_OK);
 }
