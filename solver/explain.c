@@ -51,6 +51,19 @@ static const struct placement *first_use(const struct solver *s, const struct so
     return out->result[v];
 }
 
+/* " (largest 2, smallest 1)" of parts that differ: it is the largest that is waited for. */
+static void put_sizes(const struct partition *p, struct text *t)
+{
+    int64_t most = 0, least = INT64_MAX;
+    for (uint32_t i = 0; p->offset && i < p->parts; i++) {
+        int64_t size = p->offset[i + 1] - p->offset[i];
+        most = size > most ? size : most;
+        least = size < least ? size : least;
+    }
+    if (p->offset && most != least)
+        text_printf(t, " (largest %lld, smallest %lld)", (long long)most, (long long)least);
+}
+
 /* "4 groups over tp, 2 each" for each factor that is cut in an axis. */
 static void put_cuts(const struct graph *g, const struct placement *p, struct text *t)
 {
@@ -64,6 +77,7 @@ static void put_cuts(const struct graph *g, const struct placement *p, struct te
                 text_put(t, last ? " and " : "");
                 dim_print(g->dims, x->extent, t);
                 text_printf(t, " over %u", g->partitions.at[x->partition].parts);
+                put_sizes(&g->partitions.at[x->partition], t);
                 last = x->partition;
             }
 }

@@ -376,7 +376,7 @@ static uint32_t graphs(uint32_t few)
 static void on_2(void **state)
 {
     (void)state;
-    agree(2, graphs(200), 1000);
+    agree(2, graphs(330), 1000);
 }
 static void on_3(void **state)
 {
