@@ -85,6 +85,8 @@ static bool predict_rank(struct predictor *p, const int64_t *of, struct rank_mem
             out->weights += bytes[b];
         } else if (x->kind == BUFFER_KEPT) {
             out->kept += aligned(bytes[b]);
+        } else if (x->kind == BUFFER_STATE) {
+            out->states += bytes[b];
         } else if (x->kind == BUFFER_OUTPUT) { /* of a state the last value is read while the next is written */
             out->outputs += bytes[b] * (is_state(program->graph, x->index) ? 2 : 1);
         } else if (p->loading[b]) {
@@ -92,6 +94,28 @@ static bool predict_rank(struct predictor *p, const int64_t *of, struct rank_mem
         }
     }
     return arena_size(p, of, bytes, &out->activations);
+}
+
+/* States in place have room for what they hold behind the run, as the engine gives them at first. */
+static bool set_capacities(const struct program *p, int64_t *of)
+{
+    const struct graph *g = p->graph;
+    for (uint32_t b = 0; b < p->buffers.count; b++) {
+        const struct buffer *x = &p->buffers.at[b];
+        if (x->kind != BUFFER_STATE) {
+            continue;
+        }
+        const struct state *s = &g->states.at[x->index];
+        int64_t past, present;
+        if (!dim_eval(g->dims, graph_node(g, g->inputs.at[s->input].value)->shape[s->axis], of, &past) ||
+            !dim_eval(g->dims, graph_node(g, g->outputs.at[s->output].value)->shape[s->axis], of, &present)) {
+            return false;
+        }
+        uint32_t symbol = dim_get(g->dims, dim_capacity(g->dims, x->capacity)).symbol;
+        int64_t entries = past > present ? past : present;
+        of[symbol] = entries > of[symbol] ? entries : of[symbol];
+    }
+    return true;
 }
 
 bool predict_memory(struct arena *arena, const struct program *program, const int64_t *symbols, uint32_t count,
@@ -105,8 +129,9 @@ bool predict_memory(struct arena *arena, const struct program *program, const in
     p.arenas.arena = p.arena;
     bool known = true;
     for (uint32_t r = 0; r < program->graph->mesh.ranks && known; r++) {
+        memset(of, 0, all * sizeof *of);
         memcpy(of, symbols, (count < all ? count : all) * sizeof *of);
-        known = graph_bind_rank(program->graph, r, of) && predict_rank(&p, of, &out[r]);
+        known = graph_bind_rank(program->graph, r, of) && set_capacities(program, of) && predict_rank(&p, of, &out[r]);
     }
     arena_free(p.arena);
     return known;
@@ -114,7 +139,7 @@ bool predict_memory(struct arena *arena, const struct program *program, const in
 
 uint64_t rank_memory_total(const struct rank_memory *m)
 {
-    uint64_t run = m->activations + m->outputs;
+    uint64_t run = m->activations + m->outputs + m->states;
     return m->weights + m->kept + (run > m->loading ? run : m->loading);
 }
 

@@ -11,6 +11,7 @@ struct rank_memory {        /* bytes, as engine_rank_stats counts them */
     uint64_t weights, kept; /* slices of the files; computed at load */
     uint64_t loading;       /* temporaries while loading; given back then */
     uint64_t activations;   /* the arena of a run */
+    uint64_t states;        /* written in place, with room for the nominal present */
     uint64_t outputs;       /* states twice: the last value is read while the next is written */
 };
 

@@ -18,6 +18,7 @@ void report_memory(const struct report *r, cJSON *root)
         cJSON_AddNumberToObject(o, "weights", (double)m->weights);
         cJSON_AddNumberToObject(o, "kept", (double)m->kept);
         cJSON_AddNumberToObject(o, "activations", known ? (double)m->activations : 0);
+        cJSON_AddNumberToObject(o, "states", known ? (double)m->states : 0);
         cJSON_AddNumberToObject(o, "outputs", known ? (double)m->outputs : 0);
         cJSON_AddNumberToObject(o, "loading", known ? (double)m->loading : 0);
         cJSON_AddNumberToObject(o, "peak", known ? (double)rank_memory_total(&peak[k]) : 0);

@@ -96,11 +96,13 @@ static void compare_memory(struct model *m, const struct engine *e, const cJSON 
     cJSON_ArrayForEach(o, cJSON_GetObjectItem(json, "memory"))
     {
         const struct engine_rank_stats *s = &stats->rank[rank];
-        double weights = (double)(s->weight_mapped + s->weight_copied), run = (double)(s->arena + s->outputs);
+        double weights = (double)(s->weight_mapped + s->weight_copied),
+               run = (double)(s->arena + s->outputs + s->states);
         double loading = (double)s->loading, peak = weights + (double)s->kept + (run > loading ? run : loading);
         assert_true(cJSON_GetObjectItem(o, "weights")->valuedouble == weights);
         assert_true(cJSON_GetObjectItem(o, "kept")->valuedouble == (double)s->kept);
         close_to(m, rank, "temporaries", cJSON_GetObjectItem(o, "activations")->valuedouble, (double)s->arena);
+        close_to(m, rank, "states", cJSON_GetObjectItem(o, "states")->valuedouble, (double)s->states);
         close_to(m, rank, "outputs", cJSON_GetObjectItem(o, "outputs")->valuedouble, (double)s->outputs);
         close_to(m, rank, "temporaries while loading", cJSON_GetObjectItem(o, "loading")->valuedouble, loading);
         close_to(m, rank, "all", cJSON_GetObjectItem(o, "peak")->valuedouble, peak);
