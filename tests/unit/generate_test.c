@@ -31,14 +31,9 @@ struct ready {
     const struct graph *graph;
 };
 
-static void make_ready(struct ready *r, const char *model, uint32_t ranks)
+static void open_compiled(struct ready *r, const struct compiled *compiled, const char *folder)
 {
-    struct compiled c;
-    struct compile_options o = {.ranks = ranks};
-    const char *source = getenv("SOURCE");
-    r->arena = arena_new();
-    const char *folder = arena_printf(r->arena, "%s/tests/models/%s", source ? source : ".", model);
-    assert_int_equal(compile_model(r->arena, arena_printf(r->arena, "%s/model.onnx", folder), &o, &loud, &c), TPC_OK);
+    struct compiled c = *compiled;
     r->graph = c.program->graph;
     r->plan = (struct plan){.program = c.program, .folder = folder};
     r->plan.links.input = NEW_ARRAY(r->arena, const struct placement *, c.graph->inputs.count);
@@ -47,6 +42,17 @@ static void make_ready(struct ready *r, const char *model, uint32_t ranks)
     r->plan.links.output = c.solution->output;
     struct engine_options options = {.threads = 1};
     assert_int_equal(engine_open(c.program, &r->plan.links, folder, &options, &loud, &r->engine), TPC_OK);
+}
+
+static void make_ready(struct ready *r, const char *model, uint32_t ranks)
+{
+    struct compiled c;
+    struct compile_options o = {.ranks = ranks};
+    const char *source = getenv("SOURCE");
+    r->arena = arena_new();
+    const char *folder = arena_printf(r->arena, "%s/tests/models/%s", source ? source : ".", model);
+    assert_int_equal(compile_model(r->arena, arena_printf(r->arena, "%s/model.onnx", folder), &o, &loud, &c), TPC_OK);
+    open_compiled(r, &c, folder);
 }
 
 static void end(struct ready *r)
@@ -236,12 +242,69 @@ static void roles_are_told_and_said(void **state)
     end(&r);
 }
 
+/* A cache of twelve entries, written at places that an input gives, which also say what is seen. */
+static const char fixed_text[] =
+    "param 0 = \"e\" f32[7, 3] data [0.5, -1, 0.25, 1, 0.75, -0.5, -0.25, 0.5, 1, 0.125, -0.75, 0.5, -1, 0.25, 0.75, "
+    "0.875, 1, "
+    "-0.125, -0.5, -0.25, -1]\n"
+    "param 1 = \"h\" f32[7, 3] data [1, 0.5, -0.25, -1, 0.25, 0.75, 0.5, -1, 1, 0.25, 1, -0.5, -0.75, 0.5, 0.25, "
+    "0.125, -0.5, "
+    "-1, 0.75, 0.875, 0.5]\n"
+    "%ids: i64[b, s] = input index 0 as \"a\"\n%at: i64[s] = input index 1 as \"b\"\n"
+    "%past: f32[b, 12, 3] = input index 2 as \"c\"\n%e: f32[7, 3] = param index 0\n%h: f32[7, 3] = param index 1\n"
+    "%x = gather %e, %ids\n%all = scatter %past, %at, %x axis 1\n%scores = dot %x, %all batch 1 contract 1\n"
+    "%column: i64[s, 12] = iota axis 1\n%row: i64[s, 12] = broadcast %at list [0]\n%seen2 = le %column, %row\n"
+    "%seen: bool[b, s, 12] = broadcast %seen2 list [1, 2]\n%low: f32[] = constant data [-1e+30]\n"
+    "%low3: f32[b, s, 12] = broadcast %low\n%kept = select %seen, %scores, %low3\n%max = reduce_max %kept list [2]\n"
+    "%max3: f32[b, s, 12] = broadcast %max list [0, 1]\n%shift = sub %kept, %max3\n%w = exp %shift\n"
+    "%sum = reduce_sum %w list [2]\n%sum3: f32[b, s, 12] = broadcast %sum list [0, 1]\n%p = div %w, %sum3\n"
+    "%turned = transpose %all list [0, 2, 1]\n%mixed = dot %p, %turned batch 1 contract 1\n%logits = dot %mixed, %h "
+    "contract 1\n"
+    "output \"y\" %logits\noutput \"z\" %all\nstate 2 1 axis 1 scattered\n";
+
+static void states_of_fixed_length(void **state)
+{
+    (void)state;
+    for (uint32_t ranks = 1; ranks <= 3; ranks++) {
+        struct ready r = {.arena = arena_new()};
+        struct graph *g = NULL;
+        struct compiled c;
+        struct compile_options o = {.ranks = ranks};
+        assert_int_equal(graph_parse(r.arena, "fixed", fixed_text, strlen(fixed_text), &loud, &g), TPC_OK);
+        assert_int_equal(compile_graph(r.arena, g, &o, &loud, &c), TPC_OK);
+        open_compiled(&r, &c, NULL);
+        int64_t text[12] = {3, 6, 1};
+        struct prompt start = {text, 3};
+        struct written all = {0}, one = {0};
+        struct generate_options what = {.prompt = &start, .rows = 1, .count = 10, .step = take, .user = &all};
+        assert_int_equal(generate(r.engine, &r.plan, &what, r.arena, &loud), TPC_OK);
+        assert_int_equal(all.count, 10);
+        assert_true(engine_stats(r.engine)->rank[0].states > 0); /* in place */
+        what.user = &one;
+        what.count = 1;
+        for (size_t i = 0; i < 9; i++) { /* the same from the whole text each time */
+            one.count = 0;
+            start.count = 3 + i;
+            assert_int_equal(generate(r.engine, &r.plan, &what, r.arena, &loud), TPC_OK);
+            assert_int_equal(one.id[0], all.id[i]);
+            text[3 + i] = one.id[0];
+        }
+        start.count = 3;
+        what.count = 11;
+        lines = 0;
+        assert_int_equal(generate(r.engine, &r.plan, &what, r.arena, &quiet), TPC_USAGE);
+        assert_int_equal(lines, 1);
+        assert_non_null(strstr(last_line, "states hold 12 entries"));
+        end(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_copy_of_the_cache),    cmocka_unit_test(same_on_any_ranks),
         cmocka_unit_test(too_small_a_context),     cmocka_unit_test(after_a_failure),
-        cmocka_unit_test(roles_are_told_and_said),
+        cmocka_unit_test(roles_are_told_and_said), cmocka_unit_test(states_of_fixed_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
