@@ -187,6 +187,7 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     if (legal != TPC_OK)
         return legal;
     int64_t *nominal[NOMINAL_PHASES];
+    uint32_t symbols = dims_symbol_count(g->dims); /* solving adds those of partitions */
     if ((legal = nominal_dims(g, options, arena, diag, nominal)) != TPC_OK)
         return legal;
     solver_start(&s, g, options, work);
@@ -213,7 +214,7 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     (*out)->switches = (uint32_t)cost.switches;
     (*out)->time = (double)cost.time * 1e-12;
     (*out)->bytes_per_rank = solution_bytes(&s, *out);
-    (*out)->nominal_count = dims_symbol_count(g->dims);
+    (*out)->nominal_count = symbols;
     for (int phase = 0; phase < NOMINAL_PHASES; phase++)
         (*out)->nominal[phase] = nominal[phase];
     if (options->stats)

@@ -54,18 +54,19 @@ static void add_bytes(struct writing *w, const char *text, size_t length)
     *PUSH(w->arena, &w->prompts) = (struct prompt){token, length};
 }
 
-static status need_bytes(const struct writing *w, const char *option)
+static status need_bytes(const struct writing *w)
 {
     int64_t rows = generate_vocabulary(w->plan, &w->o, w->arena);
     if (rows == BYTES)
         return TPC_OK;
     if (rows == 0)
-        return diag_error(w->diag, TPC_UNSUPPORTED, NULL,
-                          "%s needs a byte-level model, and this one does not show a table of tokens: give token ids",
-                          option);
-    return diag_error(w->diag, TPC_UNSUPPORTED, NULL,
-                      "%s needs a byte-level model (a table of 256 tokens), and this one's has %lld: give token ids",
-                      option, (long long)rows);
+        return diag_error(
+            w->diag, TPC_UNSUPPORTED, NULL,
+            "--prompt needs a byte-level model, and this one does not show a table of tokens: give token ids");
+    return diag_error(
+        w->diag, TPC_UNSUPPORTED, NULL,
+        "--prompt needs a byte-level model (a table of 256 tokens), and this one's has %lld: give token ids",
+        (long long)rows);
 }
 
 /* The next line of a file, without its end. */
@@ -82,20 +83,20 @@ static bool next_line(const char **at, const char *end, const char **line, size_
     return true;
 }
 
-/* Are all lines lists of ids? Then they are the prompts. */
-static bool lines_of_ids(struct writing *w, const char *at, const char *end)
+/* The first line that is no list of ids; 0: all are, and are the prompts. */
+static unsigned line_without_ids(struct writing *w, const char *at, const char *end)
 {
     const char *line;
     size_t length;
-    while (next_line(&at, end, &line, &length)) {
+    for (unsigned number = 1; next_line(&at, end, &line, &length); number++) {
         id_list ids = {0};
         if (!parse_ids(w->arena, line, length, &ids)) {
             w->prompts.count = 0;
-            return false;
+            return number;
         }
         *PUSH(w->arena, &w->prompts) = (struct prompt){ids.at, ids.count};
     }
-    return true;
+    return 0;
 }
 
 static status read_batch(struct writing *w, const char *path)
@@ -106,18 +107,25 @@ static status read_batch(struct writing *w, const char *path)
     if (s != TPC_OK)
         return s;
     const char *at = (const char *)bytes, *end = at + length, *line;
-    bool text = args_flag(w->args, "--text");
+    unsigned wrong = 1;
     if (length == 0)
         return diag_error(w->diag, TPC_DATA, path, "there is no prompt in it");
-    if (!text && lines_of_ids(w, at, end))
+    if (!args_flag(w->args, "--text") && (wrong = line_without_ids(w, at, end)) == 0)
         return TPC_OK;
+    int64_t rows = generate_vocabulary(w->plan, &w->o, w->arena);
+    if (rows != BYTES)
+        return diag_error(
+            w->diag, TPC_UNSUPPORTED, path,
+            "line %u is no list of token ids such as 1,2,3, and texts need a byte-level model (a table of "
+            "256 tokens, this one's has %lld)",
+            wrong, (long long)rows);
     for (unsigned number = 1; next_line(&at, end, &line, &line_length); number++) {
         if (line_length == 0)
             return diag_error(w->diag, TPC_DATA, path, "line %u is empty", number);
         add_bytes(w, line, line_length);
     }
     w->as_text = true;
-    return need_bytes(w, "a file of texts");
+    return TPC_OK;
 }
 
 static status check_ids(const struct writing *w)
@@ -147,7 +155,7 @@ static status read_prompts(struct writing *w)
             return diag_error(w->diag, TPC_USAGE, NULL, "run: the prompt is empty");
         w->as_text = true;
         add_bytes(w, text, strlen(text));
-        return need_bytes(w, "--prompt");
+        return need_bytes(w);
     }
     id_list list = {0};
     if (!parse_ids(w->arena, ids, strlen(ids), &list))
