@@ -193,6 +193,20 @@ static void add_params(const struct report *r, cJSON *root)
     }
 }
 
+static void add_rows(const struct report *r, cJSON *root)
+{
+    const struct solution *s = r->c->solution;
+    cJSON *rows = report_list(root, "rows");
+    for (uint32_t i = 0; i < s->row_count; i++) {
+        struct text over = {.arena = r->arena};
+        cJSON *o = report_object(rows);
+        mesh_print_subaxes(s->mesh, s->rows[i].subaxes, &over);
+        report_text(o, "kind", s->rows[i].kind);
+        report_text(o, "extent", dim_text(r->c->graph->dims, s->rows[i].extent, r->arena));
+        report_text(o, "over", over.at);
+    }
+}
+
 static void add_classes(const struct report *r, cJSON *root)
 {
     const struct graph *g = r->c->graph;
@@ -264,6 +278,7 @@ const char *report_json(struct arena *arena, const struct compiled *c)
     cJSON_AddItemToObject(root, "tp_plan", cJSON_Parse(c->tp_plan));
     add_params(&r, root);
     add_classes(&r, root);
+    add_rows(&r, root);
     add_values(&r, root);
     double bytes = report_collectives(&r, root);
     report_memory(&r, root);

@@ -72,6 +72,12 @@ struct class_info { /* a decided or decidable class of factors */
     const value *member; /* values that hold it */
 };
 
+struct row_info {     /* a batch or a sequence, as the mesh cuts it */
+    const char *kind; /* "batch", "sequence" */
+    dim extent;
+    uint32_t subaxes; /* mask: the most that any region cuts it over */
+};
+
 typedef enum layer_style {
     STYLE_REPLICATED,
     STYLE_COLUMN,
@@ -132,7 +138,9 @@ struct solution {
     double time;                 /* seconds by the cost model at nominal dims */
     uint32_t nominal_count;
     const int64_t *nominal[2]; /* those dims: per symbol of the graph its value at prefill and at decode */
-    const char *note;          /* NULL, or why nothing was split */
+    uint32_t row_count;
+    const struct row_info *rows; /* one per kind and extent */
+    const char *note;            /* NULL, or what was not split and why */
 };
 
 #endif

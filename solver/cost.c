@@ -207,14 +207,15 @@ static int scatter_axis(const struct graph *parts, const struct placement *from,
             continue;
         if (found >= 0 || !axis_is_whole(&from->axis[i]))
             return -1;
+        if (to->axis[i].count != 1)
+            return -1;
         uint32_t partition = 0;
-        for (uint32_t k = 0; k < to->axis[i].count; k++)
-            for (uint32_t f = 0; f < to->axis[i].segment[k].count; f++) {
-                uint32_t p = to->axis[i].segment[k].factor[f].partition;
-                if (p && partition && p != partition)
-                    return -1;
-                partition = p ? p : partition;
-            }
+        for (uint32_t f = 0; f < to->axis[i].segment[0].count; f++) {
+            uint32_t p = to->axis[i].segment[0].factor[f].partition;
+            if (p && partition)
+                return -1;
+            partition = p ? p : partition;
+        }
         if (!partition || parts->partitions.at[partition].subaxes != mask)
             return -1;
         found = (int)i;

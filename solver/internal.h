@@ -196,6 +196,8 @@ bool rows_may_sum(struct solver *s, value v);
 bool rows_convert(const struct solver *s, value v, uint32_t operand);
 /* Whether some op of its region takes a value with more rows whole than it is made with. */
 bool rows_gathered(const struct solver *s, value v);
+/* Writes down which rows are cut over what, under the decisions, and what the mesh's axes are not used for (NULL: nothing to say). */
+const char *rows_report(struct solver *s, struct arena *arena, struct solution *out);
 /* Whether a value as made holds a cut row of that kind. */
 bool rows_hold(struct solver *s, value v, enum row_kind kind);
 

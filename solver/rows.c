@@ -381,6 +381,37 @@ bool rows_gathered(const struct solver *s, value v)
     return false;
 }
 
+const char *rows_report(struct solver *s, struct arena *arena, struct solution *out)
+{
+    LIST(struct row_info) rows = {0};
+    bool found[3] = {false, false, false};
+    struct text note = {.arena = arena};
+    for (tree t = 1; t < s->trees.count; t++) {
+        const struct tree_node *n = &s->trees.at[t];
+        if (n->link || !n->row || !n->mask)
+            continue;
+        struct row_info *known = NULL;
+        const char *kind = n->row == ROW_BATCH ? "batch" : "sequence";
+        found[n->row] = true;
+        for (uint32_t i = 0; i < rows.count; i++)
+            known = rows.at[i].kind == kind && rows.at[i].extent == n->extent ? &rows.at[i] : known;
+        if (!known) {
+            known = PUSH(arena, &rows);
+            *known = (struct row_info){kind, n->extent, 0};
+        }
+        known->subaxes |= n->mask;
+    }
+    out->rows = rows.at;
+    out->row_count = rows.count;
+    if (s->over[AXIS_DATA] && !found[ROW_BATCH])
+        text_put(&note, "no batch to divide: what it could be is needed whole by every op; ");
+    if (s->over[AXIS_CONTEXT] && !found[ROW_SEQUENCE])
+        text_put(&note, "no sequence to divide; ");
+    if (s->over[AXIS_CONTEXT] && s->g->states.count)
+        text_put(&note, "caches stay whole along the sequence; ");
+    return note.length > 2 ? arena_strndup(arena, note.at, note.length - 2) : NULL;
+}
+
 bool rows_hold(struct solver *s, value v, enum row_kind kind)
 {
     struct leaves l = leaves_of(s, s->axes[v], graph_node(s->g, v)->rank);

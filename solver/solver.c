@@ -209,7 +209,8 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     (*out)->mesh = mesh;
     finish(&s, arena, *out);
     explain(&s, arena, *out);
-    (*out)->note = anything_cut(&s, *out) ? NULL : explain_nothing(&s);
+    const char *rows = rows_report(&s, arena, *out);
+    (*out)->note = anything_cut(&s, *out) ? rows : explain_nothing(&s);
     struct solve_cost cost = solution_cost(g, *out, options, work);
     (*out)->switches = (uint32_t)cost.switches;
     (*out)->time = (double)cost.time * 1e-12;

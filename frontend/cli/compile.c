@@ -139,7 +139,7 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
         return s;
     }
     if (c.solution->note != NULL && c.program->graph->mesh.ranks > 1) {
-        fprintf(stderr, "%s: nothing is split: %s\n", plan, c.solution->note);
+        fprintf(stderr, "%s: %s\n", plan, c.solution->note);
     }
     return TPC_OK;
 }

@@ -75,6 +75,15 @@ static void print_sizes(const cJSON *root)
     }
 }
 
+static void print_rows(const cJSON *root)
+{
+    const cJSON *r = NULL;
+    cJSON_ArrayForEach(r, list_of(root, "rows"))
+    {
+        printf("%s %s over %s\n", text_of(r, "kind"), text_of(r, "extent"), text_of(r, "over"));
+    }
+}
+
 static void print_layers(const cJSON *root)
 {
     const cJSON *l = NULL;
@@ -160,6 +169,7 @@ static status dump(struct arena *arena, const struct args *args, struct diag *di
         printf("note: %s\n", text_of(root, "note"));
     }
     print_sizes(root);
+    print_rows(root);
     print_layers(root);
     print_collectives(root);
     print_guards(root);
