@@ -463,6 +463,18 @@ static struct cost region_conversions(struct solver *s, value v)
                : cost_zero();
 }
 
+struct cost settled_cost(struct solver *s, value v, const struct placement *from, const struct placement *own)
+{
+    target_list targets = {0};
+    *PUSH(s->temporary, &targets) = own;
+    region_targets(s, v, &targets);
+    struct cost all = conversions_cost(s, s->scratch, v, from, targets.count, targets.at);
+    if (targets.count == 1)
+        return all;
+    struct cost paid = conversions_cost(s, s->scratch, v, own, targets.count - 1, targets.at + 1);
+    return (struct cost){all.bytes - paid.bytes, all.time - paid.time, all.switches - paid.switches};
+}
+
 /* A sum over rows of which each rank has a part is completed at once. */
 static struct cost rows_sum_cost(struct solver *s, value v)
 {

@@ -72,10 +72,10 @@ static const struct placement *with_sum(const struct placement *p, uint32_t mask
 }
 
 /* A region's value under the decisions, among the graph's partitions. */
-static const struct placement *placed(struct solver *s, value v, struct arena *arena)
+static const struct placement *placed(struct solver *s, value v, uint32_t over, struct arena *arena)
 {
     struct view view = value_view(s, v);
-    return view_placement(s, s->g, &view, OVER_ALL, arena);
+    return view_placement(s, s->g, &view, over, arena);
 }
 
 static void place_unit(struct finish *f, uint32_t unit)
@@ -98,11 +98,11 @@ static void place_op(struct finish *f, value v)
     for (uint32_t i = 0; i < n->operand_count; i++) {
         value u = n->operand[i];
         struct view view = slot_view(s, v, i);
-        const struct placement *p = view_placement(s, s->g, &view, OVER_ALL, f->arena);
+        const struct placement *p = view_placement(s, s->g, &view, ~f->flows[v], f->arena);
         bool carries = s->joint_parent[u] == v && f->flows[u] && !f->reduced[u];
         f->out->operand[v][i] = with_sum(p, all || carries ? f->flows[v] : 0, f->arena);
     }
-    f->out->result[v] = with_sum(placed(s, v, f->arena), f->flows[v], f->arena);
+    f->out->result[v] = with_sum(placed(s, v, ~f->flows[v], f->arena), f->flows[v], f->arena);
     uint32_t rows = rows_summed(s, v);
     if (rows) {
         struct placement *p = (struct placement *)arena_copy(f->arena, f->out->result[v], sizeof *p);
@@ -174,7 +174,7 @@ static void place_outputs(struct finish *f)
         if (!s->region_of[present] || s->handed_out[present])
             continue;
         if (f->reduced[present] || p->partial)
-            p = placed(s, present, f->arena);
+            p = placed(s, present, OVER_ALL, f->arena);
         const struct placement *before = f->out->result[past];
         bool same = p->rank == before->rank;
         for (uint32_t k = 0; same && k < p->rank; k++)
@@ -270,7 +270,7 @@ void finish_with(struct solver *s, struct arena *arena, struct solution *out, ui
         else if (s->role[v] == ROLE_OP)
             place_op(&f, v);
         else if (s->role[v] == ROLE_STATE)
-            out->result[v] = placed(s, v, arena);
+            out->result[v] = placed(s, v, OVER_ALL, arena);
     }
     place_outputs(&f);
     write_classes(&f);

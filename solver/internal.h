@@ -271,6 +271,8 @@ typedef LIST(const struct placement *) target_list;
 /* Placements other than its own in which a region wants a value, and for which the region pays: handed out, gathered for several units, with rows
  * whole for an op. */
 void region_targets(struct solver *s, value v, target_list *out);
+/* From how a value was made to its own placement in its region, less what the region pays for the others from there: all at once may be less. */
+struct cost settled_cost(struct solver *s, value v, const struct placement *from, const struct placement *own);
 struct cost op_cost(struct solver *s, const struct graph *parts, value v, const struct placement *const *operand,
                     const struct placement *result);
 /* Weight bytes behind a wanted placement of a prelude value: what a rank reads from the files. */
@@ -340,6 +342,12 @@ struct cost search_cost(struct solver *s);
 bool search_possible(struct solver *s);
 
 /* ---- joint.c: where partial sums are reduced ---- */
+/* The sub-axes of the tensor axis over which a decided region's rows are cut. A sum over just those may travel too: the rows are whole as long. */
+uint32_t sequence_shards(const struct solver *s, value v);
+/* Sub-axes that cut the value or what it is computed with, sequence shards aside: a sum over those cannot pass. */
+uint32_t sum_taken_at(struct solver *s, value v);
+/* Whether the op may compute on a sum over `mask` though its region lies on sequence shards: when nothing of the region's own, cut, meets it. */
+bool sum_stays_unscattered(const struct solver *s, value v, uint32_t mask, uint32_t arrived);
 struct birth { /* one way for a unit's result to enter its tree */
     value at;
     uint32_t partial; /* 0: whole */

@@ -16,6 +16,7 @@ struct row {
     struct cost cost;
     const uint32_t *operand; /* per operand on the way: its row */
     uint32_t birth;          /* index into births; UINT32_MAX for ops */
+    uint32_t arrived;        /* operands that arrive partial */
 };
 typedef LIST(struct row) row_list;
 
@@ -90,23 +91,44 @@ static joint_list collect(struct solver *s, const struct birth *births, uint32_t
     return out;
 }
 
-/* Sub-axes that cut the value or what it is computed with: a sum over those cannot pass. */
-static uint32_t taken_at(struct solver *s, value v)
+uint32_t sequence_shards(const struct solver *s, value v)
+{
+    const struct region *r = &s->regions.at[s->region_of[v]];
+    return r->decision ? decision_sequence(r, r->decision) : 0;
+}
+
+uint32_t sum_taken_at(struct solver *s, value v)
 {
     struct arena_mark mark = arena_mark(s->temporary);
-    uint32_t taken = placement_subaxes(s->scratch, value_placement(s, v, s->temporary));
+    struct view view = value_view(s, v);
+    uint32_t over = ~sequence_shards(s, v);
+    uint32_t taken = placement_subaxes(s->scratch, view_placement(s, s->scratch, &view, over, s->temporary));
     const struct node *n = graph_node(s->g, v);
-    for (uint32_t i = 0; s->slot[v] && i < n->operand_count; i++)
-        taken |= placement_subaxes(s->scratch, slot_placement(s, v, i, s->temporary));
+    for (uint32_t i = 0; s->slot[v] && i < n->operand_count; i++) {
+        view = slot_view(s, v, i);
+        taken |= placement_subaxes(s->scratch, view_placement(s, s->scratch, &view, over, s->temporary));
+    }
     arena_rewind(s->temporary, mark);
     return taken;
+}
+
+bool sum_stays_unscattered(const struct solver *s, value v, uint32_t mask, uint32_t arrived)
+{
+    const struct node *n = graph_node(s->g, v);
+    uint32_t shards = sequence_shards(s, v), operands = 0;
+    op_class class = op_info(n->op)->class;
+    if (!(mask & shards))
+        return true;
+    for (uint32_t i = 0; i < n->operand_count; i++)
+        operands += s->region_of[n->operand[i]] != 0;
+    return mask == shards && arrived == operands && (class == CLASS_POINTWISE || class == CLASS_LAYOUT);
 }
 
 /* All ways to combine what arrives at an op. */
 static void combine(struct solver *s, const joint_list *list, struct joint *j, row_list *out)
 {
     bool each = op_info(graph_node(s->g, j->at)->op)->linear != LINEAR_ALL;
-    uint32_t taken = taken_at(s, j->at);
+    uint32_t taken = sum_taken_at(s, j->at);
     row_list done = {0};
     *PUSH(s->temporary, &done) =
         (struct row){.birth = UINT32_MAX, .operand = NEW_ARRAY(s->temporary, uint32_t, j->operand_count + 1)};
@@ -120,6 +142,7 @@ static void combine(struct solver *s, const joint_list *list, struct joint *j, r
                     continue;
                 r.mask |= in->at[b].mask;
                 r.produced = r.mask;
+                r.arrived += in->at[b].mask != 0;
                 r.cost = cost_add(r.cost, in->at[b].cost);
                 uint32_t *pick =
                     (uint32_t *)arena_copy(s->temporary, r.operand, (j->operand_count + 1) * sizeof(uint32_t));
@@ -129,7 +152,22 @@ static void combine(struct solver *s, const joint_list *list, struct joint *j, r
             }
         done = next;
     }
-    *out = done;
+    for (uint32_t i = 0; i < done.count; i++)
+        if (sum_stays_unscattered(s, j->at, done.at[i].mask, done.at[i].arrived))
+            *PUSH(s->temporary, out) = done.at[i];
+}
+
+/* From a sum over the ranks of sequence shards to the shards, and to what else the region wants and pays for from there. */
+static struct cost scatter_cost(struct solver *s, value v, uint32_t subaxes)
+{
+    struct arena_mark mark = arena_mark(s->temporary);
+    struct view view = value_view(s, v);
+    struct placement sum = *view_placement(s, s->scratch, &view, ~subaxes, s->temporary);
+    sum.partial = REDUCTION_SUM;
+    sum.partial_subaxes = subaxes;
+    struct cost c = settled_cost(s, v, &sum, view_placement(s, s->scratch, &view, OVER_ALL, s->temporary));
+    arena_rewind(s->temporary, mark);
+    return c;
 }
 
 /* Adds the way that reduces right behind the op. */
@@ -148,7 +186,8 @@ static void reduce_here(struct solver *s, struct joint *j, bool only)
             continue;
         for (int phase = 0; phase < 2 && elements[phase] < 0; phase++)
             elements[phase] = view_elements(s, &view, phase);
-        r.cost = cost_add(r.cost, reduce_cost(s, elements, n->dtype, r.mask));
+        r.cost = cost_add(r.cost, r.mask & sequence_shards(s, j->at) ? scatter_cost(s, j->at, r.mask)
+                                                                     : reduce_cost(s, elements, n->dtype, r.mask));
         r.mask = 0;
         keep(s, &rows, r);
     }

@@ -375,9 +375,12 @@ static uint32_t held_classes(struct solver *s, value v)
 /* Values that a unit and another op take, and that a class or sequence shards may cut: the region may gather them once for all. */
 static bool is_shared(const struct solver *s, value v, const uint32_t *takers, const uint32_t *units, bool shards)
 {
-    bool made_by_unit = s->role[v] == ROLE_LINEAR || s->role[v] == ROLE_EMBEDDING;
+    bool sum = s->role[v] == ROLE_LINEAR ||
+               s->role[v] == ROLE_EMBEDDING; /* may come as a sum: then it need not be scattered */
+    for (uint32_t i = 0; shards && s->role[v] == ROLE_OP && i < graph_node(s->g, v)->operand_count; i++)
+        sum = sum || s->joint_parent[graph_node(s->g, v)->operand[i]] == v;
     bool gathered_anyway = s->handed_out[v] && !s->rows; /* whole: what units take */
-    return units[v] && !gathered_anyway && (takers[v] > 1 || (shards && (made_by_unit || rows_gathered(s, v))));
+    return units[v] && !gathered_anyway && (takers[v] > 1 || (shards && (sum || rows_gathered(s, v))));
 }
 
 /* Which of them is decided, up to a number; beyond it those on sequence shards are always gathered, and of the others each unit pays for its own

@@ -199,20 +199,17 @@ static struct layer_parts count_parts(const struct solver *s, const struct unit 
 static void settle(struct solver *s, const struct unit *u, const struct frame *f, struct unit_result *out,
                    struct graph *into)
 {
-    out->settled = conversion_cost(s, into, f->node->dtype, f->rp, f->target);
+    out->settled = settled_cost(s, u->node, f->rp, f->target);
     out->partial = 0;
-    target_list targets = {0};
-    *PUSH(s->temporary, &targets) = f->target;
-    region_targets(s, u->node, &targets);
-    if (targets.count > 1) { /* the region pays for the others, from its own placement: all at once may be less */
-        struct cost all = conversions_cost(s, into, u->node, f->rp, targets.count, targets.at);
-        struct cost paid = conversions_cost(s, into, u->node, f->target, targets.count - 1, targets.at + 1);
-        out->settled = (struct cost){all.bytes - paid.bytes, all.time - paid.time, all.switches - paid.switches};
-    }
-    if (!f->rp->partial || (placement_subaxes(into, f->target) & f->rp->partial_subaxes))
+    struct view view = value_view(s, u->node);
+    uint32_t shards = sequence_shards(s, u->node);
+    const struct placement *target = f->rp->partial && shards == f->rp->partial_subaxes
+                                         ? view_placement(s, into, &view, ~shards, s->temporary)
+                                         : f->target;
+    if (!f->rp->partial || (placement_subaxes(into, target) & f->rp->partial_subaxes))
         return;
     for (uint32_t i = 0; i < f->rp->rank; i++)
-        if (!axis_equal(&f->rp->axis[i], &f->target->axis[i]) && !axis_is_whole(&f->rp->axis[i]))
+        if (!axis_equal(&f->rp->axis[i], &target->axis[i]) && !axis_is_whole(&f->rp->axis[i]))
             return; /* a gather of a partial sum is never better */
     out->partial = f->rp->partial_subaxes;
     out->loose = cost_zero();

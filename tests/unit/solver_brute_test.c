@@ -68,13 +68,9 @@ static bool flow(struct brute *b, uint64_t keep, const uint32_t *born)
         }
         if (arriving > 1 && op_info(n->op)->linear != LINEAR_ALL)
             return false;
-        if (s->role[v] == ROLE_OP && mask) {
-            uint32_t taken = placement_subaxes(s->scratch, value_placement(s, v, s->temporary));
-            for (uint32_t i = 0; i < n->operand_count; i++)
-                taken |= placement_subaxes(s->scratch, slot_placement(s, v, i, s->temporary));
-            if (taken & mask)
-                return false;
-        }
+        if (s->role[v] == ROLE_OP && mask &&
+            ((sum_taken_at(s, v) & mask) || !sum_stays_unscattered(s, v, mask, arriving)))
+            return false;
         b->flows[v] = mask;
         bool on = false;
         for (uint32_t i = 0; i < b->carried_count; i++)
