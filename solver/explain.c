@@ -82,6 +82,19 @@ static void put_cuts(const struct graph *g, const struct placement *p, struct te
             }
 }
 
+/* Whether a cut class on these axes is one of experts. */
+static bool cuts_experts(struct solver *s, const tree *axes, uint32_t rank)
+{
+    for (uint32_t i = 0; i < rank; i++) {
+        tree_list leaves = {0};
+        tree_leaves(s, axes[i], s->temporary, &leaves);
+        for (uint32_t k = 0; k < leaves.count; k++)
+            if (s->trees.at[leaves.at[k]].stacked && s->trees.at[leaves.at[k]].mask)
+                return true;
+    }
+    return false;
+}
+
 static void describe_unit(struct solver *s, const struct unit *u, const struct solution *out, struct layer *l,
                           struct text *t)
 {
@@ -95,12 +108,15 @@ static void describe_unit(struct solver *s, const struct unit *u, const struct s
                     : o->in == TAKE_OWN       ? "its input is cut here: "
                                               : "its input arrives cut: ");
         put_cuts(s->g, w, t);
-        text_put(t, "; the partial sums are added up behind it");
+        bool experts = u->from && cuts_experts(s, s->axes[u->source], graph_node(s->g, u->source)->rank);
+        text_put(t, experts ? "; the partial sums, the experts' among them, are added up behind it"
+                            : "; the partial sums are added up behind it");
     } else if (out_cut && placement_subaxes(s->g, w)) {
         l->style = u->kind == UNIT_EMBEDDING ? STYLE_FEATURE : STYLE_COLUMN;
         text_put(t, o->out == TAKE_OWN ? "its output is cut, and gathered behind it: "
                                        : "its output stays cut up to the next switch point: ");
         put_cuts(s->g, w, t);
+        text_put(t, cuts_experts(s, s->axes[u->node], n->rank) ? "; each rank has experts of its own" : "");
     } else {
         l->style = STYLE_REPLICATED;
         text_put(t, "left whole: ");

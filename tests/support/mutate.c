@@ -412,6 +412,6 @@ const struct mutation mutations[] = {
     {"another shard", mutate_other_shard, 8, false},
     {"other cuts", mutate_other_cuts, 6, false},
     {"another output", mutate_other_output, 4, false},
-    {"another table", mutate_other_table, 9, true},
+    {"another table", mutate_other_table, 10, true},
 };
 const uint32_t mutation_count = sizeof mutations / sizeof *mutations;

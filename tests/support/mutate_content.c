@@ -220,6 +220,22 @@ bool mutate_other_output(struct graph *m, value v, uint32_t variant)
 
 /* ---- tables ---- */
 
+/* A stacked weight whose first two parts change places. */
+static bool swap_parts(struct graph *m)
+{
+    for (uint32_t i = 0; i < m->params.count; i++) {
+        struct param *p = &m->params.at[i];
+        if (p->part_count < 2)
+            continue;
+        uint32_t *part = arena_copy(m->arena, p->part, p->part_count * sizeof *part);
+        part[0] = p->part[1];
+        part[1] = p->part[0];
+        p->part = part;
+        return true;
+    }
+    return false;
+}
+
 bool mutate_other_table(struct graph *m, value v, uint32_t variant)
 {
     if (v > 1 || (variant == 5 && m->inputs.count == 0) || ((variant == 6 || variant == 7) && m->params.count == 0))
@@ -254,10 +270,12 @@ bool mutate_other_table(struct graph *m, value v, uint32_t variant)
     case 7:
         m->params.at[m->params.count - 1].name = "another";
         return true;
-    default:
+    case 8:
         if (m->guards.count == 0)
             return false;
         m->guards.at[0].b = dim_const(m->dims, 3);
         return true;
+    default:
+        return swap_parts(m);
     }
 }
