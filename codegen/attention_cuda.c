@@ -471,9 +471,12 @@ static void keep_until(struct program *p, const struct step *s, uint32_t last)
     }
 }
 
-void cuda_join_attention(struct cuda_set *set, struct program *p)
+void cuda_join_steps(struct cuda_set *set, struct program *p)
 {
     set->joined = true;
+    for (uint32_t i = 0; i < set->skinnies.count; i++)
+        if (set->skinnies.at[i].epilogue)
+            keep_until(p, &p->steps.at[set->skinnies.at[i].dot], set->skinnies.at[i].epilogue);
     for (uint32_t i = 0; i < set->attentions.count; i++) {
         const struct cuda_attention *a = &set->attentions.at[i];
         keep_until(p, &p->steps.at[a->scores], a->product);

@@ -81,6 +81,7 @@ status cuda_new(struct arena *arena, const struct program *p, struct diag *diag,
     for (uint32_t i = 0; i < p->steps.count; i++)
         add_step(set, i);
     cuda_find_attention(set);
+    cuda_find_skinny(set);
     set->counts.functions = set->functions.count;
     *out = set;
     return TPC_OK;
@@ -112,6 +113,9 @@ status cuda_step(const struct cuda_set *set, uint32_t step, const int64_t *of, u
     const struct cuda_attention *a = set->attention[step] ? &set->attentions.at[set->attention[step] - 1] : NULL;
     if (a && set->joined && cuda_attention_fits(&m, a))
         return cuda_attention_step(&m, a, out);
+    if (set->skinny[step] && cuda_skinny_step(&m, &set->skinnies.at[set->skinny[step] - 1], out))
+        return TPC_OK;
+    memset(&m.words, 0, sizeof m.words);
     switch (set->program->steps.at[step].kind) {
     case STEP_KERNEL:
         return cuda_kernel_step(&m, out);

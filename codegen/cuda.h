@@ -72,7 +72,7 @@ struct cuda_set;
 status cuda_new(struct arena *arena, const struct program *p, struct diag *diag, struct cuda_set **out);
 /* From now on steps that are one attention are taken together (docs/kernels.md). `p` is the set's Program: buffers that they read live longer, scores and
  * probabilities need no memory (`live` of neither has a meaning then), so it comes before program_place. Without this call every step stays on its own. */
-void cuda_join_attention(struct cuda_set *set, struct program *p);
+void cuda_join_steps(struct cuda_set *set, struct program *p);
 /* Compiles what the cache lacks. TPC_UNSUPPORTED: no NVRTC (it says where it looked), or one that does not know the architecture. TPC_INTERNAL: a
  * function does not compile; its log, name and origin are printed. */
 status cuda_compile(struct cuda_set *set, const struct cuda_options *options, struct diag *diag);

@@ -50,6 +50,14 @@ struct cuda_attention {
     uint32_t function[2], merge;       /* for many rows per key and value, for few; puts parts together */
 };
 
+/* A dot that may have few rows, and the kernel that may be its epilogue. */
+struct cuda_skinny {
+    uint32_t dot, epilogue;     /* steps; epilogue 0: there is none */
+    int32_t load;               /* of the epilogue's kernel: reads the product */
+    bool along_k;               /* how the weight lies */
+    uint32_t alone[2], with[2]; /* functions: for one row, for several */
+};
+
 struct cuda_set {
     struct arena *arena;
     const struct program *program;
@@ -59,7 +67,9 @@ struct cuda_set {
     uint32_t *of_step;          /* per step that is no kernel: 1 + its first function, 0: none */
     uint32_t copy_rows;         /* the function */
     LIST(struct cuda_attention) attentions;
-    bool joined;         /* attention may be taken together: cuda_join_attention */
+    LIST(struct cuda_skinny) skinnies;
+    uint32_t *skinny;    /* per step, as attention */
+    bool joined;         /* attention may be taken together: cuda_join_steps */
     uint32_t *attention; /* per step: 1 + the one that it is part of, 0: none */
     struct cuda_counts counts;
     bool released_with_arena; /* images */
@@ -113,6 +123,15 @@ bool cuda_view_of(const struct dot *d, const struct dims *t, const int64_t *of, 
 int64_t cuda_view_extent(const struct cuda_view *v, uint32_t group);
 uint32_t cuda_add_dot(struct cuda_set *set, const struct step *s);
 status cuda_dot_step(struct cuda_making *m, struct cuda_step *out);
+
+/* As products for the library; false: its strides do not allow that. */
+bool cuda_products_of(struct cuda_making *m, const struct cuda_view *v, dtype type, struct cuda_step *out);
+
+/* ---- skinny_cuda.c ---- */
+
+void cuda_find_skinny(struct cuda_set *set);
+/* The step (the dot or its epilogue) for these shapes; false: it is as if there were no such functions. */
+bool cuda_skinny_step(struct cuda_making *m, const struct cuda_skinny *a, struct cuda_step *out);
 
 /* ---- attention_cuda.c, attention_launch_cuda.c ---- */
 

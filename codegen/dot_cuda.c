@@ -98,7 +98,7 @@ static bool is_library_type(dtype t)
 }
 
 /* The innermost batch axis within one product, the others as products of their own. */
-static bool products_of(struct cuda_making *m, const struct cuda_view *v, dtype type, struct cuda_step *out)
+bool cuda_products_of(struct cuda_making *m, const struct cuda_view *v, dtype type, struct cuda_step *out)
 {
     struct cuda_product p = {.type = type, .batch = 1};
     int64_t outer = 1;
@@ -293,7 +293,7 @@ status cuda_dot_step(struct cuda_making *m, struct cuda_step *out)
     if (elements == 0)
         return TPC_OK;
     dtype type = m->set->program->buffers.at[s->arg[2]].type;
-    if (cuda_view_extent(&v, VIEW_K) > 0 && products_of(m, &v, type, out))
+    if (cuda_view_extent(&v, VIEW_K) > 0 && cuda_products_of(m, &v, type, out))
         return TPC_OK;
     return own_launch(m, &v, s, out);
 }

@@ -74,7 +74,7 @@ static void read_words(const char *path, char *out, size_t bytes)
 
 /* Entries see each other in no way, but the compiler takes several files at a time: two processes share the list. Accesses are instrumented in the
  * kernels' text alone, never in the model. */
-static const char script[] = "cd \"$DIR\" && { ls *.c | xargs -P 2 -n 1 $CC -c -x c -w -O1 -fPIC -fsanitize=thread "
+static const char script[] = "cd \"$DIR\" && { ls *.c | xargs -P 2 -n 1 $CC -c -x c -w -O0 -fPIC -fsanitize=thread "
                              "-I\"$SOURCE/tests/cuda_model\" &&"
                              " $CC -c -w -O2 -fPIC -I\"$SOURCE\" \"$SOURCE\"/tests/cuda_model/*.c &&"
                              " $CC -shared -Wl,-z,defs -o object *.o -lm; } >log 2>&1";

@@ -1,0 +1,126 @@
+/* tests/unit/cuda_joined_test.c - steps that CUDA takes together, on the model of CUDA against the reference interpreter: attention, and products of few rows
+ * with what follows them; and that it is those functions that are launched.
+ */
+#include "tests/support/cuda_trial.h"
+#include "tests/test.h"
+
+/* Six heads over two groups of keys and values; softcap, an additive mask, a sliding window. */
+static const char attention_text[] =
+    "%q: $[b, s, 96] = input as \"q\"\n%k: $[b, n, 32] = input as \"k\"\n%v: $[b, n, 40] = input as \"v\"\n"
+    "%m: $[b, 1, s, n] = input as \"m\"\n%q4: $[b, s, 6, 16] = reshape %q\n%q5 = transpose %q4 list [0, 2, 1, 3]\n"
+    "%k4: $[b, n, 2, 16] = reshape %k\n%k5 = transpose %k4 list [0, 2, 1, 3]\n%v4: $[b, n, 2, 20] = reshape %v\n"
+    "%v5 = transpose %v4 list [0, 2, 1, 3]\n%kg: $[b, 2, 3, n, 16] = broadcast %k5 list [0, 1, 3, 4]\n"
+    "%kh: $[b, 6, n, 16] = reshape %kg\n%vg: $[b, 2, 3, n, 20] = broadcast %v5 list [0, 1, 3, 4]\n"
+    "%vh: $[b, 6, n, 20] = reshape %vg\n%scores = dot %q5, %kh batch 2 contract 1\n%c: $[] = constant data [3]\n"
+    "%c4: $[b, 6, s, n] = broadcast %c\n%sc = div %scores, %c4\n%th = tanh %sc\n%cap = mul %th, %c4\n"
+    "%m4: $[b, 6, s, n] = broadcast %m list [0, 1, 2, 3]\n%x = add %cap, %m4\n%row: i64[s, n] = iota axis 0\n"
+    "%col: i64[s, n] = iota axis 1\n%far = sub %row, %col\n%w: i64[] = constant data [4]\n"
+    "%w2: i64[s, n] = broadcast %w\n%near = lt %far, %w2\n%near4: bool[b, 6, s, n] = broadcast %near list [2, 3]\n"
+    "%low: $[] = constant data [-30000]\n%low4: $[b, 6, s, n] = broadcast %low\n%y = select %near4, %x, %low4\n"
+    "%max = reduce_max %y list [3]\n%max4: $[b, 6, s, n] = broadcast %max list [0, 1, 2]\n%d = sub %y, %max4\n"
+    "%e = exp %d\n%sum = reduce_sum %e list [3]\n%sum4: $[b, 6, s, n] = broadcast %sum list [0, 1, 2]\n"
+    "%p = div %e, %sum4\n%vt = transpose %vh list [0, 1, 3, 2]\n%a = dot %p, %vt batch 2 contract 1\n"
+    "%a4 = transpose %a list [0, 2, 1, 3]\n%o: $[b, s, 120] = reshape %a4\noutput \"o\" %o\n";
+
+/* Weights that lie either way, made at load; bias, activation and residual behind the first, nothing behind the second. */
+static const char skinny_text[] =
+    "%x: $[b, s, 48] = input as \"x\"\n%r: $[b, s, 40] = input as \"r\"\n%c: $[40] = input as \"c\"\n"
+    "%i: i64[40, 48] = iota axis 0\n%j: i64[40, 48] = iota axis 1\n%t: i64[] = constant data [7]\n"
+    "%t2: i64[40, 48] = broadcast %t\n%i7 = mul %i, %t2\n%ij = add %i7, %j\n%f: f32[40, 48] = cast %ij\n%g = sin %f\n"
+    "%w: $[40, 48] = cast %g\n%y = dot %x, %w contract 1\n%c3: $[b, s, 40] = broadcast %c list [2]\n%z = add %y, %c3\n"
+    "%h = tanh %z\n%o = add %h, %r\noutput \"o\" %o\n"
+    "%k: i64[48, 40] = iota axis 0\n%l: i64[48, 40] = iota axis 1\n%t3: i64[48, 40] = broadcast %t\n%k7 = mul %k, %t3\n"
+    "%kl = add %k7, %l\n%m: f32[48, 40] = cast %kl\n%n = sin %m\n%v: $[48, 40] = cast %n\n"
+    "%vt = transpose %v list [1, 0]\n%p = dot %x, %vt contract 1\noutput \"p\" %p\n"
+    "%q = dot %x, %vt contract 1\n%e = neg %q\noutput \"e\" %e\n";
+
+/* Of one row and of several; with many, products for the library. */
+static void add_skinny(dtype t)
+{
+    struct cuda_trial *trial = trial_typed("skinny", skinny_text, t);
+    if (!trial)
+        return;
+    cuda_join_steps(trial->set, trial->program);
+    trial_size(trial, 1, 1, 0, 0);
+    trial_size(trial, 2, 3, 0, 0);
+    trial_size(trial, 1, 8, 0, 0);
+    trial_size(trial, 3, 7, 0, 0);
+    for (int64_t rows = 1; rows <= 9; rows += 4) {
+        uint32_t launches = 0, products = 0;
+        for (uint32_t i = 0; i < trial->program->steps.count; i++) {
+            int64_t of[64] = {0};
+            struct cuda_step step;
+            for (uint32_t s = 0; s < dims_symbol_count(trial->program->graph->dims); s++)
+                of[s] = strcmp(dims_symbol(trial->program->graph->dims, s)->name, "s") == 0 ? rows : 1;
+            assert_int_equal(cuda_step(trial->set, i, of, 132, trial_arena, &step), TPC_OK);
+            const char *name =
+                step.way == CUDA_LAUNCH ? cuda_function_at(trial->set, step.launch[0].function)->name : "";
+            launches += strncmp(name, "tpc_skinny", 10) == 0;
+            products += step.way == CUDA_PRODUCT;
+        }
+        assert_true(rows <= 8 ? launches >= 2 && products == 0 : launches == 0 && products >= 2);
+    }
+}
+
+/* One function, and where keys are many and rows few, parts that a second one puts together. */
+static void add_attention(dtype t)
+{
+    struct cuda_trial *trial = trial_typed("attention", attention_text, t);
+    if (!trial)
+        return;
+    cuda_join_steps(trial->set, trial->program);
+    uint32_t unused = 0;
+    for (uint32_t i = 0; i < trial->program->buffers.count; i++)
+        unused += cuda_buffer_unused(trial->set, i);
+    assert_int_equal(unused, 2);     /* scores, probabilities */
+    trial_size(trial, 1, 1, 0, 700); /* in parts */
+    trial_size(trial, 2, 5, 0, 11);
+    trial_size(trial, 1, 37, 0, 70);
+    trial_size(trial, 2, 2, 0, 33);
+    uint32_t attentions = 0, products = 0;
+    for (uint32_t i = 0; i < trial->program->steps.count; i++) {
+        int64_t of[64] = {0};
+        struct cuda_step step;
+        assert_true(dims_symbol_count(trial->program->graph->dims) <= 64);
+        for (uint32_t s = 0; s < dims_symbol_count(trial->program->graph->dims); s++)
+            of[s] = strcmp(dims_symbol(trial->program->graph->dims, s)->name, "n") == 0 ? 700 : 1;
+        assert_int_equal(cuda_step(trial->set, i, of, 132, trial_arena, &step), TPC_OK);
+        attentions += step.way == CUDA_LAUNCH && step.count == 2 && step.workspace > 0;
+        products += step.way == CUDA_PRODUCT;
+    }
+    assert_int_equal(attentions, 1);
+    assert_int_equal(products, 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    trial_start();
+    add_skinny(DT_F32);
+    add_skinny(DT_F16);
+    add_skinny(DT_BF16);
+    add_attention(DT_F32);
+    add_attention(DT_F16);
+    add_attention(DT_BF16);
+    trial_compile();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    trial_end();
+    return 0;
+}
+
+static void programs(void **state)
+{
+    (void)state;
+    trial_run_all();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(programs)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
