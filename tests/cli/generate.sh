@@ -83,6 +83,9 @@ cut -d' ' -f1 "$models/llama-past-opt18/greedy.txt" >"$tmp/prompts"
 run "$plan" --generate 14 --batch-file "$tmp/prompts" --eos "$third"
 same "the first row has ended, the last goes on" "- $(tail -1 "$models/llama-past-opt18/greedy.txt" | cut -d' ' -f2 | cut -d, -f5)" \
     "$(sed -n 5p "$tmp/out" | cut -d' ' -f1,4)"
+run "$tmp/llama-past-opt18.3" --first "$tmp/llama-past-opt18.1" --generate 14 --batch-file "$tmp/prompts"
+same "the prompt on one rank, the rest on three" "$(tail -1 "$models/llama-past-opt18/greedy.txt" | cut -d' ' -f2)" \
+    "$(cut -d' ' -f4 "$tmp/out" | tr '\n' ',' | sed 's/,$//')"
 run "$plan" --generate 0 --prompt-ids 1
 same "nothing wanted" "" "$(ids)"
 
