@@ -4,7 +4,7 @@
  * Program yet), nothing else. The legal placements per op are in docs/placements.md, the search in docs/solver.md.
  *
  * Sections: solver.c (the order of things), machine.c, nominal.c, classify.c, factors.c, rules.c, stacked.c, layout.c, pull_back.c, cost.c, units.c, decisions.c,
- * describe.c, joint.c, search.c, finish.c, evaluate.c, explain.c
+ * describe.c, joint.c, search.c, pins.c, conflict.c, finish.c, evaluate.c, explain.c
  */
 #ifndef TPC_SOLVER_SOLVER_H
 #define TPC_SOLVER_SOLVER_H
