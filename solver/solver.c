@@ -190,7 +190,6 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     uint32_t symbols = dims_symbol_count(g->dims); /* solving adds those of partitions */
     if ((legal = nominal_dims(g, options, arena, diag, nominal)) != TPC_OK)
         return legal;
-    uint32_t symbols = dims_symbol_count(g->dims); /* partitions will have some more */
     solver_start(&s, g, options, work);
     s.diag = diag;
     solver_tie(&s);
