@@ -463,14 +463,27 @@ static struct cost region_conversions(struct solver *s, value v)
                : cost_zero();
 }
 
+/* Whether any use takes a region's value in its own placement. */
+static bool taken_as_made(const struct solver *s, value v)
+{
+    for (uint32_t i = s->uses.first[v]; i < s->uses.first[v + 1]; i++) {
+        value w = s->uses.use[i];
+        for (uint32_t k = 0; s->live[w] && k < graph_node(s->g, w)->operand_count; k++)
+            if (graph_node(s->g, w)->operand[k] == v && !rows_convert(s, w, k))
+                return true;
+    }
+    return false;
+}
+
 struct cost settled_cost(struct solver *s, value v, const struct placement *from, const struct placement *own)
 {
     target_list targets = {0};
     *PUSH(s->temporary, &targets) = own;
     region_targets(s, v, &targets);
-    struct cost all = conversions_cost(s, s->scratch, v, from, targets.count, targets.at);
     if (targets.count == 1)
-        return all;
+        return conversions_cost(s, s->scratch, v, from, 1, targets.at);
+    uint32_t first = taken_as_made(s, v) ? 0 : 1;
+    struct cost all = conversions_cost(s, s->scratch, v, from, targets.count - first, targets.at + first);
     struct cost paid = conversions_cost(s, s->scratch, v, own, targets.count - 1, targets.at + 1);
     return (struct cost){all.bytes - paid.bytes, all.time - paid.time, all.switches - paid.switches};
 }

@@ -22,6 +22,34 @@ check() { # MODEL OPTION...
     fi
 }
 
+# MODEL OPTION...: the same text is written as on one rank
+writes() {
+    model=$models/../../examples/$1/model.onnx
+    shift
+    "$tpc" compile "$model" --tp 1 -o one.plan && "$tpc" run one.plan --prompt 'Once upon' --generate 12 >one.txt 2>err
+    if "$tpc" compile "$model" "$@" -o mesh.plan 2>err && "$tpc" run mesh.plan --prompt 'Once upon' --generate 12 >many.txt 2>err &&
+        [ -s one.txt ] && cmp -s one.txt many.txt; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: charlm $* writes another text"
+        head -3 err
+    fi
+}
+
+# MODEL OPTION...: batches and sequences shorter than the axis that divides them
+short() {
+    name=$1
+    shift
+    if "$tpc" verify "$models/$name/model.onnx" "$@" >out 2>err; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $name $*"
+        head -3 err
+    fi
+}
+
 # MODEL PATTERN OPTION...: how the plan lists its collectives, as "kind value" lines, has to match
 shows() {
     name=$1 pattern=$2
@@ -66,6 +94,13 @@ else
     check gemma2-genai-int4 --mesh dp=2,tp=2
     check llama-leftpad-ts17 --mesh cp=2,tp=2
 fi
+short llama-ts17 --mesh dp=3 --size batch=1
+short llama-ts17 --mesh dp=2,cp=3 --size batch=1 --size sequence=2
+short llama-ts17 --tp 4 --sequence-parallel --size sequence=1
+short llama-loss-ts17 --mesh dp=3 --size batch=1
+writes charlm --mesh dp=2,tp=2
+writes charlm --mesh cp=2
+writes charlm --tp 2 --sequence-parallel
 # The batch is not exchanged before the output, a loss is one number, keys and values meet over cp, sums are scattered to sequence shards.
 shows llama-ts17 '^all_gather logits$' --mesh dp=2
 shows llama-loss-ts17 '^all_reduce' --mesh dp=2

@@ -71,8 +71,10 @@ static void agree_on(const struct solve_options *o, uint32_t rows, uint32_t coun
                                  .turn = i,
                                  .rows = rows == EXPERTS ? 1 : rows,
                                  .experts = rows == EXPERTS,
-                                 .every_row = rows == 1,
-                                 .ops = rows == 1 ? 8 : 0};
+                                 .every_row = rows != EXPERTS,
+                                 .ops = rows == 1   ? 8
+                                        : rows == 2 ? 6
+                                                    : 0};
         checked += agree_on_one(&r, *o, &cut);
         arena_free(r.arena);
     }
