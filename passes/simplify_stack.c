@@ -192,16 +192,48 @@ static bool has_own_weight(const struct stack *k, const struct lane *lane)
     return weight && product;
 }
 
-/* Another term that at least begins alike. */
-static bool has_fellow(const struct stack *k, const struct sum *s, uint32_t i)
+/* How many terms begin with each op. */
+static void count_ops(const struct stack *k, const struct sum *s, uint32_t counts[OP_COUNT])
 {
-    op o = node_of(k, s->term[i])->op;
-    for (uint32_t x = 0; x < s->term_count && op_info(o)->class != CLASS_LEAF; x++) {
-        if (x != i && node_of(k, s->term[x])->op == o) {
-            return true;
+    memset(counts, 0, OP_COUNT * sizeof *counts);
+    for (uint32_t i = 0; i < s->term_count; i++) {
+        counts[node_of(k, s->term[i])->op]++;
+    }
+}
+
+static void add_lane(struct stack *k, struct group *g, struct lane lane)
+{
+    if (g->count == g->capacity) {
+        struct lane *more = NEW_ARRAY(k->arena, struct lane, g->capacity ? 2 * g->capacity : 4);
+        if (g->count) {
+            memcpy(more, g->lane, g->count * sizeof *more);
+        }
+        g->lane = more;
+        g->capacity = g->capacity ? 2 * g->capacity : 4;
+    }
+    g->lane[g->count++] = lane;
+}
+
+/* The lane of a term and what it must have in common with others; false when it is none. Takes no memory then. */
+static bool lane_of(struct stack *k, value term, struct lane *lane, struct text *key)
+{
+    struct arena_mark mark = arena_mark(k->arena);
+    *lane = (struct lane){.term = term};
+    bool found = sole_user(k, term) != 0 && mark_cone(k, term);
+    if (found) {
+        walk_cone(k, lane);
+        found = has_own_weight(k, lane);
+        for (uint32_t e = 0; e < lane->count && found; e++) {
+            put_entry(k, &lane->entry[e], key);
+        }
+        for (uint32_t e = 0; e < lane->count; e++) {
+            k->number[lane->entry[e].at] = 0;
         }
     }
-    return false;
+    if (!found) {
+        arena_rewind(k->arena, mark);
+    }
+    return found;
 }
 
 /* Sorts the terms of a sum into groups of lanes alike. */
@@ -209,21 +241,14 @@ static void find_groups(struct stack *k, uint32_t sum)
 {
     struct sum *s = &k->sums.at[sum];
     struct map known = {.arena = k->arena};
+    uint32_t counts[OP_COUNT];
+    count_ops(k, s, counts);
     for (uint32_t i = 0; i < s->term_count; i++) {
-        struct lane lane = {.term = s->term[i]};
+        op o = node_of(k, s->term[i])->op;
+        struct lane lane;
         struct text key = {.arena = k->arena};
         bool added;
-        if (!has_fellow(k, s, i) || sole_user(k, lane.term) == 0 || !mark_cone(k, lane.term)) {
-            continue;
-        }
-        walk_cone(k, &lane);
-        for (uint32_t e = 0; e < lane.count; e++) {
-            put_entry(k, &lane.entry[e], &key);
-        }
-        for (uint32_t e = 0; e < lane.count; e++) {
-            k->number[lane.entry[e].at] = 0;
-        }
-        if (!has_own_weight(k, &lane)) {
+        if (counts[o] < 2 || op_info(o)->class == CLASS_LEAF || !lane_of(k, s->term[i], &lane, &key)) {
             continue;
         }
         uint32_t *slot = map_put(&known, key.at, key.length, &added);
@@ -231,13 +256,7 @@ static void find_groups(struct stack *k, uint32_t sum)
             (void)PUSH(k->arena, &k->groups);
             *slot = k->groups.count - 1;
         }
-        struct group *g = &k->groups.at[*slot];
-        struct lane *more = NEW_ARRAY(k->arena, struct lane, g->count + 1);
-        if (g->count) {
-            memcpy(more, g->lane, g->count * sizeof *more);
-        }
-        more[g->count++] = lane;
-        g->lane = more;
+        add_lane(k, &k->groups.at[*slot], lane);
         s->group[i] = *slot + 1;
     }
     for (uint32_t i = 0; i < s->term_count; i++) {
@@ -276,14 +295,15 @@ static value stack_instead(struct remaking *r, value v, const struct node *n)
 struct graph *stack_terms(struct arena *arena, struct graph *g)
 {
     uint32_t count = g->nodes.count;
-    struct stack k = {.arena = arena, .g = g, .uses = graph_uses(g, arena), .live = graph_live(g, arena)};
+    struct arena *scratch = arena_new_in(arena);
+    struct stack k = {.arena = scratch, .g = g, .uses = graph_uses(g, scratch), .live = graph_live(g, scratch)};
     bool any = false;
-    k.is_output = NEW_ARRAY(arena, bool, count);
-    k.varies = NEW_ARRAY(arena, bool, count);
-    k.inside = NEW_ARRAY(arena, uint32_t, count);
-    k.number = NEW_ARRAY(arena, uint32_t, count);
-    k.sum_of = NEW_ARRAY(arena, uint32_t, count);
-    k.stacked = NEW_ARRAY(arena, bool, g->params.count + 1);
+    k.is_output = NEW_ARRAY(scratch, bool, count);
+    k.varies = NEW_ARRAY(scratch, bool, count);
+    k.inside = NEW_ARRAY(scratch, uint32_t, count);
+    k.number = NEW_ARRAY(scratch, uint32_t, count);
+    k.sum_of = NEW_ARRAY(scratch, uint32_t, count);
+    k.stacked = NEW_ARRAY(scratch, bool, g->params.count + 1);
     for (uint32_t i = 0; i < g->outputs.count; i++) {
         k.is_output[g->outputs.at[i].value] = true;
     }
@@ -303,5 +323,7 @@ struct graph *stack_terms(struct arena *arena, struct graph *g)
             any = any || k.sums.at[i].group[t] != 0;
         }
     }
-    return any ? graph_remake(arena, g, stack_instead, &k) : g;
+    struct graph *out = any ? graph_remake(arena, g, stack_instead, &k) : g;
+    arena_free(scratch);
+    return out;
 }

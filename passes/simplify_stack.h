@@ -14,7 +14,7 @@ struct lane {
     struct entry *entry; /* [0] is the term, then breadth first */
 };
 struct group {
-    uint32_t count;
+    uint32_t count, capacity;
     struct lane *lane;
 };
 struct sum { /* a tree of additions */
