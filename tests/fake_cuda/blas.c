@@ -13,7 +13,7 @@ struct blas_opaque { /* an operation, a layout or a preference */
     int32_t batch;
 };
 
-enum { INVALID = 7, NOT_SUPPORTED = 15, FAILED = 13 };
+enum { INVALID_VALUE = 7, NOT_SUPPORTED = 15, FAILED = 13 };
 
 static struct blas_opaque *make(void)
 {
@@ -27,10 +27,6 @@ static int drop(struct blas_opaque *x)
     fake_own(-1);
     return 0;
 }
-
-#define CALL(code)                                                                                                     \
-    if (fake_call(__func__))                                                                                           \
-    return code
 
 FAKE_API size_t cublasLtGetVersion(void)
 {
@@ -65,9 +61,9 @@ FAKE_API int cublasLtMatmulDescDestroy(blas_operation operation)
 
 FAKE_API int cublasLtMatmulDescSetAttribute(blas_operation operation, int attribute, const void *value, size_t bytes)
 {
-    CALL(INVALID);
+    CALL(INVALID_VALUE);
     if ((attribute != BLAS_OPERATION_TRANSPOSE_A && attribute != BLAS_OPERATION_TRANSPOSE_B) || bytes != 4)
-        return INVALID;
+        return INVALID_VALUE;
     memcpy(&operation->transposed[attribute - BLAS_OPERATION_TRANSPOSE_A], value, 4);
     return 0;
 }
@@ -87,13 +83,13 @@ FAKE_API int cublasLtMatrixLayoutDestroy(blas_layout layout)
 
 FAKE_API int cublasLtMatrixLayoutSetAttribute(blas_layout layout, int attribute, const void *value, size_t bytes)
 {
-    CALL(INVALID);
+    CALL(INVALID_VALUE);
     if (attribute == BLAS_LAYOUT_BATCH && bytes == 4)
         memcpy(&layout->batch, value, 4);
     else if (attribute == BLAS_LAYOUT_BATCH_STRIDE && bytes == 8)
         memcpy(&layout->stride, value, 8);
     else
-        return INVALID;
+        return INVALID_VALUE;
     return 0;
 }
 
@@ -113,14 +109,14 @@ FAKE_API int cublasLtMatmulPreferenceSetAttribute(blas_preference preference, in
                                                   size_t bytes)
 {
     (void)preference;
-    CALL(INVALID);
+    CALL(INVALID_VALUE);
     if (attribute == BLAS_PREFER_WORKSPACE)
-        return bytes == 8 ? 0 : INVALID;
+        return bytes == 8 ? 0 : INVALID_VALUE;
     uint32_t alignment = 0;
     if (attribute < BLAS_PREFER_ALIGNMENT_A || attribute > BLAS_PREFER_ALIGNMENT_D || bytes != 4)
-        return INVALID;
+        return INVALID_VALUE;
     memcpy(&alignment, value, 4);
-    return alignment && (alignment & (alignment - 1)) == 0 ? 0 : INVALID;
+    return alignment && (alignment & (alignment - 1)) == 0 ? 0 : INVALID_VALUE;
 }
 
 /* Do the shapes fit together? */
@@ -144,7 +140,7 @@ FAKE_API int cublasLtMatmulAlgoGetHeuristic(blas_handle handle, blas_operation o
     CALL(NOT_SUPPORTED);
     *got = 0;
     if (!preference || wanted < 1 || !fits(operation, a, b, d))
-        return INVALID;
+        return INVALID_VALUE;
     choices[0] = (struct blas_choice){.algorithm = {{77}}};
     *got = 1;
     return 0;
@@ -224,5 +220,5 @@ FAKE_API int cublasLtMatmul(blas_handle handle, blas_operation operation, const 
     }
     bool good = handle && c == d && c_layout == d_layout && algorithm->data[0] == 77 && p.beta == 0 &&
                 fake_is_device(workspace, workspace_bytes) && fits(operation, a_layout, b_layout, d_layout);
-    return good && fake_enqueue(stream, multiply, &p, sizeof p) ? 0 : INVALID;
+    return good && fake_enqueue(stream, multiply, &p, sizeof p) ? 0 : INVALID_VALUE;
 }

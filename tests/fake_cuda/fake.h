@@ -8,7 +8,7 @@
  * Environment: TPC_FAKE_GPUS (2), TPC_FAKE_MEMORY (bytes of each, 4 GiB), TPC_FAKE_DRIVER (13000), TPC_FAKE_COMPUTE (90), TPC_FAKE_FAIL ("cuMemAlloc_v2:3" or
  * "*:57": that call fails), TPC_FAKE_LOG (a file: a line per call), TPC_FAKE_OBJECTS (a folder where compiled kernels are kept).
  *
- * Section: driver.c (libcuda.so.1; the others use what it exports), nvrtc.c, blas.c, nccl.c
+ * Section: driver.c and kernels.c (libcuda.so.1; the others use what it exports), nvrtc.c, blas.c, nccl.c
  */
 #ifndef TPC_TESTS_FAKE_CUDA_FAKE_H
 #define TPC_TESTS_FAKE_CUDA_FAKE_H
@@ -34,6 +34,16 @@ FAKE_API bool fake_enqueue(void *stream, fake_work *work, const void *argument, 
 FAKE_API void fake_break(void *stream, const char *why);
 /* Is [at, at + bytes) inside of live device memory? */
 FAKE_API bool fake_is_device(const void *at, size_t bytes);
+
+enum { FAKE_BLOCKS = 4096, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719, INVALID = 1 };
+struct model_buffer;
+/* Live memory of the GPU whose work this is; at most FAKE_BLOCKS. */
+uint32_t fake_ranges(struct model_buffer *to);
+
+/* At the begin of a function of the driver: it fails with `code` when it shall. */
+#define CALL(code)                                                                                                     \
+    if (fake_call(__func__))                                                                                           \
+    return code
 
 #define FAKE_IMAGE "tpc fake cubin\n" /* name and source behind it, each with a 0 */
 

@@ -39,6 +39,7 @@ struct world {
 };
 
 struct ncclComm {
+    struct ncclComm *older; /* all stay: works of others may look at one */
     struct world *world;
     int rank;
     atomic_int error;
@@ -49,6 +50,7 @@ struct ncclComm {
 };
 
 struct batch {
+    struct batch *older; /* all stay: a graph may run one again */
     struct ncclComm *comm;
     uint32_t count;
     struct operation operation[MOST_OPERATIONS];
@@ -56,6 +58,8 @@ struct batch {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct world *worlds;
+static struct batch *batches;
+static struct ncclComm *comms;
 static _Thread_local uint32_t depth;
 static _Thread_local struct batch pending;
 static _Thread_local cu_stream pending_stream;
@@ -112,6 +116,10 @@ static nccl_comm join(const char *id, int ranks, int rank, struct world *parent,
     struct ncclComm *c = calloc(1, sizeof *c);
     c->world = w;
     c->rank = rank;
+    pthread_mutex_lock(&lock);
+    c->older = comms;
+    comms = c;
+    pthread_mutex_unlock(&lock);
     fake_own(1);
     return c;
 }
@@ -161,7 +169,7 @@ FAKE_API int ncclCommAbort(nccl_comm comm)
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
     fake_own(-1);
-    return 0; /* the memory stays: works of others may look at it */
+    return 0;
 }
 
 /* ---- works ------------------------------------------------------------------------------------------------------------------ */
@@ -305,8 +313,12 @@ static int flush(void)
 {
     if (pending.count == 0)
         return 0;
-    struct batch *b = malloc(sizeof *b); /* stays: a graph may run it again */
+    struct batch *b = malloc(sizeof *b);
     *b = pending;
+    pthread_mutex_lock(&lock);
+    b->older = batches;
+    batches = b;
+    pthread_mutex_unlock(&lock);
     pending.count = 0;
     return fake_enqueue(pending_stream, run_batch, &b, sizeof(void *)) ? 0 : INVALID_USAGE;
 }
@@ -321,13 +333,9 @@ static int add(nccl_comm comm, struct operation o, cu_stream stream)
     return depth ? 0 : flush();
 }
 
-#define CALL                                                                                                           \
-    if (fake_call(__func__))                                                                                           \
-    return INTERNAL
-
 FAKE_API int ncclGroupStart(void)
 {
-    CALL;
+    CALL(INTERNAL);
     depth++;
     return 0;
 }
@@ -346,45 +354,45 @@ FAKE_API int ncclGroupEnd(void)
 FAKE_API int ncclAllReduce(const void *in, void *out, size_t count, int type, int operation, nccl_comm comm,
                            cu_stream stream)
 {
-    CALL;
+    CALL(INTERNAL);
     return add(comm, (struct operation){REDUCE_ALL, in, out, count, type, operation, 0}, stream);
 }
 
 FAKE_API int ncclAllGather(const void *in, void *out, size_t count, int type, nccl_comm comm, cu_stream stream)
 {
-    CALL;
+    CALL(INTERNAL);
     return add(comm, (struct operation){GATHER, in, out, count, type, 0, 0}, stream);
 }
 
 FAKE_API int ncclReduceScatter(const void *in, void *out, size_t count, int type, int operation, nccl_comm comm,
                                cu_stream stream)
 {
-    CALL;
+    CALL(INTERNAL);
     return add(comm, (struct operation){REDUCE_PART, in, out, count, type, operation, 0}, stream);
 }
 
 FAKE_API int ncclReduce(const void *in, void *out, size_t count, int type, int operation, int root, nccl_comm comm,
                         cu_stream stream)
 {
-    CALL;
+    CALL(INTERNAL);
     return add(comm, (struct operation){REDUCE_TO, in, out, count, type, operation, root}, stream);
 }
 
 FAKE_API int ncclBroadcast(const void *in, void *out, size_t count, int type, int root, nccl_comm comm,
                            cu_stream stream)
 {
-    CALL;
+    CALL(INTERNAL);
     return add(comm, (struct operation){SPREAD, in, out, count, type, 0, root}, stream);
 }
 
 FAKE_API int ncclSend(const void *in, size_t count, int type, int peer, nccl_comm comm, cu_stream stream)
 {
-    CALL;
+    CALL(INTERNAL);
     return add(comm, (struct operation){SEND, in, NULL, count, type, 0, peer}, stream);
 }
 
 FAKE_API int ncclRecv(void *out, size_t count, int type, int peer, nccl_comm comm, cu_stream stream)
 {
-    CALL;
+    CALL(INTERNAL);
     return add(comm, (struct operation){RECEIVE, NULL, out, count, type, 0, peer}, stream);
 }

@@ -213,10 +213,12 @@ static void every_call_may_fail(void **state)
 {
     (void)state;
     static float got[64 * WIDTH], wanted[64 * WIDTH];
+    const char *sanitize = getenv("TPC_SANITIZE");
+    uint64_t slow = sanitize && *sanitize ? 3 : 1; /* then not quite each */
     for (uint32_t ranks = 1; ranks <= 2; ranks++) {
         on_cpu(ranks, 3, 2, wanted);
         uint32_t failed = 0;
-        for (uint64_t n = 1;; n += ranks == 1 ? 2 : 7) {
+        for (uint64_t n = 1;; n += (ranks == 1 ? 2 : 7) * slow) {
             struct trial t;
             compile(&t, ranks);
             lines = 0;
@@ -239,7 +241,7 @@ static void every_call_may_fail(void **state)
             if (n > made)
                 break;
         }
-        assert_true(failed > 20);
+        assert_true(failed > 20 / slow);
     }
 }
 
@@ -321,6 +323,6 @@ int main(void)
         cmocka_unit_test(index_out_of_range), cmocka_unit_test(nccl_fails),
         cmocka_unit_test(too_little_memory),  cmocka_unit_test(every_call_may_fail),
     };
-    alarm(120); /* nothing may wait for ever */
+    alarm(240); /* nothing may wait for ever */
     return cmocka_run_group_tests(tests, open_fakes, NULL);
 }

@@ -1,0 +1,152 @@
+/* tests/fake_cuda/kernels.c - the fake driver's modules and launches: a function's text, compiled for the model of CUDA when the first of those that wait is
+ * launched, and kept in a folder under a hash of them all.
+ */
+#include "runtime/cuda_api.h"
+#include "tests/fake_cuda/fake.h"
+#include "tests/support/cuda_model.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A function's text, each once; compiled with all others that wait, when the first of them is launched. */
+struct unit {
+    struct unit *next;
+    const char *name, *source;
+    struct cuda_model *model;
+    uint32_t uses, words;
+};
+static struct unit *texts;
+static pthread_mutex_t kernel_lock = PTHREAD_MUTEX_INITIALIZER; /* of texts, and while a kernel runs */
+
+static uint64_t hash_text(const char *text, uint64_t seed)
+{
+    for (; *text; text++)
+        seed = (seed ^ (unsigned char)*text) * UINT64_C(1099511628211);
+    return seed;
+}
+
+FAKE_API cu_result cuModuleLoadData(cu_module *module, const void *image)
+{
+    const char *at = image;
+    CALL(CU_OUT_OF_MEMORY);
+    if (strncmp(at, FAKE_IMAGE, sizeof FAKE_IMAGE - 1) != 0)
+        return 200; /* CUDA_ERROR_INVALID_IMAGE */
+    const char *name = at + sizeof FAKE_IMAGE - 1, *source = name + strlen(name) + 1;
+    pthread_mutex_lock(&kernel_lock);
+    struct unit *t = texts;
+    while (t && (strcmp(t->name, name) != 0 || strcmp(t->source, source) != 0))
+        t = t->next;
+    if (!t) {
+        t = calloc(1, sizeof *t);
+        *t = (struct unit){.next = texts, .name = strdup(name), .source = strdup(source)};
+        texts = t;
+    }
+    t->uses++;
+    pthread_mutex_unlock(&kernel_lock);
+    fake_own(1);
+    *module = (cu_module)t;
+    return CU_OK;
+}
+
+FAKE_API cu_result cuModuleUnload(cu_module module)
+{
+    bool fails = fake_call(__func__);
+    pthread_mutex_lock(&kernel_lock);
+    ((struct unit *)module)->uses--;
+    pthread_mutex_unlock(&kernel_lock);
+    fake_own(-1);
+    return fails ? ILLEGAL_ADDRESS : CU_OK;
+}
+
+FAKE_API cu_result cuModuleGetFunction(cu_function *function, cu_module module, const char *name)
+{
+    CALL(500); /* CUDA_ERROR_NOT_FOUND */
+    if (strcmp(((struct unit *)module)->name, name) != 0)
+        return 500;
+    *function = (cu_function)module;
+    return CU_OK;
+}
+
+FAKE_API cu_result cuFuncSetAttribute(cu_function function, int attribute, int value)
+{
+    CALL(INVALID);
+    return function && attribute == CU_FUNCTION_SHARED_BYTES && value <= 227 * 1024 ? CU_OK : INVALID;
+}
+
+static const char *object_folder(void)
+{
+    static char made[64] = "/tmp/tpc-fake-XXXXXX";
+    static bool there;
+    const char *wish = getenv("TPC_FAKE_OBJECTS");
+    if (wish && *wish) {
+        (void)mkdir(wish, 0777);
+        return wish;
+    }
+    if (!there)
+        there = mkdtemp(made) != NULL;
+    return made;
+}
+
+/* Under the lock. */
+static bool compile_waiting(void)
+{
+    struct cuda_text list[1024];
+    uint32_t count = 0;
+    uint64_t key = UINT64_C(14695981039346656037);
+    char path[4200], error[4096] = "";
+    for (struct unit *t = texts; t && count < 1024; t = t->next)
+        if (!t->model && t->uses) {
+            list[count++] = (struct cuda_text){t->name, t->source};
+            key = hash_text(t->source, key);
+        }
+    (void)snprintf(path, sizeof path, "%s/%016llx.so", object_folder(), (unsigned long long)key);
+    if (access(path, R_OK) != 0 && !cuda_model_compile(list, count, path, error, sizeof error)) {
+        fake_break(NULL, error);
+        return false;
+    }
+    struct cuda_model *model = cuda_model_open(path);
+    for (struct unit *t = texts; t && model; t = t->next)
+        if (!t->model && t->uses) {
+            t->model = model;
+            t->words = cuda_model_words(model, t->name);
+        }
+    return model != NULL;
+}
+
+struct launching {
+    struct unit *text;
+    uint32_t grid[3], block[3], shared_bytes;
+    uint64_t words[512];
+};
+
+static void run_launch(void *argument)
+{
+    struct launching *l = argument;
+    static struct model_buffer range[FAKE_BLOCKS];
+    char error[1024] = "";
+    pthread_mutex_lock(&kernel_lock);
+    bool good = l->text->model || compile_waiting();
+    struct model_launch m = {
+        .shared_bytes = l->shared_bytes, .words = l->words, .word_count = l->text->words, .range = range};
+    memcpy(m.grid, l->grid, sizeof m.grid);
+    memcpy(m.block, l->block, sizeof m.block);
+    m.range_count = fake_ranges(range);
+    if (good && !cuda_model_launch(l->text->model, l->text->name, &m, error, sizeof error))
+        fake_break(NULL, error);
+    pthread_mutex_unlock(&kernel_lock);
+}
+
+/* How many words there are is known once the text is compiled: until then as many as there can be are read from what can be read. */
+FAKE_API cu_result cuLaunchKernel(cu_function function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                                  unsigned bz, unsigned shared_bytes, cu_stream stream, void **parameters, void **extra)
+{
+    CALL(LAUNCH_FAILED);
+    struct launching l = {
+        .text = (struct unit *)function, .grid = {gx, gy, gz}, .block = {bx, by, bz}, .shared_bytes = shared_bytes};
+    if (!function || extra || gx * gy * gz == 0 || bx * by * bz == 0 || bx * by * bz > 1024 || gy > 65535 || gz > 65535)
+        return INVALID;
+    memcpy(l.words, parameters[0], sizeof l.words);
+    return fake_enqueue(stream, run_launch, &l, sizeof l) ? CU_OK : INVALID;
+}
