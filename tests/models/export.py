@@ -204,6 +204,26 @@ class Image(torch.nn.Module):
         return out.logits, out.hidden_states[-1]
 
 
+class Hidden(torch.nn.Module):
+    """input_ids, attention_mask -> last_hidden_state"""
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+
+class SpeechEncoder(torch.nn.Module):
+    """input_features -> last_hidden_state of the encoder"""
+    def __init__(self, model):
+        super().__init__()
+        self.model = model.model.encoder
+
+    def forward(self, input_features):
+        return self.model(input_features=input_features)[0]
+
+
 class WithPast(torch.nn.Module):
     """What Optimum exports: ..., past_key_values.N.{key,value} -> logits, present.N.{key,value}"""
     def __init__(self, model):
@@ -278,6 +298,12 @@ def source_and_target(vocabulary, shapes=((2, 7, 5), (3, 11, 6))):
 def images(channels, height, width, batches=(2, 3)):
     def make(generator):
         return [(torch.randn(b, channels, height, width, generator=generator),) for b in batches]
+    return make
+
+
+def sound(features, length, batches=(2, 3)):
+    def make(generator):
+        return [(torch.randn(b, features, length, generator=generator),) for b in batches]
     return make
 
 
@@ -561,6 +587,64 @@ def gpt_oss(seed, **changes):
     return randomize(hf.GptOssForCausalLM(config), seed)
 
 
+def falcon(seed):      # one key and value head for all, attention and MLP side by side
+    return randomize(hf.FalconForCausalLM(hf.FalconConfig(
+        vocab_size=131, hidden_size=56, num_hidden_layers=2, num_attention_heads=7, ffn_hidden_size=112, multi_query=True, parallel_attn=True,
+        bias=False, alibi=False, new_decoder_architecture=False)), seed, embedding_std=56 ** -0.5)
+
+
+def bloom(seed):       # biases by distance in place of positions; heads and q, k, v interleaved
+    return randomize(hf.BloomForCausalLM(hf.BloomConfig(vocab_size=127, hidden_size=48, n_layer=2, n_head=6)), seed, embedding_std=48 ** -0.5)
+
+
+def neox(seed):        # attention and MLP side by side; q, k, v interleaved per head; a part of each head turned
+    return randomize(hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(
+        vocab_size=110, hidden_size=48, num_hidden_layers=2, num_attention_heads=6, intermediate_size=84, rotary_pct=0.5,
+        max_position_embeddings=64, use_parallel_residual=True)), seed)
+
+
+def phi3(seed):        # packed q|k|v and gate|up
+    return randomize(hf.Phi3ForCausalLM(hf.Phi3Config(
+        vocab_size=113, hidden_size=48, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=3, intermediate_size=70,
+        max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2)), seed)
+
+
+def gemma3(seed):      # norms of q and k, and before and behind each block; a window in every second layer
+    return randomize(hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(
+        vocab_size=109, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=10, intermediate_size=66,
+        max_position_embeddings=64, sliding_window=5, sliding_window_pattern=2, query_pre_attn_scalar=10)), seed, embedding_std=48 ** -0.5)
+
+
+def qwen3(seed):
+    return randomize(hf.Qwen3ForCausalLM(hf.Qwen3Config(
+        vocab_size=115, hidden_size=50, num_hidden_layers=2, num_attention_heads=5, num_key_value_heads=5, head_dim=8, intermediate_size=75,
+        max_position_embeddings=64, tie_word_embeddings=False)), seed)
+
+
+def albert(seed):      # one layer's weights for all layers
+    return randomize(hf.AlbertModel(hf.AlbertConfig(
+        vocab_size=120, embedding_size=20, hidden_size=48, num_hidden_layers=3, num_attention_heads=6, intermediate_size=90,
+        max_position_embeddings=40)), seed)
+
+
+def distilbert(seed):
+    return randomize(hf.DistilBertModel(hf.DistilBertConfig(
+        vocab_size=120, dim=48, n_layers=2, n_heads=6, hidden_dim=84, max_position_embeddings=40)), seed)
+
+
+def bart(seed):
+    return randomize(hf.BartForConditionalGeneration(hf.BartConfig(
+        vocab_size=105, d_model=40, encoder_layers=1, decoder_layers=1, encoder_attention_heads=5, decoder_attention_heads=5, encoder_ffn_dim=65,
+        decoder_ffn_dim=65, max_position_embeddings=40)), seed)
+
+
+def whisper(seed):     # two convolutions in front
+    return randomize(hf.WhisperForConditionalGeneration(hf.WhisperConfig(
+        vocab_size=103, num_mel_bins=12, d_model=40, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4,
+        encoder_ffn_dim=66, decoder_ffn_dim=66, max_source_positions=12, max_target_positions=20, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        decoder_start_token_id=1)), seed)
+
+
 def present(layers):
     return ["logits", *[f"present.{i}.{part}" for i in range(layers) for part in ("key", "value")]]
 
@@ -634,6 +718,21 @@ MODELS += [
     again("bert-dy23", dynamo(23)),             # the newest: Attention, RotaryEmbedding, RMSNormalization, Gelu
     again("llama-dy23", dynamo(23)),
     again("llama-leftpad-dy23", dynamo(23)),
+]
+
+
+MODELS += [        # smaller ones, by one exporter each, for what the others do not have
+    Model("falcon-ts17", falcon, Logits, TEXT, ["logits"], text(131), torchscript(17)),
+    Model("bloom-dy23", bloom, Logits, TEXT, ["logits"], text(127), dynamo(23), no_effect=("*query_key_value.bias",)),
+    Model("neox-past-opt18", neox, WithPast, past(2), present(2), text_and_past(110, 2, 6, 8), optimum("text-generation-with-past", 18)),
+    Model("phi3-dy18", phi3, Logits, TEXT, ["logits"], text(113), dynamo(18)),
+    Model("gemma3-dy23", gemma3, Logits, TEXT, ["logits"], text(109), dynamo(23)),
+    Model("qwen3-dy23", qwen3, Logits, TEXT, ["logits"], text(115), dynamo(23)),
+    Model("albert-dy23", albert, Hidden, TEXT, ["last_hidden_state"], text(120), dynamo(23), no_effect=("*key.bias", "*pooler*")),
+    Model("distilbert-ts17", distilbert, Hidden, TEXT, ["last_hidden_state"], text(120), torchscript(17), no_effect=("*k_lin.bias",)),
+    Model("bart-ts17", bart, EncoderDecoder, PAIRED, ["logits"], source_and_target(105), torchscript(17), no_effect=NO_KEY_BIAS),
+    Model("whisper-encoder-ts17", whisper, SpeechEncoder, {"input_features": {0: BATCH}}, ["last_hidden_state"], sound(12, 24), torchscript(17),
+          no_effect=NO_KEY_BIAS),
 ]
 
 
