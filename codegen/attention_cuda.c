@@ -146,6 +146,24 @@ bool cuda_attention_widths(const struct cuda_set *set, const struct cuda_attenti
            constant_width(set, second->extent[cuda_rows_axes(second)], row);
 }
 
+static bool writes_temporaries(const struct program *p, const struct step *s)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < s->arg_count; i++) {
+        bool written = s->kind == STEP_KERNEL ? p->kernels.at[s->kernel].buffer[i].written : i + 1 == s->arg_count;
+        all = all && (!written || p->buffers.at[s->arg[i]].kind == BUFFER_TEMP);
+    }
+    return all;
+}
+
+bool cuda_may_wait(const struct program *p, uint32_t step, uint32_t until)
+{
+    bool all = true;
+    for (uint32_t i = step + 1; i < until; i++)
+        all = all && writes_temporaries(p, &p->steps.at[i]);
+    return all;
+}
+
 static bool match(struct cuda_set *set, uint32_t number, struct cuda_attention *a)
 {
     const struct program *p = set->program;
@@ -165,7 +183,7 @@ static bool match(struct cuda_set *set, uint32_t number, struct cuda_attention *
     for (s++; s < p->steps.count; s++)
         if (is_half(p, &p->steps.at[s], 0) && p->steps.at[s].arg[0] == probabilities) {
             a->product = s;
-            return cuda_attention_widths(set, a, &key, &row);
+            return cuda_may_wait(p, number, s) && cuda_attention_widths(set, a, &key, &row);
         }
     return false;
 }

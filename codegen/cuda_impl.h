@@ -138,6 +138,9 @@ bool cuda_skinny_step(struct cuda_making *m, const struct cuda_skinny *a, struct
 enum { CUDA_ATTENTION_THREADS = 128, CUDA_ATTENTION_KEYS = 32 };
 static const uint32_t cuda_attention_lanes[2] = {8, 32}; /* per row: 16 or 4 rows per block */
 
+/* A step may be done in the place of a later one: none between writes to memory that outlives the run (a state's new value may lie where its old one
+ * does, which the step may read). */
+bool cuda_may_wait(const struct program *p, uint32_t step, uint32_t until);
 /* Finds them, and adds their functions. */
 void cuda_find_attention(struct cuda_set *set);
 /* Axes of a dot's result that are rows; the widths of a key and of a value, both constant. */

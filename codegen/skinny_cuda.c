@@ -73,8 +73,9 @@ static bool find_epilogue(struct cuda_set *set, uint32_t dot, struct cuda_skinny
                 readers++;
             }
     const struct step *s = &p->steps.at[a->epilogue];
-    if (readers != 1 || set->skinny[a->epilogue] || a->epilogue < dot || s->kind != STEP_KERNEL ||
-        s->phase != PHASE_RUN || p->kernels.at[s->kernel].inner != 0 || p->kernels.at[s->kernel].outer == 0)
+    if (readers != 1 || set->skinny[a->epilogue] || a->epilogue < dot || !cuda_may_wait(p, dot, a->epilogue) ||
+        s->kind != STEP_KERNEL || s->phase != PHASE_RUN || p->kernels.at[s->kernel].inner != 0 ||
+        p->kernels.at[s->kernel].outer == 0)
         return false;
     a->load = plain_load(set, s, buffer);
     return a->load >= 0;

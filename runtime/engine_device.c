@@ -38,9 +38,16 @@ static status open_gpus(struct engine *e, struct diag *diag)
 static status load_cuda(struct engine *e, struct diag *diag)
 {
     struct cuda_options o = {.compute = device_cuda_info(e->device[0]).compute};
-    status s = cuda_new(e->arena, e->program, diag, &e->cuda);
-    if (s == TPC_OK)
+    /* a Program of its own: what is taken together changes how long its buffers live */
+    struct program *p = arena_copy(e->arena, e->program, sizeof *p);
+    p->buffers.at = arena_copy(e->arena, p->buffers.at, p->buffers.count * sizeof *p->buffers.at);
+    p->buffers.capacity = p->buffers.count;
+    e->program = p;
+    status s = cuda_new(e->arena, p, diag, &e->cuda);
+    if (s == TPC_OK) {
+        cuda_join_steps(e->cuda, p);
         s = cuda_compile(e->cuda, &o, diag);
+    }
     for (uint32_t i = 0; i < e->local && s == TPC_OK; i++) {
         struct failure f = {.code = TPC_OK};
         s = device_cuda_use(e->device[i], e->cuda, &f);
