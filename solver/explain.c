@@ -95,6 +95,14 @@ static bool cuts_experts(struct solver *s, const tree *axes, uint32_t rank)
     return false;
 }
 
+/* Where a weight is cut over fewer sub-axes than there are for weights: its class has too few elements, or the others pay elsewhere. */
+static void put_repeats(const struct solver *s, const struct placement *w, struct text *t)
+{
+    uint32_t left = s->over[AXIS_TENSOR] & ~placement_subaxes(s->g, w);
+    if (left)
+        text_printf(t, "; %u ranks hold each part", mesh_parts(s->mesh, left));
+}
+
 static void describe_unit(struct solver *s, const struct unit *u, const struct solution *out, struct layer *l,
                           struct text *t)
 {
@@ -111,12 +119,14 @@ static void describe_unit(struct solver *s, const struct unit *u, const struct s
         bool experts = u->from && cuts_experts(s, s->axes[u->source], graph_node(s->g, u->source)->rank);
         text_put(t, experts ? "; the partial sums, the experts' among them, are added up behind it"
                             : "; the partial sums are added up behind it");
+        put_repeats(s, w, t);
     } else if (out_cut && placement_subaxes(s->g, w)) {
         l->style = u->kind == UNIT_EMBEDDING ? STYLE_FEATURE : STYLE_COLUMN;
         text_put(t, o->out == TAKE_OWN ? "its output is cut, and gathered behind it: "
                                        : "its output stays cut up to the next switch point: ");
         put_cuts(s->g, w, t);
         text_put(t, cuts_experts(s, s->axes[u->node], n->rank) ? "; each rank has experts of its own" : "");
+        put_repeats(s, w, t);
     } else {
         l->style = STYLE_REPLICATED;
         text_put(t, "left whole: ");
