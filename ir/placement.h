@@ -94,7 +94,7 @@ struct layer_parts {
     uint32_t batch, in, out, arrives, leaves;
 };
 
-/* A style that a layer could have had. Bytes (per rank), seconds and collectives are those of the best plan in which it has that style, less the
+/* A style that a layer could have had. Bytes (per rank), seconds and collectives are those of the best plan in which it has that style (without pins), less the
  * plan's own; they are 0 where `priced` is false. */
 struct alternative {
     layer_style style;

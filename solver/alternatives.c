@@ -152,15 +152,10 @@ static struct layer_parts parts_of_style(layer_style style)
                                               : (uint32_t)PARTS_WHOLE};
 }
 
-/* The best plan in which the unit has that style: the search again, with one pin more. */
+/* The best plan in which the unit has that style: the search again, with that as the only pin. */
 static void price(struct solver *s, uint32_t unit, struct cost base, struct alternative *a)
 {
-    struct unit_pin pin = {.want = parts_of_style(a->style)}, *before = s->unit_pin[unit];
-    if (before) {
-        a->why = "a pin forbids it";
-        a->possible = false;
-        return;
-    }
+    struct unit_pin pin = {.want = parts_of_style(a->style)};
     s->unit_pin[unit] = &pin;
     struct cost cost = search_cost(s);
     s->unit_pin[unit] = NULL;
@@ -200,9 +195,10 @@ void price_alternatives(struct solver *s, const struct solution *out)
         return;
     for (uint32_t r = 1; r < s->regions.count; r++)
         region_decide(s, r, NULL);
-    if (!s->unit_pin)
-        s->unit_pin = NEW_ARRAY(s->arena, struct unit_pin *, s->units.count + 1);
-    struct cost base = search_cost(s);
+    struct cost base =
+        search_cost(s); /* the plan's own; its pins are lifted for the others: what they cost is to be seen */
+    s->unit_pin = NEW_ARRAY(s->arena, struct unit_pin *, s->units.count + 1);
+    s->region_pin = NULL;
     for (uint32_t i = 0; i < out->layer_count; i++) {
         const struct layer *l = &out->layers[i];
         while (unit < s->units.count && (s->units.at[unit].node != l->node || s->units.at[unit].kind == UNIT_EDGE))
