@@ -178,7 +178,24 @@ if command -v python3 >/dev/null; then
     done
 fi
 
-# ---- a launcher ----
+# ---- launchers: what they would set ----
+for how in mpirun srun; do
+    for r in 0 1; do
+        if [ $how = mpirun ]; then
+            set -- OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=$r OMPI_COMM_WORLD_LOCAL_RANK=$r OMPI_COMM_WORLD_LOCAL_SIZE=2 PMIX_NAMESPACE=job-$$
+        else
+            set -- SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=$r SLURM_LOCALID=$r "SLURM_STEP_NODELIST=localhost,other[3-7]" SLURM_JOB_ID=$$ SLURM_STEP_ID=0
+        fi
+        env "$@" "$tpc" run p2.bin --random-inputs 7 --outputs $how >out.$r 2>err.$r &
+        pid[r]=$!
+    done
+    ended 60 $how 0:0 1:0
+    diff -r threads2 $how || bad "$how: something else is computed"
+done
+RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 "$tpc" run p2.bin --random-inputs 7 2>err.0
+[ $? = 64 ] && grep -q "MASTER_PORT is not set" err.0 || bad "no port: $(cat err.0)"
+RANK=2 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=1 "$tpc" run p2.bin --random-inputs 7 2>err.0
+[ $? = 64 ] && grep -q "RANK is '2' but must be a number from 0 to 1" err.0 || bad "rank 2 of 2: $(cat err.0)"
 if command -v torchrun >/dev/null; then
     torchrun --nproc-per-node 2 --master-addr 127.0.0.1 --master-port $((port + 1)) --no-python "$tpc" run p2.bin --random-inputs 7 --outputs torchrun 2>err.torchrun || bad torchrun
     diff -r threads2 torchrun || bad "torchrun computes something else"
