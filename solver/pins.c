@@ -96,13 +96,13 @@ void unit_axes(const struct solver *s, const struct unit *u, struct unit_axes *o
         .batch = nb, .in = x->rank - nk, .in_end = x->rank, .out = first, .out_end = first + n->rank - nb - rows};
 }
 
-/* `want` as it is enforced: in an exact plan PARTS_CUT is all ranks of the axis; else it is at least two parts, the more the better by cost. */
+/* `want` as it is enforced. PARTS_CUT is at least two parts, the more the better by cost; in an exact plan all ranks of the axis; on one rank nothing. */
 static struct layer_parts resolve(const struct solver *s, const struct pin *pin)
 {
     struct layer_parts want = pin->parts;
-    for (int i = 0; pin->exact && i < AXES; i++) {
+    for (int i = 0; i < AXES; i++) {
         uint32_t all = mesh_parts(s->mesh, i == 0 ? pins_experts(s) : pins_features(s));
-        if (*part_at(&want, i) == PARTS_CUT)
+        if (*part_at(&want, i) == PARTS_CUT && (pin->exact || all == 1))
             *part_at(&want, i) = all;
     }
     return want;

@@ -76,6 +76,8 @@ for model in llama-ts17 llama-dy18 llama-dy23; do
     timeout 60 "$tpc" verify "$models/$model" --tp 2 --tp-plan hf.json >out 2>&1 || fail "$model with a model's own plan: $(tail -3 out)"
 done
 
+"$tpc" compile "$models/$llama/model.onnx" --tp 1 --tp-plan hf.json -o x.plan 2>err || fail "a plan on one rank: $(head -1 err)"
+
 # own styles, sequence shards, whole modules: they run, and print themselves
 cat >own.json <<'J'
 {"styles": {"mine": {"input": "whole", "weight": "row", "output": "whole"}},
