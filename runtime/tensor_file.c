@@ -2,12 +2,12 @@
  * nothing but the three keys that every .npy has, and no size is believed before it was multiplied out and compared with the file's.
  */
 #include "runtime/tensor_file.h"
+#include "ir/output.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 /* ---- .npy: the header ----------------------------------------------------------------------------------------------- */
 
@@ -247,24 +247,14 @@ status npy_write(struct arena *arena, const char *path, const struct tensor *t, 
     text_put(&head, "\n");
     unsigned char start[10] = {
         0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (unsigned char)(head.length & 255), (unsigned char)(head.length >> 8)};
-    FILE *file = fopen(path, "wb");
-    if (!file)
-        return diag_error(diag, errno == ENOENT || errno == ENOTDIR ? TPC_NOINPUT : TPC_IO, path, "cannot write: %s",
-                          strerror(errno));
-    bool good =
-        fwrite(start, 1, sizeof start, file) == sizeof start && fwrite(head.at, 1, head.length, file) == head.length;
-    good = good && fwrite(t->data, 1, tensor_bytes(t), file) == tensor_bytes(t);
-    int error = errno;
-    if (fclose(file) != 0 && good) {
-        error = errno;
-        good = false;
-    }
-    if (good)
-        return TPC_OK;
-    struct stat st;
-    if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
-        unlink(path);
-    return diag_error(diag, TPC_IO, path, "cannot write: %s", strerror(error));
+    struct output_file file;
+    status s = output_open(path, diag, &file);
+    if (s != TPC_OK)
+        return s;
+    bool good = fwrite(start, 1, sizeof start, file.to) == sizeof start &&
+                fwrite(head.at, 1, head.length, file.to) == head.length &&
+                fwrite(t->data, 1, tensor_bytes(t), file.to) == tensor_bytes(t);
+    return output_close(&file, good, diag);
 }
 
 /* ---- text ----------------------------------------------------------------------------------------------------------- */

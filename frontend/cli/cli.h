@@ -54,6 +54,8 @@ status args_real(const struct args *a, const char *name, double *out, struct dia
 status cli_import_options(struct arena *arena, const struct args *args, struct diag *diag, struct import_options *out);
 /* "a/b" of "a/b/c", "" where there is no folder. */
 const char *cli_folder_of(struct arena *arena, const char *path);
+/* Both are there and are one file, whatever they are called. */
+bool cli_same_file(const char *a, const char *b);
 /* How the program's inputs and outputs lie on the ranks; all but states are whole. */
 struct links cli_links(struct arena *arena, const struct compiled *c);
 

@@ -3,6 +3,7 @@
 #include "frontend/cli/cli.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 
 static const struct option_info options[] = {
     CLI_MESH_OPTIONS,
@@ -69,6 +70,32 @@ const char *cli_folder_of(struct arena *arena, const char *path)
     return slash == NULL ? "" : slash == path ? "/" : arena_strndup(arena, path, (size_t)(slash - path));
 }
 
+bool cli_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* A plan is never written over what it is made from: the model, its weights. */
+static status check_place(struct arena *arena, const char *model, const char *plan, const char *annotate,
+                          const struct graph *g, struct diag *diag)
+{
+    const char *folder = cli_folder_of(arena, model);
+    bool over = cli_same_file(plan, model);
+    for (uint32_t i = 0; i < g->files.count && !over; i++) {
+        const char *file = g->files.at[i].path;
+        over = cli_same_file(plan, arena_printf(arena, "%s%s%s", folder, *folder ? "/" : "", file));
+    }
+    if (over) {
+        return diag_error(diag, TPC_USAGE, plan,
+                          "the plan would overwrite the model or its weights; name another file with -o");
+    }
+    if (annotate != NULL && (strcmp(plan, annotate) == 0 || cli_same_file(plan, annotate))) {
+        return diag_error(diag, TPC_USAGE, plan, "-o and --annotate name the same file; name two");
+    }
+    return TPC_OK;
+}
+
 static const char *default_plan(struct arena *arena, const char *model)
 {
     const char *slash = strrchr(model, '/'), *base = slash == NULL ? model : slash + 1, *dot = strrchr(base, '.');
@@ -120,12 +147,15 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
         return s;
     }
     const char *annotate = args_value(args, "--annotate", NULL);
+    const char *emit = args_value(args, "--emit", NULL), *plan = args_value(args, "-o", default_plan(arena, model));
+    if ((s = check_place(arena, model, plan, annotate, c.graph, diag)) != TPC_OK) {
+        return s;
+    }
     if (annotate != NULL && (s = onnx_annotate(arena, model, annotate, c.graph, c.solution, diag)) != TPC_OK) {
         return s;
     }
-    const char *emit = args_value(args, "--emit", NULL), *plan = args_value(args, "-o", default_plan(arena, model));
-    if (emit != NULL && ((s = kernels_emit(c.program, emit, diag)) != TPC_OK ||
-                         (s = cuda_emit(c.program, emit, diag)) != TPC_OK)) {
+    if (emit != NULL &&
+        ((s = kernels_emit(c.program, emit, diag)) != TPC_OK || (s = cuda_emit(c.program, emit, diag)) != TPC_OK)) {
         return s;
     }
     struct plan_contents contents = {

@@ -2,9 +2,9 @@
 #include "runtime/doctor.h"
 #include "frontend/cli/cli.h"
 #include "frontend/machine.h"
+#include "ir/output.h"
 #include "runtime/measure.h"
 
-#include <errno.h>
 #include <stdlib.h>
 
 static const struct option_info options[] = {
@@ -44,13 +44,13 @@ static status measure(struct arena *arena, const char *file, struct diag *diag)
     }
     machine_of(arena, &measured, &machine);
     machine_print(&machine, &t);
-    FILE *f = file == NULL ? stdout : fopen(file, "wb");
-    if (f == NULL) {
-        return diag_error(diag, TPC_IO, file, "cannot write: %s", strerror(errno));
+    if (file == NULL) {
+        fwrite(t.at, 1, t.length, stdout);
+        return TPC_OK;
     }
-    bool good = fwrite(t.at, 1, t.length, f) == t.length;
-    good = (file == NULL ? fflush(f) : fclose(f)) == 0 && good;
-    return good ? TPC_OK : diag_error(diag, TPC_IO, file, "cannot write: %s", strerror(errno));
+    struct output_file out;
+    s = output_open(file, diag, &out);
+    return s != TPC_OK ? s : output_close(&out, fwrite(t.at, 1, t.length, out.to) == t.length, diag);
 }
 
 static status doctor(struct arena *arena, const struct args *args, struct diag *diag)

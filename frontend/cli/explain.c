@@ -1,9 +1,8 @@
 /* frontend/cli/explain.c - tpc explain: a plan told to people, from the plan alone. */
 #include "frontend/explain/explain.h"
 #include "frontend/cli/cli.h"
+#include "ir/output.h"
 #include "runtime/plan.h"
-
-#include <errno.h>
 
 static const struct option_info options[] = {
     {"--diff", "OTHER", "what the plan OTHER does otherwise"},
@@ -26,17 +25,9 @@ static status write_file(const char *path, const struct text *t, struct diag *di
         fwrite(t->at, 1, t->length, stdout);
         return TPC_OK;
     }
-    FILE *f = fopen(path, "wb");
-    if (f == NULL) {
-        return diag_error(diag, TPC_IO, path, "cannot write: %s", strerror(errno));
-    }
-    bool written = fwrite(t->at, 1, t->length, f) == t->length;
-    if (fclose(f) != 0 || !written) {
-        status s = diag_error(diag, TPC_IO, path, "cannot write: %s", strerror(errno));
-        remove(path);
-        return s;
-    }
-    return TPC_OK;
+    struct output_file file;
+    status s = output_open(path, diag, &file);
+    return s != TPC_OK ? s : output_close(&file, fwrite(t->at, 1, t->length, file.to) == t->length, diag);
 }
 
 static status explain_names(struct arena *arena, const struct args *args, const struct document *d, struct diag *diag)
@@ -61,6 +52,12 @@ static status explain_plan(struct arena *arena, const struct args *args, struct 
     struct document d, with;
     struct text t = {.arena = arena};
     status s = read_document(arena, args->positional.at[0], diag, &d);
+    for (uint32_t i = 0; s == TPC_OK && i < 4; i++) {
+        const char *out = i & 1 ? html : dot, *in = i & 2 ? other : args->positional.at[0];
+        if (out != NULL && in != NULL && cli_same_file(out, in)) {
+            s = diag_error(diag, TPC_USAGE, out, "would be written over the plan that is read; name another file");
+        }
+    }
     if (s == TPC_OK && html != NULL) {
         struct text page = {.arena = arena};
         explain_html(&d, &page);

@@ -43,6 +43,15 @@ static status invoke(void *context)
     return s != TPC_OK ? s : v->command->run(v->arena, &args, &v->diag);
 }
 
+/* A result that did not reach its reader is no success. */
+static int end(status s)
+{
+    if ((fflush(stdout) != 0 || ferror(stdout)) && s == TPC_OK) {
+        s = diag_error(NULL, TPC_IO, NULL, "cannot write to standard output");
+    }
+    return (int)s;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -51,11 +60,11 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         usage(stdout);
-        return TPC_OK;
+        return end(TPC_OK);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("tpc %s\n", TPC_VERSION);
-        return TPC_OK;
+        return end(TPC_OK);
     }
     struct invocation v = {.argc = argc - 2, .argv = argv + 2};
     for (size_t i = 0; i < COMMANDS; i++) {
@@ -74,8 +83,5 @@ int main(int argc, char **argv)
     }
     status s = guard_run(&v.diag, invoke, &v);
     arena_free(v.arena);
-    if ((fflush(stdout) != 0 || ferror(stdout)) && s == TPC_OK) {
-        s = diag_error(NULL, TPC_IO, NULL, "cannot write to standard output");
-    }
-    return (int)s;
+    return end(s);
 }

@@ -6,6 +6,7 @@
  */
 #include "frontend/onnx/annotate_specs.h"
 #include "frontend/onnx/import.h"
+#include "ir/output.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -191,18 +192,9 @@ static bool copy_out(const struct writer *w, FILE *to)
 
 static status write_file(const struct writer *w, const char *out)
 {
-    const char *temporary = arena_printf(w->arena, "%s.tmp.%ld", out, (long)getpid());
-    FILE *to = fopen(temporary, "wb");
-    if (!to)
-        return diag_error(w->diag, TPC_IO, out, "cannot write: %s", strerror(errno));
-    bool good = copy_out(w, to) && fflush(to) == 0 && fsync(fileno(to)) == 0;
-    int why = errno;
-    good = fclose(to) == 0 && good;
-    if (good && rename(temporary, out) == 0)
-        return TPC_OK;
-    why = good ? errno : why;
-    (void)unlink(temporary);
-    return diag_error(w->diag, TPC_IO, out, "cannot write: %s", strerror(why));
+    struct output_file file;
+    status s = output_open(out, w->diag, &file);
+    return s != TPC_OK ? s : output_close(&file, copy_out(w, file.to), w->diag);
 }
 
 static bool has_external(const Onnx__GraphProto *g)

@@ -1,9 +1,8 @@
 /* frontend/onnx/tensor_file.c - tensor files: one TensorProto each, as ONNX test folders have them (input_0.pb). */
 #include "frontend/onnx/import.h"
+#include "ir/output.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 status onnx_parse_tensor_pb(struct arena *arena, const char *where, const void *bytes, size_t length, struct diag *diag,
                             struct onnx_tensor *out)
@@ -77,26 +76,18 @@ static void put_tensor(FILE *to, const struct onnx_tensor *t, const void *bytes,
 
 status onnx_write_tensor_pb(const char *path, const struct onnx_tensor *tensor, struct diag *diag)
 {
-    char temporary[4096];
     size_t size = dtype_size(tensor->dtype), count = tensor->size / size;
-    int n = snprintf(temporary, sizeof temporary, "%s.tmp.%ld", path, (long)getpid());
-    if (n < 0 || (size_t)n >= sizeof temporary)
-        return diag_error(diag, TPC_IO, path, "the path is too long");
-    FILE *to = fopen(temporary, "wb");
-    if (!to)
-        return diag_error(diag, TPC_IO, path, "cannot write: %s", strerror(errno));
+    struct output_file file;
+    status s = output_open(path, diag, &file);
+    if (s != TPC_OK)
+        return s;
     bool packs = dtype_bits(tensor->dtype) < 8;
     uint64_t length = tensor->size;
     char *packed = packs && dtype_packed_size(tensor->dtype, count, &length) ? malloc((size_t)length + 1) : NULL;
     if (packed)
         dtype_pack(tensor->dtype, tensor->bytes, count, packed);
-    put_tensor(to, tensor, packs ? packed : tensor->bytes, packs && !packed ? 0 : (size_t)length);
-    bool good = !ferror(to) && (!packs || packed);
+    put_tensor(file.to, tensor, packs ? packed : tensor->bytes, packs && !packed ? 0 : (size_t)length);
+    bool good = !ferror(file.to) && (!packs || packed);
     free(packed);
-    good = fclose(to) == 0 && good;
-    if (good && rename(temporary, path) == 0)
-        return TPC_OK;
-    status s = diag_error(diag, TPC_IO, path, "cannot write: %s", strerror(errno));
-    remove(temporary);
-    return s;
+    return output_close(&file, good, diag);
 }

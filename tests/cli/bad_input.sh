@@ -102,5 +102,34 @@ for ranks in 1 2 3; do
         --input input_ids=1x2xi64=-211,211 --input attention_mask=1x2xi64=1,1
 done
 
+# nothing is written over what is read, and no device or pipe is replaced by a file
+good=$tmp/bad/good.onnx
+cp "$here/bad/good.onnx" "$good"
+cp "$good" "$tmp/before.onnx"
+ln -s good.onnx "$tmp/bad/link.onnx"
+expect 64 "overwrite the model" "$tpc" compile "$good" --tp 1 -o "$good"
+expect 64 "overwrite the model" "$tpc" compile "$good" --tp 1 -o "$tmp/bad/link.onnx"
+expect 64 "--annotate name the same" "$tpc" compile "$good" --tp 1 -o "$tmp/one" --annotate "$tmp/one"
+"$tpc" compile "$tmp/before.onnx" --tp 1 -o "$tmp/kept.plan" || failed=$((failed + 1))
+expect 64 "over the plan that is read" "$tpc" explain "$tmp/kept.plan" --html "$tmp/kept.plan"
+expect 64 "over the plan that is read" "$tpc" explain "$tmp/good.plan" --diff "$tmp/kept.plan" --dot "$tmp/kept.plan"
+kept() { if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $*"; fi; }
+kept cmp -s "$good" "$tmp/before.onnx"
+kept [ ! -e "$tmp/one" ]
+piped() { # OUT COMMAND...: what the command writes to OUT goes through the pipe that is there
+    out=$1
+    shift
+    mkfifo "$out"
+    timeout 20 cat "$out" >"$tmp/got" &
+    timeout 20 "$@" >"$tmp/out" 2>"$tmp/err" || { failed=$((failed + 1)); cat "$tmp/err"; }
+    wait $!
+    kept [ -p "$out" -a -s "$tmp/got" ]
+}
+piped "$tmp/a.pipe" "$tpc" compile "$tmp/before.onnx" --tp 1 -o "$tmp/kept.plan" --annotate "$tmp/a.pipe"
+piped "$tmp/h.pipe" "$tpc" explain "$tmp/kept.plan" --html "$tmp/h.pipe"
+x=$(seq -s, 8)
+piped "$tmp/n.pipe" "$tpc" run "$tmp/kept.plan" --input x=2x4xf32="$x" --output y=@"$tmp/n.pipe"
+piped "$tmp/p.pb" "$tpc" run "$tmp/kept.plan" --input x=2x4xf32="$x" --output y=@"$tmp/p.pb"
+
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
