@@ -1,7 +1,7 @@
 /* bench/solver.c - what the stages of the pipeline cost, as ratios of runs made in one process: many layers against few, many ranks against two,
  * and long chains per node. Never part of the tests (bench/README.md says how to read it).
  *
- *     build/release/bench/solver [layers | ranks | chain | all] [NODES [KIND]]
+ *     build/release/bench/solver [layers | ranks | pins | chain | all] [NODES [KIND]]
  *
  * Graphs are built in memory (tests/support/blocks.c). Start with main.
  */
@@ -154,6 +154,53 @@ static void measure_ranks(void)
     printf(" %6.2f\n", t[COUNT - 1].total / t[0].total);
 }
 
+static void swallow(void *user, severity level, const char *line)
+{
+    (void)user;
+    (void)level;
+    (void)line;
+}
+
+/* Seconds of solve() with every linear of 32 layers pinned as it would be, and one of them to what it cannot be. */
+static double pinned_once(bool possible)
+{
+    struct arena *arena = arena_new();
+    struct diag quiet = {.sink = swallow};
+    struct graph *g = NULL;
+    struct solution *solution = NULL;
+    const struct switch_point *point = NULL;
+    struct solve_options o = {.ranks = 4};
+    must(simplify(arena, block_decoder(arena, 32), NULL, &g), "simplify");
+    uint32_t count = switch_points(g, &o, arena, &point);
+    struct pin *pin = NEW_ARRAY(arena, struct pin, count + 1);
+    for (uint32_t i = 1; i + 1 < count; i++) { /* between embedding and head: q, k, v, o, gate, up, down */
+        bool row = (i - 1) % 7 == 3 || (i - 1) % 7 == 6;
+        struct pin *p = &pin[o.pin_count++];
+        *p = (struct pin){.kind = PIN_UNIT, .node = point[i].node, .text = "pin", .group = i, .code = TPC_USAGE};
+        *(row ? &p->parts.in : &p->parts.out) = !possible && i == count / 2 ? 3 : 4;
+    }
+    o.pin = pin;
+    double begin = now();
+    status s = solve(g, &o, arena, &quiet, &solution);
+    double end = now();
+    if ((s == TPC_OK) != possible)
+        fprintf(stderr, "bench: pins gave %d\n", (int)s);
+    arena_free(arena);
+    return end - begin;
+}
+
+static void measure_pins(void)
+{
+    double least[2] = {0, 0};
+    for (int round = 0; round < ROUNDS; round++)
+        for (int possible = 0; possible < 2; possible++) {
+            double t = pinned_once(possible);
+            least[possible] = round == 0 || t < least[possible] ? t : least[possible];
+        }
+    printf("224 pins on 32 layers: possible %.3f ms, impossible %.3f ms, ratio %.2f\n", 1e3 * least[1], 1e3 * least[0],
+           least[0] / least[1]);
+}
+
 static void measure_chain(enum block_chain kind, uint32_t nodes)
 {
     struct arena *arena = arena_new();
@@ -176,6 +223,8 @@ int main(int argc, char **argv)
         measure_layers();
     if (all || strcmp(what, "ranks") == 0)
         measure_ranks();
+    if (all || strcmp(what, "pins") == 0)
+        measure_pins();
     uint32_t only = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : BLOCK_CHAINS;
     for (enum block_chain kind = 0; kind < BLOCK_CHAINS && (all || strcmp(what, "chain") == 0); kind++)
         if (only == BLOCK_CHAINS || only == kind)
