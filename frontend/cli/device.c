@@ -61,12 +61,23 @@ static const char *no_gpus(struct arena *arena, uint32_t wanted)
     return arena_printf(arena, "there are %d GPUs for %u ranks", count, (unsigned)wanted);
 }
 
+/* A launcher that shows each process one GPU only: there it is GPU 0, whatever the process's place on the host. */
+static bool shown_one(void)
+{
+    int count = 0;
+    const char *shown = getenv("CUDA_VISIBLE_DEVICES");
+    const struct cuda_driver *d = shown && *shown ? cuda_driver(NULL) : NULL;
+    return d && d->device_count(&count) == CU_OK && count == 1;
+}
+
 status cli_device(struct arena *arena, const struct args *args, uint32_t ranks, bool gpus_by_default, struct diag *diag,
                   struct engine_options *out)
 {
     const char *kind = args_value(args, "--device", NULL), *gpus = args_value(args, "--gpus", NULL);
     const char *way = args_value(args, "--collectives", NULL);
     uint32_t here = out->processes ? 1 : ranks;
+    if (out->processes && (!kind || strcmp(kind, "cuda") == 0) && shown_one())
+        out->local_rank = 0;
     uint32_t needed = out->processes ? out->local_rank + 1 : here;
     if (kind && strcmp(kind, "cuda") != 0 && strcmp(kind, "cpu") != 0)
         return diag_error(diag, TPC_USAGE, NULL, "--device is '%s' but must be cuda or cpu", kind);

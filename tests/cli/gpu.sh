@@ -51,6 +51,10 @@ for r in 0 1; do process $r "$tpc" run plan.bin --prompt 'the ' --generate 8 --c
 for r in 0 1; do wait "${pid[$r]}" || bad "process $r: $(cat err.$r)"; done
 cmp -s cpu.txt out.0 || bad "processes with a GPU each write something else"
 port=$((port + 1))
+for r in 0 1; do CUDA_VISIBLE_DEVICES=$r TPC_FAKE_GPUS=1 process $r "$tpc" run plan.bin --prompt 'the ' --generate 8 --device cuda --collectives host; done
+for r in 0 1; do wait "${pid[$r]}" || bad "process $r, shown one GPU: $(cat err.$r)"; done
+cmp -s cpu.txt out.0 || bad "processes that are shown one GPU each write something else"
+port=$((port + 1))
 for r in 0 1; do process $r "$tpc" run plan.bin --random-inputs 1 --repeat 100000 --collectives host; done
 for _ in $(seq 1000); do
     grep -q '^run 1:' err.0 && break
