@@ -2,7 +2,7 @@
  *
  * Invariant: a canonical axis has at least one segment and each segment at least one factor; within a segment no two neighbours are
  * whole and no whole factor has extent 1 (unless it is all there is); no two neighbouring segments differ only in their leading whole
- * factor (a x R | b x R is (a+b) x R, of which "a | b", both whole, is the case where R is empty). Two layouts of one axis give the same
+ * factor (a x R | b x R is (a+b) x R, of which "a | b", both whole, is the case where R is empty); no segment is empty unless it is all there is. Two layouts of one axis give the same
  * local data exactly when their canonical forms are equal. Start with axis_normalise.
  */
 #include "ir/placement.h"
@@ -128,6 +128,9 @@ struct axis_layout axis_normalise(struct graph *g, const struct axis_layout *a, 
     uint32_t count = 0;
     for (uint32_t i = 0; i < a->count; i++) {
         struct segment s = segment_normalise(g, &a->segment[i], arena);
+        bool last = i + 1 == a->count && !count;
+        if (!last && dim_is(g->dims, segment_extent(g, &s), 0))
+            continue; /* an empty past: nothing stands there */
         if (count) {
             struct segment before = segment_tail(&out[count - 1]), now = segment_tail(&s);
             if (segment_equal(&before, &now)) {
