@@ -24,10 +24,11 @@ static bool may_be_skinny(const struct cuda_set *set, const struct step *s)
 {
     const struct dims *t = set->program->graph->dims;
     int64_t rows = 1, x;
-    if (s->kind != STEP_DOT || s->phase != PHASE_RUN || !is_weight(set->program, s->arg[1]))
+    if (s->kind != STEP_DOT || s->phase != PHASE_RUN || !is_weight(set->program, s->arg[1]) || s->dot->batch ||
+        !s->dot->n || !s->dot->k)
         return false;
     dtype type = set->program->buffers.at[s->arg[2]].type;
-    if ((type != DT_F16 && type != DT_BF16 && type != DT_F32) || s->dot->batch || !s->dot->n || !s->dot->k)
+    if (type != DT_F16 && type != DT_BF16 && type != DT_F32)
         return false;
     for (uint32_t i = 0; i < s->dot->m; i++)
         rows *= dim_is_const(t, s->dot->extent[i], &x) ? x : 1;
