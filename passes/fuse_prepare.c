@@ -61,6 +61,23 @@ static struct estimate estimate(const struct plan *p, value v)
     return e;
 }
 
+/* Whether an extent is known only with the inputs' shapes: by itself, or because a part of such an extent occurs in it. */
+static bool needs_shapes(const struct graph *g, dim d)
+{
+    if (dim_uses_kind(g->dims, d, SYMBOL_INPUT))
+        return true;
+    if (!dim_uses_kind(g->dims, d, SYMBOL_PART_SIZE) && !dim_uses_kind(g->dims, d, SYMBOL_PART_OFFSET))
+        return false;
+    for (uint32_t s = 0; s < dims_symbol_count(g->dims); s++) {
+        const struct symbol *x = dims_symbol(g->dims, s);
+        bool part = x->kind == SYMBOL_PART_SIZE || x->kind == SYMBOL_PART_OFFSET;
+        if (part && x->index < g->partitions.count && g->partitions.at[x->index].offset == NULL &&
+            dim_uses_symbol(g->dims, d, s))
+            return true;
+    }
+    return false;
+}
+
 static bool known_at_load(const struct plan *p, value v)
 {
     const struct node *n = graph_node(p->graph, v);
@@ -70,10 +87,10 @@ static bool known_at_load(const struct plan *p, value v)
         if (!p->is_static[n->operand[i]])
             return false;
     for (uint32_t i = 0; i < n->rank; i++)
-        if (dim_uses_kind(p->graph->dims, n->shape[i], SYMBOL_INPUT))
+        if (needs_shapes(p->graph, n->shape[i]))
             return false;
     for (uint32_t i = 0; i < n->attribute.dims_count; i++)
-        if (dim_uses_kind(p->graph->dims, n->attribute.dims[i], SYMBOL_INPUT))
+        if (needs_shapes(p->graph, n->attribute.dims[i]))
             return false;
     return true;
 }

@@ -93,6 +93,7 @@ else
     done
     check gemma2-genai-int4 --mesh dp=2,tp=2
     check llama-leftpad-ts17 --mesh cp=2,tp=2
+    check gptoss-dy18 --mesh dp=2,cp=2
     check ../contrib/attention_past_empty --mesh dp=2,cp=2,tp=2
 fi
 short llama-ts17 --mesh dp=3 --size batch=1
