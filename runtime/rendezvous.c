@@ -306,15 +306,16 @@ static status call_first(struct meeting *m, const char *place)
     struct net_address at;
     int fd = -1, error = 0;
     while (fd < 0 && net_now() < m->deadline) { /* it may not listen yet, nor its name be known */
-        fd = net_resolve(l->address, l->port, &at) ? net_dial(&at, m->deadline) : -1;
-        error = fd < 0 ? errno : 0;
+        bool known = net_resolve(l->address, l->port, &at);
+        fd = known ? net_dial(&at, m->deadline) : -1;
+        error = known && fd < 0 ? errno : 0;
         if (fd < 0)
             (void)poll(NULL, 0, 50);
     }
     if (fd < 0)
         return diag_error(m->diag, TPC_RANKS, NULL,
                           "rank %u: nobody listens at %s, where rank 0 should be, for %g s (%s)", (unsigned)p->rank,
-                          place, p->timeout, strerror(error));
+                          place, p->timeout, error ? strerror(error) : "the host is not known");
     p->peer[0].control = fd;
     p->peer[0].address = at;
     return TPC_OK;

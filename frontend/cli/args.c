@@ -2,6 +2,7 @@
 #include "frontend/cli/cli.h"
 
 #include <errno.h>
+#include <float.h>
 #include <stdlib.h>
 
 static const struct option_info *find_option(const struct command *c, const char *name, size_t length)
@@ -130,8 +131,8 @@ status args_real(const struct args *a, const char *name, double *out, struct dia
     }
     char *end = NULL;
     double x = strtod(v, &end);
-    if (end == v || *end != 0 || !(x >= 0)) {
-        return diag_error(diag, TPC_USAGE, NULL, "%s: %s is '%s' but must be a number >= 0", a->command->name, name, v);
+    if (end == v || *end != 0 || !(x >= 0 && x <= FLT_MAX)) {
+        return diag_error(diag, TPC_USAGE, NULL, "%s: %s is '%s' but must be a number from 0 to 3.4e38", a->command->name, name, v);
     }
     *out = x;
     return TPC_OK;

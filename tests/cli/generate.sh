@@ -151,6 +151,7 @@ refused 64 "--generate" "$plan" --prompt-ids 1
 refused 64 "context of 8 is too small" "$plan" --generate 6 --prompt-ids 1,2,3,4 --context 8
 refused 64 "--top-p" "$plan" --generate 6 --prompt-ids 1 --top-p 1.5
 refused 64 "temperature 0" "$plan" --generate 6 --prompt-ids 1 --seed 1
+refused 64 "--temperature is '1e300'" "$plan" --generate 6 --prompt-ids 1 --temperature 1e300
 refused 64 "--eos" "$plan" --generate 6 --prompt-ids 1 --eos x
 refused 64 "INPUT=tokens" "$plan" --generate 6 --prompt-ids 1 --bind position_ids=angles
 refused 64 "no input 'nobody'" "$plan" --generate 6 --prompt-ids 1 --bind nobody=mask
