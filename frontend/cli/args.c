@@ -132,7 +132,8 @@ status args_real(const struct args *a, const char *name, double *out, struct dia
     char *end = NULL;
     double x = strtod(v, &end);
     if (end == v || *end != 0 || !(x >= 0 && x <= FLT_MAX)) {
-        return diag_error(diag, TPC_USAGE, NULL, "%s: %s is '%s' but must be a number from 0 to 3.4e38", a->command->name, name, v);
+        return diag_error(diag, TPC_USAGE, NULL, "%s: %s is '%s' but must be a number from 0 to 3.4e38",
+                          a->command->name, name, v);
     }
     *out = x;
     return TPC_OK;
