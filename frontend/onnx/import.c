@@ -125,6 +125,32 @@ static const struct formula *parse_binding(struct importer *im, const char *text
     return cursor == end ? formula_dim(&im->s, d) : NULL;
 }
 
+/* Whether an input has a dimension of this name. */
+static bool names_dimension(const Onnx__GraphProto *graph, const char *name)
+{
+    for (size_t i = 0; i < graph->n_input; i++) {
+        const Onnx__TypeProto *type = graph->input[i]->type;
+        bool tensor = type && type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE && type->tensor_type->shape;
+        for (size_t k = 0; tensor && k < type->tensor_type->shape->n_dim; k++) {
+            const Onnx__TensorShapeProto__Dimension *d = type->tensor_type->shape->dim[k];
+            if (d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM &&
+                strcmp(d->dim_param, name) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* A word that is no value and no dimension: a symbol that nothing at a run could give a value. */
+static bool unknown_word(const Onnx__GraphProto *graph, const char *text)
+{
+    char *number_end = NULL;
+    (void)strtod(text, &number_end);
+    bool word = *text && text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] == 0;
+    return word && *number_end && strcmp(text, "true") != 0 && strcmp(text, "false") != 0 &&
+           !names_dimension(graph, text);
+}
+
 static status check_bindings(struct importer *im, const Onnx__GraphProto *graph)
 {
     const struct import_options *o = im->options;
@@ -135,6 +161,10 @@ static status check_bindings(struct importer *im, const Onnx__GraphProto *graph)
         if (!found)
             return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s: the model has no such input",
                               o->binding[i].name);
+        const char *text = o->binding[i].value;
+        if (text && unknown_word(graph, text))
+            return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s=%s: not a number, true, false or dimension",
+                              o->binding[i].name, text);
     }
     return TPC_OK;
 }

@@ -71,6 +71,8 @@ expect 64 "usage" "$tpc" compile
 expect 64 "unknown command" "$tpc" transmogrify
 expect 64 "nope" "$tpc" compile "$tmp/bad/good.onnx" --tp 2 --set nope=3 -o "$tmp/plan.bin"
 
+expect 64 "not a number, true, false or dimension" "$tpc" compile "$tmp/bad/good.onnx" --tp 2 --bind x=nope -o "$tmp/plan.bin"
+
 # plans and tensors
 "$tpc" compile "$tmp/bad/good.onnx" --tp 1 -o "$tmp/good.plan" 2>"$tmp/err" || { echo "FAILED: the good model does not compile"; cat "$tmp/err"; failed=$((failed + 1)); }
 run() { code=$1 text=$2; shift 2; expect "$code" "$text" "$tpc" run "$@"; }
