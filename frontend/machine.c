@@ -3,8 +3,8 @@
  * Every field is one row of `fields`; numbers must be finite and within the row's bounds. Start with machine_parse.
  */
 #include "frontend/machine.h"
+#include "frontend/json.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <math.h>
 
@@ -136,23 +136,17 @@ static status read_machine(struct reader *r, const cJSON *root, struct machine *
     return s;
 }
 
-static void release(void *json)
-{
-    cJSON_Delete(json);
-}
-
 status machine_parse(struct arena *arena, const char *file, const char *text, size_t length, struct diag *diag,
                      const struct machine **out)
 {
     struct reader r = {arena, file, diag};
     struct machine *m = NEW(arena, struct machine);
     const char *end = NULL;
-    cJSON *root = cJSON_ParseWithLengthOpts(text, length, &end, false);
+    cJSON *root = json_keep(arena, cJSON_ParseWithLengthOpts(text, length, &end, false));
     if (root == NULL) {
         return diag_error(diag, TPC_DATA, file, "no JSON: it breaks off or is wrong at byte %zu",
                           end == NULL ? (size_t)0 : (size_t)(end - text));
     }
-    arena_defer(arena, release, root);
     for (; end < text + length; end++) {
         if (strchr(" \t\r\n", *end) == NULL || *end == 0) {
             return diag_error(diag, TPC_DATA, file, "something follows the JSON object at byte %zu",
@@ -190,18 +184,18 @@ status machine_load(struct arena *arena, const char *name, struct diag *diag, co
 
 void machine_print(const struct machine *m, struct text *out)
 {
-    cJSON *root = cJSON_CreateObject(), *flops = cJSON_CreateObject(), *links = cJSON_CreateArray();
+    cJSON *root = json_object(out->arena);
     cJSON_AddStringToObject(root, "name", m->name);
     cJSON_AddNumberToObject(root, "devices", m->devices);
     cJSON_AddNumberToObject(root, "memory", (double)m->memory);
     cJSON_AddNumberToObject(root, "memory_bandwidth", m->memory_bandwidth);
-    cJSON_AddItemToObject(root, "flops", flops);
+    cJSON *flops = cJSON_AddObjectToObject(root, "flops");
     for (dtype t = DT_NONE + 1; t < DT_COUNT; t++) {
         if (m->flops[t] > 0) {
             cJSON_AddNumberToObject(flops, dtype_name(t), m->flops[t]);
         }
     }
-    cJSON_AddItemToObject(root, "links", links);
+    cJSON *links = cJSON_AddArrayToObject(root, "links");
     for (uint32_t i = 0; i < m->level_count; i++) {
         cJSON *link = cJSON_CreateObject();
         cJSON_AddNumberToObject(link, "ranks", m->level[i].ranks);
@@ -209,12 +203,6 @@ void machine_print(const struct machine *m, struct text *out)
         cJSON_AddNumberToObject(link, "bandwidth", m->level[i].bandwidth);
         cJSON_AddItemToArray(links, link);
     }
-    char *printed = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (printed == NULL) {
-        guard_out_of_memory(0);
-    }
-    text_put(out, printed);
+    text_put(out, json_text(out->arena, root));
     text_put(out, "\n");
-    cJSON_free(printed);
 }

@@ -3,6 +3,7 @@
  * Names are the ONNX file's own. Lists are in node order, so that two plans of one model differ only where the decisions do.
  */
 #include "frontend/report.h"
+#include "frontend/json.h"
 #include "frontend/predict.h"
 
 #include <inttypes.h>
@@ -270,7 +271,7 @@ const char *report_json(struct arena *arena, const struct compiled *c)
 {
     struct report r = {arena, c, NULL};
     set_nominal(&r);
-    cJSON *root = cJSON_CreateObject();
+    cJSON *root = json_object(arena);
     cJSON_AddNumberToObject(root, "schema_version", SCHEMA_VERSION);
     add_model(&r, root);
     add_symbols(&r, root);
@@ -288,12 +289,5 @@ const char *report_json(struct arena *arena, const struct compiled *c)
     } else {
         report_text(root, "note", c->solution->note);
     }
-    char *printed = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (printed == NULL) {
-        guard_out_of_memory(0);
-    }
-    const char *text = arena_strdup(arena, printed);
-    cJSON_free(printed);
-    return text;
+    return json_text(arena, root);
 }

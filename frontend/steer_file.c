@@ -3,9 +3,9 @@
  * A plan file is an object of patterns and styles, as Hugging Face's tp_plan; or, to say more, an object with "plan" in it. It is untrusted: every
  * key is known or refused. Start with steer_read_plan.
  */
+#include "frontend/json.h"
 #include "frontend/steer.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 
 enum { LARGEST = 16 << 20 };
@@ -49,11 +49,6 @@ status steer_add_pin(struct arena *arena, struct steering *out, const char *text
 
 /* ---- files ---- */
 
-static void free_json(void *object)
-{
-    cJSON_Delete(object);
-}
-
 static status read_bytes(struct plan_file *p, struct text *t)
 {
     FILE *f = fopen(p->path, "rb");
@@ -79,9 +74,7 @@ static status parse(struct plan_file *p, cJSON **out)
     status s = read_bytes(p, &t);
     if (s != TPC_OK)
         return s;
-    cJSON *root = t.length ? cJSON_ParseWithLengthOpts(t.at, t.length + 1, &end, true) : NULL;
-    if (root)
-        arena_defer(p->arena, free_json, root);
+    cJSON *root = t.length ? json_keep(p->arena, cJSON_ParseWithLengthOpts(t.at, t.length + 1, &end, true)) : NULL;
     if (!root)
         return diag_error(p->diag, TPC_DATA, p->path, "not JSON%s%.20s", end && *end ? ", from: " : "",
                           end && *end ? end : "");

@@ -3,9 +3,8 @@
  * "exact" in the file makes what a style leaves open mean: no conversion. So every switch point's five numbers are determined, and with them every
  * decision of the solver; it then finds the same plan again, since of equal ones it takes the first. Start with steer_print_plan.
  */
+#include "frontend/json.h"
 #include "frontend/steer.h"
-
-#include <cjson/cJSON.h>
 
 struct printer {
     struct arena *arena;
@@ -174,7 +173,7 @@ const char *steer_print_plan(struct arena *arena, const struct graph *g, const s
                              const struct steering *steering)
 {
     struct printer p = {.arena = arena, .g = g, .s = s};
-    cJSON *root = cJSON_CreateObject();
+    cJSON *root = json_object(arena);
     p.ranks = 1;
     p.by_name.arena = arena;
     for (uint32_t i = 0; i < s->mesh->count; i++)
@@ -188,11 +187,5 @@ const char *steer_print_plan(struct arena *arena, const struct graph *g, const s
         if (steering->entries.at[i].style->values != VALUES_NONE)
             cJSON_AddStringToObject(p.plan, steering->entries.at[i].pattern, steering->entries.at[i].style->name);
     add_layers(&p);
-    char *printed = cJSON_Print(root);
-    cJSON_Delete(root);
-    if (!printed)
-        guard_out_of_memory(0);
-    const char *text = arena_strdup(arena, printed);
-    cJSON_free(printed);
-    return text;
+    return json_text(arena, root);
 }

@@ -1,8 +1,7 @@
 /* frontend/cli/dump.c - tpc dump: what was decided, for people (a table) or programs (--json), and the Program itself (--program). */
 #include "frontend/cli/cli.h"
+#include "frontend/json.h"
 #include "runtime/plan.h"
-
-#include <cjson/cJSON.h>
 
 static const struct option_info options[] = {
     {"--json", NULL, "the whole document (docs/plan-json.md)"},
@@ -122,20 +121,13 @@ static void print_guards(const cJSON *root)
     }
 }
 
-static void free_json(void *object)
-{
-    cJSON_Delete(object);
-}
-
-static status print_plan(const cJSON *root, const char *path, struct diag *diag)
+static status print_plan(struct arena *arena, const cJSON *root, const char *path, struct diag *diag)
 {
     const cJSON *plan = list_of(root, "tp_plan");
-    char *text = cJSON_IsObject(plan) ? cJSON_Print(plan) : NULL;
-    if (text == NULL) {
+    if (!cJSON_IsObject(plan)) {
         return diag_error(diag, TPC_DATA, path, "the plan was written without its styles; compile the model again");
     }
-    puts(text);
-    cJSON_free(text);
+    puts(json_text(arena, plan));
     return TPC_OK;
 }
 
@@ -156,13 +148,12 @@ static status dump(struct arena *arena, const struct args *args, struct diag *di
         fwrite(t.at, 1, t.length, stdout);
         return TPC_OK;
     }
-    cJSON *root = cJSON_ParseWithLength(p->decisions, p->decisions_length);
+    const cJSON *root = json_keep(arena, cJSON_ParseWithLength(p->decisions, p->decisions_length));
     if (root == NULL) {
         return diag_error(diag, TPC_DATA, args->positional.at[0], "the plan's decisions are no JSON document");
     }
-    arena_defer(arena, free_json, root);
     if (args_flag(args, "--tp-plan")) {
-        return print_plan(root, args->positional.at[0], diag);
+        return print_plan(arena, root, args->positional.at[0], diag);
     }
     print_head(root);
     if (cJSON_IsString(list_of(root, "note"))) {

@@ -1,7 +1,7 @@
 /* frontend/explain/document.c - from the JSON text to struct document. Start with document_parse. */
 #include "frontend/explain/explain.h"
+#include "frontend/json.h"
 
-#include <cjson/cJSON.h>
 #include <math.h>
 
 enum { MOST_RANKS = 4096 };
@@ -249,20 +249,13 @@ static void read_costs(struct document *d, const cJSON *root)
     read_nominal(d, cost);
 }
 
-static void free_json(void *object)
-{
-    cJSON_Delete(object);
-}
-
 status document_parse(struct arena *arena, const char *name, const char *json, size_t length, struct diag *diag,
                       struct document *out)
 {
-    cJSON *root = cJSON_ParseWithLength(json, length);
+    const cJSON *root = json_keep(arena, cJSON_ParseWithLength(json, length));
     if (!cJSON_IsObject(root) || !cJSON_IsArray(field(root, "layers"))) {
-        cJSON_Delete(root);
         return diag_error(diag, TPC_DATA, name, "the plan's decisions are no document of tpc: compile the model again");
     }
-    arena_defer(arena, free_json, root);
     *out = (struct document){.arena = arena, .text = json, .length = length};
     out->model = text_of(arena, field(root, "model"), "path");
     out->note = cJSON_IsString(field(root, "note")) ? text_of(arena, root, "note") : NULL;
