@@ -80,8 +80,7 @@ static status explain_plan(struct arena *arena, const struct args *args, struct 
     if (html == NULL && dot == NULL && other == NULL) {
         explain_summary(&d, &t);
     }
-    fwrite(t.at, 1, t.length, stdout);
-    return TPC_OK;
+    return t.length == 0 ? TPC_OK : write_file("-", &t, diag);
 }
 
 const struct command command_explain = {
