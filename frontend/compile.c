@@ -1,7 +1,6 @@
 /* frontend/compile.c - the pipeline: plain calls, in order. Each stage's result is verified before the next sees it. */
 #include "frontend/compile.h"
-
-#include <errno.h>
+#include "frontend/read.h"
 
 const char *const compile_passes[] = {"import", "simplify", "solve", "parallelize", "fuse", "schedule", NULL};
 
@@ -133,21 +132,10 @@ status compile_graph(struct arena *arena, struct graph *graph, const struct comp
 static status read_text(struct arena *arena, const char *path, struct diag *diag, struct graph **out)
 {
     enum { LIMIT = 64 << 20 };
-    FILE *f = fopen(path, "rb");
-    if (f == NULL) {
-        return diag_error(diag, errno == ENOENT ? TPC_NOINPUT : TPC_IO, path, "cannot open: %s", strerror(errno));
-    }
     struct text t = {.arena = arena};
-    char part[4096];
-    size_t n;
-    while ((n = fread(part, 1, sizeof part, f)) > 0 && t.length <= LIMIT) {
-        text_putn(&t, part, n);
-    }
-    bool failed = ferror(f) != 0;
-    fclose(f);
-    if (failed || t.length > LIMIT) {
-        return diag_error(diag, failed ? TPC_IO : TPC_DATA, path,
-                          failed ? "cannot read" : "a Graph's text may have %d bytes at most", LIMIT);
+    status s = read_small_file(path, LIMIT, "a Graph's text", diag, &t);
+    if (s != TPC_OK) {
+        return s;
     }
     return graph_parse(arena, path, t.at == NULL ? "" : t.at, t.length, diag, out);
 }

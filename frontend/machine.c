@@ -4,9 +4,10 @@
  */
 #include "frontend/machine.h"
 #include "frontend/json.h"
+#include "frontend/read.h"
 
-#include <errno.h>
 #include <math.h>
+#include <unistd.h>
 
 enum { FILE_LIMIT = 1 << 16, NAME_LIMIT = 64 };
 
@@ -163,23 +164,16 @@ status machine_load(struct arena *arena, const char *name, struct diag *diag, co
     if (*out != NULL) {
         return TPC_OK;
     }
-    FILE *f = fopen(name, "rb");
-    if (f == NULL && errno == ENOENT) {
+    if (access(name, F_OK) != 0) {
         return diag_error(diag, TPC_NOINPUT, name, "no such machine file, and no built-in machine (these are: %s)",
                           machine_names(arena));
     }
-    if (f == NULL) {
-        return diag_error(diag, TPC_IO, name, "cannot open: %s", strerror(errno));
+    struct text t = {.arena = arena};
+    status s = read_small_file(name, FILE_LIMIT, "a machine file", diag, &t);
+    if (s != TPC_OK) {
+        return s;
     }
-    char *text = NEW_ARRAY(arena, char, FILE_LIMIT + 1);
-    size_t length = fread(text, 1, FILE_LIMIT + 1, f);
-    bool failed = ferror(f) != 0;
-    fclose(f);
-    if (failed || length > FILE_LIMIT) {
-        return diag_error(diag, failed ? TPC_IO : TPC_DATA, name,
-                          failed ? "cannot read" : "a machine file may have %d bytes at most", FILE_LIMIT);
-    }
-    return machine_parse(arena, name, text, length, diag, out);
+    return machine_parse(arena, name, t.at == NULL ? "" : t.at, t.length, diag, out);
 }
 
 void machine_print(const struct machine *m, struct text *out)

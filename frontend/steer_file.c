@@ -4,9 +4,8 @@
  * key is known or refused. Start with steer_read_plan.
  */
 #include "frontend/json.h"
+#include "frontend/read.h"
 #include "frontend/steer.h"
-
-#include <errno.h>
 
 enum { LARGEST = 16 << 20 };
 
@@ -49,29 +48,11 @@ status steer_add_pin(struct arena *arena, struct steering *out, const char *text
 
 /* ---- files ---- */
 
-static status read_bytes(struct plan_file *p, struct text *t)
-{
-    FILE *f = fopen(p->path, "rb");
-    char part[4096];
-    size_t n;
-    if (!f)
-        return diag_error(p->diag, errno == ENOENT ? TPC_NOINPUT : TPC_IO, p->path, "cannot open: %s", strerror(errno));
-    while (t->length <= LARGEST && (n = fread(part, 1, sizeof part, f)) > 0)
-        text_putn(t, part, n);
-    bool failed = ferror(f) != 0;
-    fclose(f);
-    if (failed)
-        return diag_error(p->diag, TPC_IO, p->path, "cannot read");
-    if (t->length > LARGEST)
-        return diag_error(p->diag, TPC_DATA, p->path, "a plan file may have %d bytes at most", LARGEST);
-    return TPC_OK;
-}
-
 static status parse(struct plan_file *p, cJSON **out)
 {
     struct text t = {.arena = p->arena};
     const char *end = NULL;
-    status s = read_bytes(p, &t);
+    status s = read_small_file(p->path, LARGEST, "a plan file", p->diag, &t);
     if (s != TPC_OK)
         return s;
     cJSON *root = t.length ? json_keep(p->arena, cJSON_ParseWithLengthOpts(t.at, t.length + 1, &end, true)) : NULL;

@@ -176,9 +176,10 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
 
 const struct command command_compile = {
     .name = "compile",
-    .usage = "MODEL.onnx --tp N|--mesh AXES [-o PLAN] [--pin PATTERN=STYLE]... [--tp-plan FILE] [--even] "
-             "[--use-annotations] [--annotate OUT.onnx] [--set SYM=N]... "
-             "[--dump-after PASS] [--emit DIR] [--embed-weights]",
+    .usage = "MODEL.onnx --tp N|auto|--mesh AXES [-o PLAN] [--set SYM=N]... [--bind INPUT=VALUE]... "
+             "[--sequence-parallel] [--machine NAME|FILE] [--objective bytes|latency] [--memory-budget SIZE] "
+             "[--nominal SYM=N[/M],...] [--pin PATTERN=STYLE]... [--tp-plan FILE] [--even] [--use-annotations] "
+             "[--annotate OUT.onnx] [--dump-after PASS] [--emit DIR] [--embed-weights]",
     .summary = "split a model over N ranks, prove the split, write a plan",
     .examples = "  tpc compile model.onnx --tp 4 -o plan.bin\n"
                 "  tpc compile model.onnx --mesh dp=2,tp=4 --sequence-parallel -o plan.bin\n"

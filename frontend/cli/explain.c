@@ -51,6 +51,13 @@ static status explain_plan(struct arena *arena, const struct args *args, struct 
                *dot = args_value(args, "--dot", NULL);
     struct document d, with;
     struct text t = {.arena = arena};
+    int printed = (html != NULL && strcmp(html, "-") == 0) + (dot != NULL && strcmp(dot, "-") == 0) +
+                  (other != NULL || args->positional.count > 1);
+    if (printed > 1) {
+        return diag_error(diag, TPC_USAGE, NULL,
+                          "explain: more than one thing would go to standard output; name a "
+                          "file for the picture");
+    }
     status s = read_document(arena, args->positional.at[0], diag, &d);
     for (uint32_t i = 0; s == TPC_OK && i < 4; i++) {
         const char *out = i & 1 ? html : dot, *in = i & 2 ? other : args->positional.at[0];

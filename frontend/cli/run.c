@@ -256,16 +256,20 @@ static status run_inputs(struct job *j)
 }
 
 /* Options that speak of generation say nothing without --generate. */
-static status check_no_generation(const struct args *args, struct diag *diag)
+/* Some options are for generation alone, others mean nothing to it. */
+static status check_way(const struct args *args, bool generates, struct diag *diag)
 {
-    static const char *const names[] = {"--prompt",      "--prompt-ids", "--batch-file", "--text",
-                                        "--temperature", "--top-k",      "--top-p",      "--seed",
-                                        "--eos",         "--bind",       "--context",    "--first"};
+    static const char *const names[2][12] = {
+        {"--prompt", "--prompt-ids", "--batch-file", "--text", "--temperature", "--top-k", "--top-p", "--seed", "--eos",
+         "--bind", "--context", "--first"},
+        {"--inputs", "--output", "--outputs", "--random-inputs", "--size", "--repeat"}};
     for (uint32_t i = 0; i < args->given.count; i++) {
-        for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
-            if (strcmp(args->given.at[i].name, names[k]) == 0) {
-                return diag_error(diag, TPC_USAGE, NULL, "run: %s needs --generate N: how many tokens to write",
-                                  names[k]);
+        for (size_t k = 0; k < 12 && names[generates][k] != NULL; k++) {
+            if (strcmp(args->given.at[i].name, names[generates][k]) == 0) {
+                return diag_error(diag, TPC_USAGE, NULL,
+                                  generates ? "run: %s is not for --generate, which prints tokens"
+                                            : "run: %s needs --generate N: how many tokens to write",
+                                  names[generates][k]);
             }
         }
     }
@@ -334,9 +338,7 @@ static status run(struct arena *arena, const struct args *args, struct diag *dia
     int64_t count = -1, threads = 0;
     status s = args_number(args, "--generate", 0, 1000000, &count, diag);
     s = s == TPC_OK ? args_number(args, "--threads", 1, 1024, &threads, diag) : s;
-    if (s == TPC_OK && count < 0) {
-        s = check_no_generation(args, diag);
-    }
+    s = s == TPC_OK ? check_way(args, count >= 0, diag) : s;
     if (s != TPC_OK || (s = plan_read(arena, args->positional.at[0], diag, &j.plan)) != TPC_OK ||
         (s = cli_ranks_join(arena, args, j.plan, diag, &ranks)) != TPC_OK) {
         return s;
@@ -354,7 +356,7 @@ static status run(struct arena *arena, const struct args *args, struct diag *dia
 const struct command command_run = {
     .name = "run",
     .usage = "PLAN [--input NAME=SPEC]... [--inputs DIR] [--output NAME=@FILE]... [--outputs DIR] [--random-inputs "
-             "SEED] [--repeat N]",
+             "SEED] [--repeat N] | --generate N --prompt TEXT|--prompt-ids IDS|--batch-file FILE [OPTION]...",
     .summary = "run a plan on its ranks",
     .examples = "  tpc run plan.bin --input ids=1x3xi64=5,6,7 --output logits=@logits.npy\n"
                 "  tpc run plan.bin --inputs test_data_set_0 --outputs out\n"

@@ -115,6 +115,10 @@ expect 64 "--annotate name the same" "$tpc" compile "$good" --tp 1 -o "$tmp/one"
 "$tpc" compile "$tmp/before.onnx" --tp 1 -o "$tmp/kept.plan" || failed=$((failed + 1))
 expect 64 "over the plan that is read" "$tpc" explain "$tmp/kept.plan" --html "$tmp/kept.plan"
 expect 64 "over the plan that is read" "$tpc" explain "$tmp/good.plan" --diff "$tmp/kept.plan" --dot "$tmp/kept.plan"
+expect 64 "standard output" "$tpc" explain "$tmp/kept.plan" --diff "$tmp/kept.plan" --dot -
+expect 65 "a plan file must be a regular file" "$tpc" compile "$good" --tp 1 --tp-plan "$tmp/bad/fifo" -o "$tmp/plan.bin"
+expect 65 "a machine file must be a regular file" "$tpc" compile "$good" --tp 1 --machine "$tmp/bad/fifo" -o "$tmp/plan.bin"
+expect 64 "--outputs" "$tpc" run "$tmp/kept.plan" --generate 3 --prompt-ids 1 --outputs "$tmp"
 kept() { if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $*"; fi; }
 kept cmp -s "$good" "$tmp/before.onnx"
 kept [ ! -e "$tmp/one" ]
