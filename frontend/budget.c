@@ -35,7 +35,8 @@ static void ignore(void *user, severity level, const char *line)
 static struct attempt try_options(struct trial *t, const struct compile_options *o, struct diag *diag)
 {
     struct attempt a = {.arena = arena_new_in(t->arena), .options = *o, .peak = UINT64_MAX};
-    a.options.dump_after = NULL; /* that is for the plan that wins */
+    a.options.dump_after = NULL; /* that is for the plan that wins, */
+    a.options.prices = false;    /* and so are these */
     a.status = compile_model(a.arena, t->path, &a.options, diag, &a.compiled);
     if (a.status != TPC_OK) {
         return a;
@@ -205,8 +206,9 @@ status compile_within(struct arena *arena, const char *path, const struct compil
         return refuse(&t, &a);
     }
     *out = a.compiled;
-    if (options->dump_after != NULL) {
+    if (options->dump_after != NULL || options->prices) {
         a.options.dump_after = options->dump_after;
+        a.options.prices = options->prices;
         status s = compile_model(arena, path, &a.options, diag, out);
         if (s != TPC_OK) {
             return s;

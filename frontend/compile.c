@@ -97,7 +97,8 @@ status compile_graph(struct arena *arena, struct graph *graph, const struct comp
                                     .nominal_count = o->nominal_count,
                                     .nominal = o->nominal,
                                     .byte_price = o->byte_price,
-                                    .even = o->even};
+                                    .even = o->even,
+                                    .prices = o->prices};
     out->machine = o->machine != NULL ? o->machine : machine_default();
     out->objective = o->objective;
     out->memory_budget = 0;

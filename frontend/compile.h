@@ -27,6 +27,7 @@ struct compile_options {
     bool use_annotations;                  /* compile_model: the model's device annotations are constraints too */
     const struct annotations *annotations; /* compile_graph: these; NULL: none */
     bool even;
+    bool prices;            /* as in struct solve_options */
     const char *dump_after; /* a pass's name: prints the Graph or Program behind it to dump_to; NULL: nothing */
     FILE *dump_to;
     bool every_value; /* every value becomes an output too (verify looks for the first that differs) */

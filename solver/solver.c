@@ -220,7 +220,8 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
         (*out)->nominal[phase] = nominal[phase];
     if (options->stats)
         *options->stats = s.stats;
-    price_alternatives(&s, *out);
+    if (options->prices)
+        price_alternatives(&s, *out);
     arena_free(work);
     return TPC_OK;
 }

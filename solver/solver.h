@@ -79,6 +79,7 @@ struct solve_options {
     int64_t
         byte_price; /* with OBJECTIVE_LATENCY: picoseconds that a KiB of weights and states is worth (solver.md, Memory) */
     bool even;      /* only cuts into equal parts */
+    bool prices;    /* tell what each layer's alternatives would cost: a search for each */
     uint32_t pin_count;
     const struct pin *pin;      /* solver/pins.h */
     bool sequence_where_pinned; /* with SEQUENCE_BY_COST: only regions with a PIN_SEQUENCE lie on shards */

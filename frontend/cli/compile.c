@@ -127,7 +127,8 @@ struct links cli_links(struct arena *arena, const struct compiled *c)
 static status compile(struct arena *arena, const struct args *args, struct diag *diag)
 {
     const char *model = args->positional.at[0];
-    struct compile_options o = {.dump_after = args_value(args, "--dump-after", NULL), .dump_to = stdout};
+    struct compile_options o = {
+        .prices = true, .dump_after = args_value(args, "--dump-after", NULL), .dump_to = stdout};
     struct budget budget = {.choose_ranks = strcmp(args_value(args, "--tp", ""), "auto") == 0};
     status s = cli_mesh(arena, args, diag, &o);
     if (s == TPC_OK && o.ranks == 0 && !budget.choose_ranks) {

@@ -55,7 +55,7 @@ static struct layer_parts parts_of(layer_style style)
 static uint32_t compare(uint32_t ranks)
 {
     struct arena *arena = arena_new();
-    struct solve_options plain = {.ranks = ranks};
+    struct solve_options plain = {.ranks = ranks, .prices = true};
     struct graph *g = NULL, *h = NULL;
     struct solution *s = solved(arena, &plain, &g);
     struct solve_cost cost = solution_cost(g, s, &plain, arena);
@@ -90,7 +90,7 @@ static void test_what_is_impossible(void **state)
 {
     (void)state;
     struct arena *arena = arena_new();
-    struct solve_options o = {.ranks = 2};
+    struct solve_options o = {.ranks = 2, .prices = true};
     struct graph *g = NULL;
     struct solution *s = solved(arena, &o, &g);
     bool found = false;
