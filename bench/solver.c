@@ -135,10 +135,10 @@ static void measure_ranks(void)
     struct times t[COUNT] = {0};
     for (int round = 0; round < ROUNDS; round++)
         for (int i = 0; i < COUNT; i++) {
-            struct times once = layers_once(32, ranks[i]);
+            struct times once = layers_once(80, ranks[i]);
             keep_least(&t[i], &once);
         }
-    printf("ranks, 32 layers ");
+    printf("ranks, 80 layers ");
     for (int i = 0; i < COUNT; i++)
         printf("  tp %-6u", ranks[i]);
     printf(" 64/2\n");
