@@ -90,23 +90,12 @@ static void add(struct solver *s, struct arena *arena, layer_style style, const 
     a->why = t.at;
 }
 
-/* The axes of a linear's result that are the weight's own: its columns. */
-static void column_axes(const struct solver *s, const struct unit *u, uint32_t *first, uint32_t *end)
-{
-    const struct node *n = graph_node(s->g, u->node);
-    uint32_t nb = (uint32_t)n->attribute.nbatch, nk = (uint32_t)n->attribute.ncontract;
-    uint32_t rows = graph_node(s->g, u->source)->rank - nb - nk;
-    *first = u->slot == 0 ? nb + rows : nb;
-    *end = u->slot == 0 ? n->rank : n->rank - rows;
-}
-
 static void add_linear(struct solver *s, struct arena *arena, const struct unit *u, alternative_list *out)
 {
-    uint32_t first, end, rank = graph_node(s->g, u->source)->rank;
-    column_axes(s, u, &first, &end);
-    add(s, arena, STYLE_COLUMN, s->axes[u->node], first, end, out);
-    add(s, arena, STYLE_ROW, u->from ? s->axes[u->source] : NULL,
-        rank - (uint32_t)graph_node(s->g, u->node)->attribute.ncontract, rank, out);
+    struct unit_axes a;
+    unit_axes(s, u, &a);
+    add(s, arena, STYLE_COLUMN, s->axes[u->node], a.out, a.out_end, out);
+    add(s, arena, STYLE_ROW, u->from ? s->axes[u->source] : NULL, a.in, a.in_end, out);
 }
 
 static void add_embedding(struct solver *s, struct arena *arena, const struct unit *u, alternative_list *out)
