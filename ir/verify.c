@@ -66,7 +66,8 @@ static void check_symbols(struct checker *c, value v, dim d)
     const struct dims *t = c->graph.dims;
     bool local = dim_uses_kind(t, d, SYMBOL_PART_SIZE) || dim_uses_kind(t, d, SYMBOL_PART_OFFSET) ||
                  dim_uses_kind(t, d, SYMBOL_RANK);
-    if (dim_uses_kind(t, d, SYMBOL_COORDINATE) || dim_uses_kind(t, d, SYMBOL_CAPACITY) || (local && c->graph.mesh.ranks == 0))
+    if (dim_uses_kind(t, d, SYMBOL_COORDINATE) || dim_uses_kind(t, d, SYMBOL_CAPACITY) ||
+        (local && c->graph.mesh.ranks == 0))
         broken(c, v, "uses the symbols of '%s'", dim_text(t, d, c->scratch));
 }
 

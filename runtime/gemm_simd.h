@@ -167,11 +167,12 @@ SKINNY(F32, 1)
 SKINNY(F32, 2)
 SKINNY(F32, 3)
 SKINNY(F32, 4)
-SKINNY(F16, 1) SKINNY(F16, 2) SKINNY(F16, 3) SKINNY(F16, 4) SKINNY(BF16, 1) SKINNY(BF16, 2) SKINNY(BF16, 3)
-    SKINNY(BF16, 4)
+SKINNY(F16, 1)
+SKINNY(F16, 2)
+SKINNY(F16, 3) SKINNY(F16, 4) SKINNY(BF16, 1) SKINNY(BF16, 2) SKINNY(BF16, 3) SKINNY(BF16, 4)
 #undef SKINNY
 
-        static void NAME(skinny_tile)(const struct skinny_call *c)
+    static void NAME(skinny_tile)(const struct skinny_call *c)
 {
     static void (*const table[3][SKINNY_TILE])(const struct skinny_call *) = {
         {NAME(skinny_F32_1), NAME(skinny_F32_2), NAME(skinny_F32_3), NAME(skinny_F32_4)},

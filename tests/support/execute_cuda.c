@@ -1,5 +1,6 @@
 /* tests/support/execute_cuda.c - see execute_cuda.h. */
 #include "tests/support/execute_cuda.h"
+#include "tests/support/execute_gpu.h"
 #include "tests/test.h"
 
 #include <stdio.h>
@@ -24,6 +25,10 @@ struct cuda_model *compile_sets(struct cuda_set *const *sets, uint32_t count, st
     LIST(struct cuda_text) texts = {0};
     struct map seen = {.arena = arena};
     char path[64], error[4000];
+    if (gpu_wanted()) {
+        gpu_compile(sets, count);
+        return NULL;
+    }
     for (uint32_t i = 0; i < count; i++)
         for (uint32_t k = 0; k < cuda_function_count(sets[i]); k++) {
             const struct cuda_function *f = cuda_function_at(sets[i], k);
@@ -195,6 +200,8 @@ int64_t execute_cuda(const char *name, const struct cuda_set *set, const struct 
                      const struct tensor *inputs, struct tensor *outputs, struct arena *arena)
 {
     struct machine m = {.name = name, .program = p, .set = set, .model = model, .of = of, .arena = arena};
+    if (gpu_wanted())
+        return execute_gpu(name, set, p, of, inputs, outputs, arena);
     m.at = NEW_ARRAY(arena, char *, p->buffers.count + 1);
     m.bytes = NEW_ARRAY(arena, uint64_t, p->buffers.count + 1);
     m.fault = aligned(sizeof *m.fault);

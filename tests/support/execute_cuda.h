@@ -13,7 +13,7 @@
 struct cuda_model *compile_sets(struct cuda_set *const *sets, uint32_t count, struct arena *arena);
 
 /* Every buffer has memory of exactly its size at a multiple of CUDA_ALIGN. `of`: values of the symbols; processors: as in cuda_step. outputs[i].data is from
- * malloc. Returns the fault cell; what the model finds wrong fails the test. */
+ * malloc. Returns the fault cell; what the model finds wrong fails the test. With TPC_TEST_GPU=1: on a GPU (execute_gpu.h; model: NULL). */
 int64_t execute_cuda(const char *name, const struct cuda_set *set, const struct program *p,
                      const struct cuda_model *model, const int64_t *of, uint32_t processors,
                      const struct tensor *inputs, struct tensor *outputs, struct arena *arena);
