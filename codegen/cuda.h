@@ -13,9 +13,10 @@
  *   - one workspace of at least the largest cuda_step.workspace serves all steps of a stream, since they follow each other;
  *   - one int64 fault cell per rank, 0 before the first step. See "faults".
  *   - a launch whose words are { BUFFER, NUMBER, FAULT } becomes uint64_t words[3] = { address, number, address of the cell } and
- *     cuLaunchKernel(function, grid.., block.., shared_bytes, stream, (void *[]){words}, NULL).
+ *     cuLaunchKernelEx with that grid, block and shared_bytes, and parameters (void *[]){words}. It may overlap its predecessor in the stream
+ *     (CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION), from compute capability 9.0 on: see prelude_cuda.c.
  *
- * Without a GPU the same text runs on the CPU: tests/support/cuda_model.h (what a fake driver's cuLaunchKernel calls, and a fake NVRTC
+ * Without a GPU the same text runs on the CPU: tests/support/cuda_model.h (what a fake driver's cuLaunchKernelEx calls, and a fake NVRTC
  * compiles with).
  *
  * Sections: cuda.c (the set), launch_cuda.c (shapes -> launches), form_cuda.c, function_cuda.c, dialect_cuda.c, prelude_cuda.c (Kernel -> text),

@@ -3,6 +3,11 @@
  *
  * The text needs no header of CUDA. Compiled by anything but NVRTC it asks for cuda_model.h, with which the tests run it on a CPU: there, what is
  * PTX here is a function of the model. So PTX stands in the head alone.
+ *
+ * From compute capability 9.0 on the blocks of a launch may start while the last of its predecessor run (START_NEXT: programmatic dependent launch). Whoever
+ * defines ENTRY(name, threads) sees nothing of it: its body begins when the predecessor is done and its writes are seen. ENTRY_EARLY is the same without that
+ * wait: it may read weights and constants at once, and all its threads call WAIT_FOR_PREVIOUS() before they touch what a kernel may have written, or
+ * write anything (a thread that ends without it would let this kernel's successor start before the predecessor is done).
  */
 #include "codegen/cuda_impl.h"
 
@@ -26,9 +31,25 @@ static const char head[] =
     "#define UNROLL _Pragma(\"unroll\")\n"
     "#define SHARED(type, name, extent) __shared__ ALIGNED(16) type name extent\n"
     "#define DYNAMIC_SHARED(name) extern __shared__ ALIGNED(16) unsigned char name[]\n"
-    "#define ENTRY(name, threads) \\\n"
-    "    extern \"C\" __global__ void __launch_bounds__(threads, 1) name(const struct name##_arguments "
-    "arguments)\n"
+    "#if __CUDA_ARCH__ >= 900\n"
+    "#define START_NEXT() asm volatile(\"griddepcontrol.launch_dependents;\" ::: \"memory\")\n"
+    "#define WAIT_FOR_PREVIOUS() asm volatile(\"griddepcontrol.wait;\" ::: \"memory\")\n"
+    "#else\n"
+    "#define START_NEXT()\n"
+    "#define WAIT_FOR_PREVIOUS()\n"
+    "#endif\n"
+    "#define ENTRY_AFTER(first, name, threads) \\\n"
+    "    static __device__ __forceinline__ void name##_body(const struct name##_arguments &arguments); \\\n"
+    "    extern \"C\" __global__ void __launch_bounds__(threads, 1) \\\n"
+    "    name(const __grid_constant__ struct name##_arguments arguments) \\\n"
+    "    { \\\n"
+    "        START_NEXT(); \\\n"
+    "        first; \\\n"
+    "        name##_body(arguments); \\\n"
+    "    } \\\n"
+    "    static __device__ __forceinline__ void name##_body(const struct name##_arguments &arguments)\n"
+    "#define ENTRY(name, threads) ENTRY_AFTER(WAIT_FOR_PREVIOUS(), name, threads)\n"
+    "#define ENTRY_EARLY(name, threads) ENTRY_AFTER((void)0, name, threads)\n"
     "#else\n"
     "#include \"cuda_model.h\"\n"
     "#endif\n";

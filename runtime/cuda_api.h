@@ -37,7 +37,25 @@ enum {
     CU_DEVICE_MAJOR = 75,         /* CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR */
     CU_DEVICE_MINOR = 76,         /* CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR */
     CU_FUNCTION_SHARED_BYTES = 8, /* CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES */
+    CU_LAUNCH_OVERLAPPED = 6,     /* CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION */
+    CU_OVERLAP_DRIVER = 12030,    /* the first that captures such launches */
     CU_OLDEST_DRIVER = 12000
+};
+
+struct cu_launch_attribute {
+    int attribute;
+    union {
+        int number;
+        char room[64];
+        uint64_t aligned;
+    } value;
+};
+
+struct cu_launch {
+    unsigned grid[3], block[3], shared_bytes;
+    cu_stream stream;
+    struct cu_launch_attribute *attribute;
+    unsigned attributes;
 };
 
 /* X(slot, symbol, parameters) */
@@ -72,9 +90,8 @@ enum {
     X(module_unload, cuModuleUnload, (cu_module module))                                                               \
     X(module_function, cuModuleGetFunction, (cu_function * function, cu_module module, const char *name))              \
     X(function_set, cuFuncSetAttribute, (cu_function function, int attribute, int value))                              \
-    X(launch, cuLaunchKernel,                                                                                          \
-      (cu_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,    \
-       unsigned block_z, unsigned shared_bytes, cu_stream stream, void **parameters, void **extra))                    \
+    X(launch, cuLaunchKernelEx,                                                                                        \
+      (const struct cu_launch *launch, cu_function function, void **parameters, void **extra))                         \
     X(capture_begin, cuStreamBeginCapture_v2, (cu_stream stream, int mode))                                            \
     X(capture_end, cuStreamEndCapture, (cu_stream stream, cu_graph * graph))                                           \
     X(graph_instantiate, cuGraphInstantiateWithFlags,                                                                  \

@@ -6,6 +6,7 @@
 #include "runtime/device_cuda.h"
 
 #include <sched.h>
+#include <stdlib.h>
 #include <time.h>
 
 enum { PIECES = 2, PIECE_BYTES = 8 << 20, MOST_WORDS = 512, SHARED_FREE = 48 << 10 };
@@ -40,6 +41,7 @@ struct cuda {
     struct loaded_function *function; /* per function of the set */
     uint64_t generation;
     bool broken, recording;
+    bool overlap; /* a launch may begin before its predecessor has ended */
     char why[200];
     struct cuda_totals totals;
 };
@@ -323,10 +325,13 @@ static status launch(struct cuda *c, const struct cuda_launch *l, void *const *a
             break;
         }
     }
+    struct cu_launch_attribute overlapped = {.attribute = CU_LAUNCH_OVERLAPPED, .value.number = 1};
+    struct cu_launch how = {.shared_bytes = l->shared_bytes, .stream = c->stream, .attribute = &overlapped};
+    memcpy(how.grid, l->grid, sizeof how.grid);
+    memcpy(how.block, l->block, sizeof how.block);
+    how.attributes = c->overlap ? 1 : 0;
     c->totals.launches++;
-    return check(c,
-                 c->api->launch(c->function[l->function].function, l->grid[0], l->grid[1], l->grid[2], l->block[0],
-                                l->block[1], l->block[2], l->shared_bytes, c->stream, (void *[]){words}, NULL),
+    return check(c, c->api->launch(&how, c->function[l->function].function, (void *[]){words}, NULL),
                  "launching a kernel", f);
 }
 
@@ -479,6 +484,8 @@ static status open_context(struct cuda *c, struct failure *f)
     if (s == TPC_OK && c->info.compute < 80)
         return fail(f, TPC_UNSUPPORTED, "GPU %u (%s) has compute capability %d.%d, but 8.0 is needed",
                     (unsigned)c->info.ordinal, c->info.name, major, minor);
+    const char *wish = getenv("TPC_CUDA_OVERLAP");
+    c->overlap = c->info.compute >= 90 && api->version >= CU_OVERLAP_DRIVER && !(wish && strcmp(wish, "0") == 0);
     if (s == TPC_OK)
         s = check(c, api->context_retain(&c->context, c->device), "making its context", f);
     if (s != TPC_OK)

@@ -98,7 +98,7 @@ TPC_CUDA_PATH=$PWD/old refused 69 "lacks cuDriverGetVersion" "${run[@]}" --devic
 # ---- trouble ----
 TPC_FAKE_MEMORY=38000000 refused 71 "GB free, but .* GB are needed" "$tpc" run plan.bin --random-inputs 1 --size sequence_length=400
 TPC_FAKE_FAIL=cuMemAlloc_v2:9 refused 71 "out of memory" "${run[@]}"
-TPC_FAKE_FAIL=cuLaunchKernel:7 refused 70 "launching a kernel fails: CUDA_ERROR_LAUNCH_FAILED" "${run[@]}"
+TPC_FAKE_FAIL=cuLaunchKernelEx:7 refused 70 "launching a kernel fails: CUDA_ERROR_LAUNCH_FAILED" "${run[@]}"
 TPC_FAKE_FAIL=cublasLtMatmul:3 refused 70 "cuBLASLt fails" "${run[@]}"
 TPC_FAKE_FAIL=ncclAllReduce:1 refused 75 "NCCL" "${run[@]}"
 TPC_FAKE_FAIL=nvrtcCompileProgram:2 XDG_CACHE_HOME=$PWD/cache "${run[@]}" >out 2>err

@@ -21,7 +21,7 @@ grep -q '^gpt2-ts17 tp 4  *good' out || bad "no row for gpt2 at tp 4"
 grep -q '^charlm, 2 processes, host  *good' out || bad "no row for two processes"
 grep -q '"fake": true' good.json || bad "the JSON does not say that the GPU is a fake"
 ! command -v python3 >/dev/null || python3 -m json.tool good.json >/dev/null || bad "good.json is no JSON"
-TPC_FAKE_FAIL=cuLaunchKernel:20 timeout 200 "$SOURCE/scripts/gpu-check" --quick --json bad.json >out 2>&1
+TPC_FAKE_FAIL=cuLaunchKernelEx:20 timeout 200 "$SOURCE/scripts/gpu-check" --quick --json bad.json >out 2>&1
 [ $? = 1 ] && grep -q '^gpt2-ts17 tp 1  *FAILED' out || bad "a launch that fails goes unnoticed: $(tail -3 out)"
 "$SOURCE/scripts/gpu-check" --pack packed >/dev/null && [ -x packed/gpu-check ] && [ -x packed/tpc ] && [ -e packed/models/gpt2-ts17/model.onnx ] || bad "--pack"
 TPC_FAKE_GPUS=0 "$SOURCE/scripts/gpu-check" >out 2>&1

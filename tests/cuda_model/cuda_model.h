@@ -33,6 +33,8 @@
     }                                                                                                                  \
     const uint32_t name##_threads = threads, name##_words = sizeof(struct name##_arguments) / 8;                       \
     static void name##_thread(const struct name##_arguments arguments)
+#define ENTRY_EARLY(name, threads) ENTRY(name, threads) /* launches do not overlap here */
+#define WAIT_FOR_PREVIOUS() ((void)0)
 
 struct model_range {
     const void *at;

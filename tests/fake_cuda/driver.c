@@ -550,11 +550,16 @@ FAKE_API cu_result cuDeviceGetName(char *name, int length, cu_device device)
     return CU_OK;
 }
 
+int fake_compute(void)
+{
+    return (int)setting("TPC_FAKE_COMPUTE", 90);
+}
+
 FAKE_API cu_result cuDeviceGetAttribute(int *value, int attribute, cu_device device)
 {
     CALL(INVALID);
     (void)device;
-    int compute = (int)setting("TPC_FAKE_COMPUTE", 90);
+    int compute = fake_compute();
     *value = attribute == CU_DEVICE_PROCESSORS ? 4
              : attribute == CU_DEVICE_MAJOR    ? compute / 10
              : attribute == CU_DEVICE_MINOR    ? compute % 10

@@ -36,6 +36,8 @@ FAKE_API void fake_break(void *stream, const char *why);
 FAKE_API bool fake_is_device(const void *at, size_t bytes);
 
 enum { FAKE_BLOCKS = 4096, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719, INVALID = 1 };
+/* 90: compute capability 9.0. */
+int fake_compute(void);
 struct model_buffer;
 /* Live memory of the GPU whose work this is; at most FAKE_BLOCKS. */
 uint32_t fake_ranges(struct model_buffer *to);

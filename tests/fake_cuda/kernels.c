@@ -139,14 +139,21 @@ static void run_launch(void *argument)
 }
 
 /* How many words there are is known once the text is compiled: until then as many as there can be are read from what can be read. */
-FAKE_API cu_result cuLaunchKernel(cu_function function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                                  unsigned bz, unsigned shared_bytes, cu_stream stream, void **parameters, void **extra)
+FAKE_API cu_result cuLaunchKernelEx(const struct cu_launch *launch, cu_function function, void **parameters,
+                                    void **extra)
 {
     CALL(LAUNCH_FAILED);
-    struct launching l = {
-        .text = (struct unit *)function, .grid = {gx, gy, gz}, .block = {bx, by, bz}, .shared_bytes = shared_bytes};
-    if (!function || extra || gx * gy * gz == 0 || bx * by * bz == 0 || bx * by * bz > 1024 || gy > 65535 || gz > 65535)
+    const unsigned *grid = launch->grid, *block = launch->block;
+    struct launching l = {.text = (struct unit *)function,
+                          .grid = {grid[0], grid[1], grid[2]},
+                          .block = {block[0], block[1], block[2]},
+                          .shared_bytes = launch->shared_bytes};
+    if (!function || extra || grid[0] * grid[1] * grid[2] == 0 || block[0] * block[1] * block[2] == 0 ||
+        block[0] * block[1] * block[2] > 1024 || grid[1] > 65535 || grid[2] > 65535)
         return INVALID;
+    for (unsigned i = 0; i < launch->attributes; i++)
+        if (launch->attribute[i].attribute != CU_LAUNCH_OVERLAPPED || fake_compute() < 90)
+            return INVALID;
     memcpy(l.words, parameters[0], sizeof l.words);
-    return fake_enqueue(stream, run_launch, &l, sizeof l) ? CU_OK : INVALID;
+    return fake_enqueue(launch->stream, run_launch, &l, sizeof l) ? CU_OK : INVALID;
 }

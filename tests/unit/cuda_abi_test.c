@@ -26,6 +26,19 @@ static_assert(CU_DEVICE_PROCESSORS == (int)CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_CO
 static_assert(CU_DEVICE_MAJOR == (int)CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, "attributes");
 static_assert(CU_DEVICE_MINOR == (int)CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, "attributes");
 static_assert(CU_FUNCTION_SHARED_BYTES == (int)CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, "attributes");
+static_assert(CU_LAUNCH_OVERLAPPED == (int)CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, "attributes");
+static_assert(sizeof(struct cu_launch) == sizeof(CUlaunchConfig) &&
+                  offsetof(struct cu_launch, grid) == offsetof(CUlaunchConfig, gridDimX) &&
+                  offsetof(struct cu_launch, block) == offsetof(CUlaunchConfig, blockDimX) &&
+                  offsetof(struct cu_launch, shared_bytes) == offsetof(CUlaunchConfig, sharedMemBytes) &&
+                  offsetof(struct cu_launch, stream) == offsetof(CUlaunchConfig, hStream) &&
+                  offsetof(struct cu_launch, attribute) == offsetof(CUlaunchConfig, attrs) &&
+                  offsetof(struct cu_launch, attributes) == offsetof(CUlaunchConfig, numAttrs),
+              "structs");
+static_assert(sizeof(struct cu_launch_attribute) == sizeof(CUlaunchAttribute) &&
+                  offsetof(struct cu_launch_attribute, value) ==
+                      offsetof(CUlaunchAttribute, value.programmaticStreamSerializationAllowed),
+              "structs");
 static_assert(sizeof(cu_pointer) == sizeof(CUdeviceptr) && sizeof(cu_result) == sizeof(CUresult), "types");
 static_assert(sizeof(cu_device) == sizeof(CUdevice), "types");
 
@@ -85,7 +98,7 @@ static void driver_functions(void)
     CALLS(cuModuleUnload((cu_module)NULL));
     CALLS(cuModuleGetFunction((cu_function *)NULL, (cu_module)NULL, (const char *)NULL));
     CALLS(cuFuncSetAttribute((cu_function)NULL, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 0));
-    CALLS(cuLaunchKernel((cu_function)NULL, 1u, 1u, 1u, 1u, 1u, 1u, 0u, (cu_stream)NULL, (void **)NULL, (void **)NULL));
+    CALLS(cuLaunchKernelEx((const CUlaunchConfig *)NULL, (cu_function)NULL, (void **)NULL, (void **)NULL));
     CALLS(cuStreamBeginCapture((cu_stream)NULL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
     CALLS(cuStreamEndCapture((cu_stream)NULL, (cu_graph *)NULL));
     CALLS(cuGraphInstantiateWithFlags((cu_graph_exec *)NULL, (cu_graph)NULL, 0ull));
