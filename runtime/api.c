@@ -22,7 +22,7 @@ static_assert(TPC_TYPE_BOOL == (int)DT_BOOL && TPC_TYPE_F64 == (int)DT_F64 && (i
               "types as in ir/dtype.h");
 static_assert(TPC_MAX_RANK == (int)MAX_RANK, "ranks as in ir/graph.h");
 static_assert(TPC_RESULT_DATA == (int)TPC_DATA && TPC_RESULT_IO == (int)TPC_IO &&
-                  TPC_RESULT_NO_FILE == (int)TPC_NOINPUT,
+                  TPC_RESULT_NO_FILE == (int)TPC_NOINPUT && TPC_RESULT_RANKS == (int)TPC_RANKS,
               "codes as in ir/base.h");
 
 static _Thread_local char last_error[1024];
@@ -80,7 +80,7 @@ const char *tpc_error(void)
 struct opening {
     tpc_model *model;
     const char *path;
-    uint32_t threads;
+    const tpc_options *options;
 };
 
 static status open_model(void *context, struct diag *diag)
@@ -94,14 +94,24 @@ static status open_model(void *context, struct diag *diag)
     m->input = NEW_ARRAY(m->arena, struct tensor, g->inputs.count + 1);
     m->keep = NEW_ARRAY(m->arena, bool, g->inputs.count + 1);
     m->bound = NEW_ARRAY(m->arena, bool, g->inputs.count + 1);
-    struct engine_options options = {.threads = o->threads};
+    const tpc_options *given = o->options;
+    struct engine_options options = {.threads = given->threads};
+    if (given->device == TPC_DEVICE_CUDA)
+        options.kind = ENGINE_CUDA;
+    if (given->gpus && given->gpu_count != g->mesh.ranks)
+        return diag_error(diag, TPC_USAGE, NULL, "tpc_open_on: %zu GPUs for %u ranks", given->gpu_count,
+                          (unsigned)g->mesh.ranks);
+    options.gpus = given->gpus;
+    options.host_collectives = given->host_collectives;
     return engine_open(m->plan->program, &m->plan->links, m->plan->folder, &options, diag, &m->engine);
 }
 
-int tpc_open(const char *plan, uint32_t threads, tpc_model **out)
+int tpc_open_on(const char *plan, const tpc_options *options, tpc_model **out)
 {
-    if (!plan || !out)
+    if (!plan || !options || !out)
         return misuse("tpc_open: a NULL argument");
+    if (options->device != TPC_DEVICE_CPU && options->device != TPC_DEVICE_CUDA)
+        return misuse("tpc_open_on: no such device");
     *out = NULL;
     tpc_model *m = base_alloc(sizeof *m);
     if (!m || !(m->arena = arena_new())) {
@@ -109,13 +119,19 @@ int tpc_open(const char *plan, uint32_t threads, tpc_model **out)
         snprintf(last_error, sizeof last_error, "tpc: error: out of memory");
         return TPC_RESULT_NO_MEMORY;
     }
-    struct opening o = {m, plan, threads};
+    struct opening o = {m, plan, options};
     int result = call(open_model, &o);
     if (result != 0)
         tpc_close(m);
     else
         *out = m;
     return result;
+}
+
+int tpc_open(const char *plan, uint32_t threads, tpc_model **out)
+{
+    const tpc_options options = {.threads = threads};
+    return tpc_open_on(plan, &options, out);
 }
 
 void tpc_close(tpc_model *m)

@@ -40,7 +40,8 @@ enum {
     TPC_RESULT_UNSUPPORTED = 69,
     TPC_RESULT_INTERNAL = 70,
     TPC_RESULT_NO_MEMORY = 71,
-    TPC_RESULT_IO = 74
+    TPC_RESULT_IO = 74,
+    TPC_RESULT_RANKS = 75 /* GPUs' communicators do not come together, or break */
 };
 
 typedef enum tpc_type {
@@ -82,8 +83,22 @@ TPC_API const char *tpc_version(void);
 /* The last failure on this thread, as one line; "" when there was none. */
 TPC_API const char *tpc_error(void);
 
-/* Loads a plan and its weights. threads: per rank; 0 shares the cores out among the ranks. */
+/* Loads a plan and its weights; ranks are on CPUs. threads: per rank; 0 shares the cores out among the ranks. */
 TPC_API int tpc_open(const char *plan, uint32_t threads, tpc_model **out);
+
+typedef enum tpc_device { TPC_DEVICE_CPU, TPC_DEVICE_CUDA } tpc_device;
+
+typedef struct tpc_options { /* all zero is tpc_open's */
+    uint32_t threads;
+    tpc_device device;
+    const uint32_t *gpus; /* [gpu_count] TPC_DEVICE_CUDA: the GPU of each rank; NULL: rank i has GPU i */
+    size_t gpu_count;
+    bool host_collectives; /* through host memory, without NCCL: then ranks may share a GPU */
+} tpc_options;
+
+/* As tpc_open, where the options say. TPC_RESULT_UNSUPPORTED: no driver, no such GPU, a library is missing (docs/gpu.md). What is bound and what
+ * outputs give is host memory all the same; states stay on the GPU. */
+TPC_API int tpc_open_on(const char *plan, const tpc_options *options, tpc_model **out);
 TPC_API void tpc_close(tpc_model *model); /* NULL is allowed */
 TPC_API uint32_t tpc_ranks(const tpc_model *model);
 

@@ -3,7 +3,9 @@
  */
 #include "frontend/compile.h"
 #include "runtime/engine.h"
+#include "runtime/plan.h"
 #include "runtime/tensor_file.h"
+#include "runtime/tpc.h"
 
 #include <dlfcn.h>
 #include <math.h>
@@ -175,6 +177,45 @@ static void equals_the_cpu(void **state)
         }
 }
 
+/* The public interface: the same plan on GPUs and on CPUs. */
+static void public_interface(void **state)
+{
+    (void)state;
+    static float wanted[3 * WIDTH];
+    struct trial t;
+    compile(&t, 2);
+    struct plan_contents contents = {.program = t.compiled.program, .decisions = "{}"};
+    assert_int_equal(plan_write(t.arena, "gpu.bin", &contents, &quiet), TPC_OK);
+    on_cpu(2, 3, 2, wanted);
+    const uint32_t gpus[] = {2, 1}, shared[] = {0, 0}, no_such[] = {0, 9};
+    const tpc_options good[] = {{.device = TPC_DEVICE_CUDA},
+                                {.device = TPC_DEVICE_CUDA, .gpus = gpus, .gpu_count = 2},
+                                {.device = TPC_DEVICE_CUDA, .gpus = shared, .gpu_count = 2, .host_collectives = true},
+                                {.threads = 1}};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        tpc_model *m = NULL;
+        int64_t ids[] = {2, 5, 10};
+        tpc_tensor in = {TPC_TYPE_I64, 1, {3}, ids}, out;
+        assert_int_equal(tpc_open_on("gpu.bin", &good[i], &m), 0);
+        assert_int_equal(tpc_bind(m, 0, &in), 0);
+        assert_int_equal(tpc_run(m), 0);
+        assert_int_equal(tpc_output(m, 0, &out), 0);
+        expect(out.data, wanted, 3);
+        tpc_close(m);
+        assert_int_equal(live(), 0);
+    }
+    tpc_model *m = NULL;
+    tpc_options bad = {.device = TPC_DEVICE_CUDA, .gpus = no_such, .gpu_count = 2};
+    assert_int_equal(tpc_open_on("gpu.bin", &bad, &m), TPC_RESULT_UNSUPPORTED);
+    assert_non_null(strstr(tpc_error(), "no GPU 9"));
+    bad.gpu_count = 1;
+    assert_int_equal(tpc_open_on("gpu.bin", &bad, &m), TPC_RESULT_USAGE);
+    bad = (tpc_options){.device = (tpc_device)7};
+    assert_int_equal(tpc_open_on("gpu.bin", &bad, &m), TPC_RESULT_USAGE);
+    assert_int_equal(live(), 0);
+    end(&t);
+}
+
 /* The second run of a shape is recorded, later ones are one launch each. */
 static void repeats_are_one_launch(void **state)
 {
@@ -319,9 +360,13 @@ static void too_little_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equals_the_cpu),     cmocka_unit_test(repeats_are_one_launch),
-        cmocka_unit_test(index_out_of_range), cmocka_unit_test(nccl_fails),
-        cmocka_unit_test(too_little_memory),  cmocka_unit_test(every_call_may_fail),
+        cmocka_unit_test(equals_the_cpu),
+        cmocka_unit_test(public_interface),
+        cmocka_unit_test(repeats_are_one_launch),
+        cmocka_unit_test(index_out_of_range),
+        cmocka_unit_test(nccl_fails),
+        cmocka_unit_test(too_little_memory),
+        cmocka_unit_test(every_call_may_fail),
     };
     alarm(240); /* nothing may wait for ever */
     return cmocka_run_group_tests(tests, open_fakes, NULL);
