@@ -12,7 +12,7 @@
 
 /* Same outputs, fewer and canonical nodes: constants folded (small ones), common subexpressions merged, dead nodes dropped (inputs stay),
  * layout chains merged, log-softmax + gather of labels made cross_entropy, experts that were written one by one stacked, their weighted sum
- * contracted. In place of `*g` a new Graph, with further (stacked) params. */
+ * contracted, constant factors of a product of two activations moved to the cheaper one. In place of `*g` a new Graph, with further (stacked) params. */
 status simplify(struct arena *arena, const struct graph *g, struct diag *diag, struct graph **out);
 
 /* The SPMD Program that all ranks share: local extents, shards, collectives; program->source maps to g's values. */

@@ -109,6 +109,7 @@ status simplify(struct arena *arena, const struct graph *g, struct diag *diag, s
         rebuild(arena, rebuild(arena, g)); /* the second walk drops what the first has left without a reader */
     struct graph *stacked = stack_terms(arena, now);
     struct graph *contracted = contract_sums(arena, stacked);
-    *out = contracted == now ? now : rebuild(arena, rebuild(arena, contracted));
+    struct graph *scaled = move_scales(arena, contracted);
+    *out = scaled == now ? now : rebuild(arena, rebuild(arena, scaled));
     return TPC_OK;
 }

@@ -36,5 +36,7 @@ struct graph *graph_remake(struct arena *arena, const struct graph *g, remake *i
 struct graph *stack_terms(struct arena *arena, struct graph *g);
 /* simplify_contract.c: a (weighted) sum over a batch axis of products with weights becomes one product that contracts it. g itself when there are none. */
 struct graph *contract_sums(struct arena *arena, struct graph *g);
+/* simplify_scale.c: constant factors of a product of two activations become one, where it costs least. g itself when there is no such product. */
+struct graph *move_scales(struct arena *arena, struct graph *g);
 
 #endif
