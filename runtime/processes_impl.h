@@ -22,7 +22,7 @@ struct peer {
     char host[HOST_NAME];
     /* the watcher's */
     double heard;      /* when it last said anything */
-    bool left;         /* it has taken its farewell */
+    atomic_bool left;  /* it has taken its farewell; others look too, before they tell it something */
     uint32_t sequence; /* of the last collective that it spoke of */
     uint32_t what;     /* enum collective */
     unsigned char frame[FRAME + VERDICT_LINE];
