@@ -127,8 +127,15 @@ status cuda_dot_step(struct cuda_making *m, struct cuda_step *out);
 /* As products for the library; false: its strides do not allow that. */
 bool cuda_products_of(struct cuda_making *m, const struct cuda_view *v, dtype type, struct cuda_step *out);
 
-/* ---- skinny_cuda.c ---- */
+/* ---- skinny_cuda.c, skinny_text_cuda.c ---- */
 
+enum {
+    CUDA_SKINNY_THREADS = 256,
+    CUDA_SKINNY_TILES = 1024, /* most that several blocks may share */
+    CUDA_SKINNY_COLUMNS = 4   /* that a warp takes at once of a weight that lies along k */
+};
+/* The function for that many rows, with the epilogue where there is one. */
+uint32_t cuda_add_skinny(struct cuda_set *set, const struct cuda_skinny *a, uint32_t rows);
 void cuda_find_skinny(struct cuda_set *set);
 /* The step (the dot or its epilogue) for these shapes; false: it is as if there were no such functions. */
 bool cuda_skinny_step(struct cuda_making *m, const struct cuda_skinny *a, struct cuda_step *out);

@@ -7,7 +7,8 @@
  * From compute capability 9.0 on the blocks of a launch may start while the last of its predecessor run (START_NEXT: programmatic dependent launch). Whoever
  * defines ENTRY(name, threads) sees nothing of it: its body begins when the predecessor is done and its writes are seen. ENTRY_EARLY is the same without that
  * wait: it may read weights and constants at once, and all its threads call WAIT_FOR_PREVIOUS() before they touch what a kernel may have written, or
- * write anything (a thread that ends without it would let this kernel's successor start before the predecessor is done).
+ * write anything (a thread that ends without it would let this kernel's successor start before the predecessor is done). ENTRY_EARLY_OF says also how
+ * many blocks a multiprocessor is to hold, which limits registers.
  */
 #include "codegen/cuda_impl.h"
 
@@ -38,9 +39,9 @@ static const char head[] =
     "#define START_NEXT()\n"
     "#define WAIT_FOR_PREVIOUS()\n"
     "#endif\n"
-    "#define ENTRY_AFTER(first, name, threads) \\\n"
+    "#define ENTRY_AFTER(first, name, threads, blocks) \\\n"
     "    static __device__ __forceinline__ void name##_body(const struct name##_arguments &arguments); \\\n"
-    "    extern \"C\" __global__ void __launch_bounds__(threads, 1) \\\n"
+    "    extern \"C\" __global__ void __launch_bounds__(threads, blocks) \\\n"
     "    name(const __grid_constant__ struct name##_arguments arguments) \\\n"
     "    { \\\n"
     "        START_NEXT(); \\\n"
@@ -48,8 +49,9 @@ static const char head[] =
     "        name##_body(arguments); \\\n"
     "    } \\\n"
     "    static __device__ __forceinline__ void name##_body(const struct name##_arguments &arguments)\n"
-    "#define ENTRY(name, threads) ENTRY_AFTER(WAIT_FOR_PREVIOUS(), name, threads)\n"
-    "#define ENTRY_EARLY(name, threads) ENTRY_AFTER((void)0, name, threads)\n"
+    "#define ENTRY(name, threads) ENTRY_AFTER(WAIT_FOR_PREVIOUS(), name, threads, 1)\n"
+    "#define ENTRY_EARLY(name, threads) ENTRY_AFTER((void)0, name, threads, 1)\n"
+    "#define ENTRY_EARLY_OF(name, threads, blocks) ENTRY_AFTER((void)0, name, threads, blocks)\n"
     "#else\n"
     "#include \"cuda_model.h\"\n"
     "#endif\n";
@@ -137,9 +139,60 @@ enum { REPLACED = sizeof replaced / sizeof replaced[0] };
     ROW("max_" suffix, type, "y > x ? y : x", least)                                                                   \
     ROW("min_" suffix, type, "y < x ? y : x", most)
 
+/* What a weight is read with, once in a launch: it needs no place in the first cache, and is not moved behind a wait. */
+#define READ_ONCE                                                                                                      \
+    {"tpc_read_once_16", "static __device__ inline void tpc_read_once_16(uint4 *to, const void *from)\n"               \
+                         "{\n"                                                                                         \
+                         "#ifdef __CUDACC_RTC__\n"                                                                     \
+                         "    asm volatile(\"ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\"\n"          \
+                         "                 : \"=r\"(to->x), \"=r\"(to->y), \"=r\"(to->z), \"=r\"(to->w) : "            \
+                         "\"l\"(from));\n"                                                                             \
+                         "#else\n"                                                                                     \
+                         "    *to = *(const uint4 *)from;\n"                                                           \
+                         "#endif\n"                                                                                    \
+                         "}\n"},                                                                                       \
+        {"tpc_prefetch", "static __device__ inline void tpc_prefetch(const void *at)\n"                                \
+                         "{\n"                                                                                         \
+                         "#ifdef __CUDACC_RTC__\n"                                                                     \
+                         "    asm volatile(\"prefetch.global.L2 [%0];\" : : \"l\"(at));\n"                             \
+                         "#endif\n"                                                                                    \
+                         "}\n"},
+
+/* How blocks of a launch talk: each of those that share something writes, waits for its own threads, and one of them arrives; it gets how many had. Who
+ * finds that it is the last may read, after another wait, what all have written, by tpc_read_fresh. */
+#define ARRIVE                                                                                                         \
+    {"tpc_arrive", "#ifdef __CUDACC_RTC__\n"                                                                           \
+                   "static __device__ inline uint32_t tpc_arrive(uint32_t *counter)\n"                                 \
+                   "{\n"                                                                                               \
+                   "    uint32_t earlier;\n"                                                                           \
+                   "    asm volatile(\"atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;\"\n"                               \
+                   "                 : \"=r\"(earlier) : \"l\"(counter) : \"memory\");\n"                              \
+                   "    return earlier;\n"                                                                             \
+                   "}\n"                                                                                               \
+                   "#endif\n"},                                                                                        \
+        {"tpc_read_fresh", "static __device__ inline float tpc_read_fresh(const float *at)\n"                          \
+                           "{\n"                                                                                       \
+                           "#ifdef __CUDACC_RTC__\n"                                                                   \
+                           "    return __ldcg(at);\n"                                                                  \
+                           "#else\n"                                                                                   \
+                           "    return *at;\n"                                                                         \
+                           "#endif\n"                                                                                  \
+                           "}\n"},
+
+/* x holds 2 * half numbers per lane. Lanes `distance` apart add theirs, and each keeps one half: that whose number has the bit, the upper. */
+#define FOLD                                                                                                           \
+    {"tpc_fold", "static __device__ __forceinline__ void tpc_fold(float *x, int half, int distance)\n"                 \
+                 "{\n"                                                                                                 \
+                 "    const bool upper = (threadIdx.x & distance) != 0;\n"                                             \
+                 "    UNROLL for (int i = 0; i < half; i++) {\n"                                                       \
+                 "        const float kept = upper ? x[half + i] : x[i], given = upper ? x[i] : x[half + i];\n"        \
+                 "        x[i] = kept + __shfl_xor_sync(0xffffffffu, given, distance);\n"                              \
+                 "    }\n"                                                                                             \
+                 "}\n"},
+
 static const struct prelude_function own[] = {
-    CONVERT("tpc_from_f16", "float", "uint16_t", "cvt.f32.f16", "f", "h") CONVERT("tpc_to_f16", "uint16_t", "float",
-                                                                                  "cvt.rn.f16.f32", "h", "f")
+    READ_ONCE ARRIVE FOLD CONVERT("tpc_from_f16", "float", "uint16_t", "cvt.f32.f16", "f",
+                                  "h") CONVERT("tpc_to_f16", "uint16_t", "float", "cvt.rn.f16.f32", "h", "f")
         CONVERT("tpc_to_bf16", "uint16_t", "float", "cvt.rn.bf16.f32", "h", "f") READ(4, "uint32_t") READ(8, "uint2")
             READ(16, "uint4") MOVE_MORE("read", 32, 16) MOVE_MORE("read", 64, 32) WRITE(4, "uint32_t") WRITE(8, "uint2")
                 WRITE(16, "uint4") MOVE_MORE("write", 32, 16) MOVE_MORE("write", 64, 32) ROW_FLOATS("f32", "float")

@@ -34,6 +34,7 @@
     const uint32_t name##_threads = threads, name##_words = sizeof(struct name##_arguments) / 8;                       \
     static void name##_thread(const struct name##_arguments arguments)
 #define ENTRY_EARLY(name, threads) ENTRY(name, threads) /* launches do not overlap here */
+#define ENTRY_EARLY_OF(name, threads, blocks) ENTRY(name, threads)
 #define WAIT_FOR_PREVIOUS() ((void)0)
 
 struct model_range {
@@ -85,8 +86,9 @@ uint32_t model_vote(uint32_t mask, int predicate); /* ballot */
 #define __all_sync(mask, predicate) (model_vote(mask, !(predicate)) == 0)
 
 unsigned long long atomicCAS(unsigned long long *at, unsigned long long seen, unsigned long long wanted);
-unsigned long long model_add_u64(unsigned long long *at, unsigned long long x);
-uint32_t model_add_u32(uint32_t *at, uint32_t x);
+/* One more at `counter`; how many there were. Makes what the block has written before its last barrier seen by blocks that arrive there later, behind
+ * their next barrier. */
+uint32_t tpc_arrive(uint32_t *counter);
 
 /* ---- numbers ---- */
 

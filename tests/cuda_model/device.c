@@ -40,6 +40,12 @@ struct shadow {
     struct mark written, read;
 };
 
+/* Where a block has arrived (tpc_arrive): one counter per block is enough for the kernels that there are. */
+struct arrival {
+    const uint32_t *counter;
+    uint32_t barrier;
+};
+
 /* ---- state ---- */
 
 typedef enum { READY, AT_BARRIER, AT_MEETING, DONE } waiting;
@@ -70,6 +76,7 @@ static struct {
     void *scheduler; /* stack pointer */
     struct shadow *global[MODEL_RANGES];
     struct shadow *shared;
+    struct arrival *arrival; /* per block of the launch */
     bool progress;
     bool used[ARRAYS];              /* per shared array: since it was last spoilt */
     bool spoilt;                    /* all of them once */
@@ -248,13 +255,21 @@ unsigned char *model_dynamic_shared(void)
 
 /* ---- memory ---- */
 
+/* Another block did it before it arrived where this one has arrived later, and a barrier each lies between. */
+static bool was_left(const struct mark *a)
+{
+    const struct arrival *theirs = &m.arrival[a->block - 1], *ours = &m.arrival[m.block];
+    return theirs->counter && theirs->counter == ours->counter && a->barrier < theirs->barrier &&
+           m.barriers > ours->barrier;
+}
+
 static bool is_before(const struct mark *a, bool shared)
 {
     const struct model_thread *t = &m.now->at;
     if (a->block == 0)
         return true;
     if (a->block != m.block + 1)
-        return shared; /* another block's shared memory is another memory */
+        return shared || was_left(a); /* another block's shared memory is another memory */
     if (a->many != SEVERAL && a->barrier == m.barriers) {
         bool own = a->thread == t->number && a->many == ONE;
         bool same_warp = a->thread / LANES == t->number / LANES;
@@ -381,18 +396,14 @@ unsigned long long atomicCAS(unsigned long long *at, unsigned long long seen, un
     return found;
 }
 
-unsigned long long model_add_u64(unsigned long long *at, unsigned long long x)
+uint32_t tpc_arrive(uint32_t *counter)
 {
-    unsigned long long found = *at;
-    *at = found + x;
-    return found;
-}
-
-uint32_t model_add_u32(uint32_t *at, uint32_t x)
-{
-    uint32_t found = *at;
-    *at = found + x;
-    return found;
+    struct arrival *ours = &m.arrival[m.block];
+    if (ours->counter && ours->counter != counter)
+        model_failed("arrives at a second counter, which the model does not know");
+    ours->counter = counter;
+    ours->barrier = m.barriers;
+    return (*counter)++;
 }
 
 /* ---- the compiler's callbacks ---- */
@@ -556,6 +567,9 @@ bool model_launch(const struct model_launch *launch, char *error, size_t error_b
         return false;
     }
     give_stacks();
+    m.arrival = calloc(blocks, sizeof *m.arrival);
+    if (!m.arrival)
+        abort();
     m.shared = new_shadow(shared);
     for (uint32_t i = 0; i < launch->range_count; i++)
         m.global[i] = launch->range[i].bytes < MODEL_SHADOW_LIMIT ? new_shadow(launch->range[i].bytes) : NULL;
@@ -568,6 +582,7 @@ bool model_launch(const struct model_launch *launch, char *error, size_t error_b
         model_block.z = (uint32_t)(b / launch->grid[0] / launch->grid[1]);
         run_block();
     }
+    free(m.arrival);
     munmap(m.shared, (shared + 1) * sizeof *m.shared);
     for (uint32_t i = 0; i < launch->range_count; i++)
         if (m.global[i])

@@ -16,6 +16,13 @@
                     "    (void)t, (void)n, (void)x, (void)y;\n" body "}\n"                                             \
     }
 
+/* The last of two blocks adds what both have left. */
+#define TEXT_ARRIVING(name, barrier, arrive)                                                                           \
+    TEXT(name, "    static uint32_t arrived;\n    SHARED(uint32_t, s, [1]);\n"                                         \
+               "    if (t < 32)\n        y[blockIdx.x * 32 + t] = x[t];\n" barrier                                     \
+               "    if (t == 0)\n        s[0] = " arrive ";\n    __syncthreads();\n"                                   \
+               "    if (s[0] == 1 && t < 32)\n        y[t] += y[t + 32];\n")
+
 static const struct cuda_text texts[] = {
     TEXT(copies, "    for (int i = (int)(blockIdx.x * blockDim.x) + t; i < n; i += (int)(gridDim.x * blockDim.x))\n"
                  "        y[i] = x[i];\n"),
@@ -27,6 +34,7 @@ static const struct cuda_text texts[] = {
                 "(__any_sync(0xffffffffu, 0) == 0);\n"),
     TEXT(uses_dynamic, "    DYNAMIC_SHARED(d);\n    ((float *)d)[t] = x[t];\n    __syncthreads();\n"
                        "    y[t] = ((float *)d)[t ^ 1];\n"),
+    TEXT_ARRIVING(blocks_arrive, "    __syncthreads();\n", "tpc_arrive(&arrived)"),
     /* planted */
     TEXT(reads_past, "    y[t] = x[t + 1];\n"),
     TEXT(reads_before, "    y[t] = x[t - 1];\n"),
@@ -41,6 +49,8 @@ static const struct cuda_text texts[] = {
          "    SHARED(float, s, [64]);\n    s[t] = x[t];\n    __syncthreads();\n    y[t] = s[t ^ 1];\n    s[t] = 0;\n"),
     TEXT(writes_one_place_twice, "    y[t / 2] = x[t];\n"),
     TEXT(blocks_write_one_place, "    y[t] = x[t];\n"),
+    TEXT_ARRIVING(blocks_arrive_too_early, "", "tpc_arrive(&arrived)"),
+    TEXT_ARRIVING(blocks_do_not_arrive, "    __syncthreads();\n", "arrived++"),
     TEXT(is_not_aligned, "    *(uint4 *)(y + 4 * (t / 64) + 1) = *(const uint4 *)x;\n"),
     TEXT(parts_at_a_barrier, "    if (t < 32)\n        __syncthreads();\n    y[t] = x[t];\n"),
     TEXT(parts_in_a_warp, "    if (t % 2)\n        y[t] = __shfl_xor_sync(0xffffffffu, x[t], 1);\n"),
@@ -116,6 +126,9 @@ static void computes(void **state)
     good("uses_dynamic", 1);
     for (int i = 0; i < 64; i++)
         assert_true(y[i] == x[i ^ 1]);
+    good("blocks_arrive", 2);
+    for (int i = 0; i < 64; i++)
+        assert_true(y[i] == (i < 32 ? 2 * x[i] : x[i - 32]));
 }
 
 /* Each with a word of what must be said. */
@@ -136,6 +149,8 @@ static void catches(void **state)
         {"writes_before_others_read", "a race in shared memory", 1},
         {"writes_one_place_twice", "a race in a buffer", 1},
         {"blocks_write_one_place", "a race in a buffer", 2},
+        {"blocks_arrive_too_early", "a race in a buffer", 2},
+        {"blocks_do_not_arrive", "a race in a buffer", 2},
         {"is_not_aligned", "no multiple", 1},
         {"parts_at_a_barrier", "barrier", 1},
         {"parts_in_a_warp", "lane", 1},
