@@ -492,6 +492,7 @@ static void keep_until(struct program *p, const struct step *s, uint32_t last)
 void cuda_join_steps(struct cuda_set *set, struct program *p)
 {
     set->joined = true;
+    cuda_keep_joined(set, p);
     for (uint32_t i = 0; i < set->skinnies.count; i++)
         if (set->skinnies.at[i].epilogue)
             keep_until(p, &p->steps.at[set->skinnies.at[i].dot], set->skinnies.at[i].epilogue);

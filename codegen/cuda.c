@@ -82,6 +82,7 @@ status cuda_new(struct arena *arena, const struct program *p, struct diag *diag,
         add_step(set, i);
     cuda_find_attention(set);
     cuda_find_skinny(set);
+    cuda_find_joins(set);
     set->counts.functions = set->functions.count;
     *out = set;
     return TPC_OK;
@@ -116,6 +117,8 @@ status cuda_step(const struct cuda_set *set, uint32_t step, const int64_t *of, u
     if (set->skinny[step] && cuda_skinny_step(&m, &set->skinnies.at[set->skinny[step] - 1], out))
         return TPC_OK;
     memset(&m.words, 0, sizeof m.words);
+    if (set->joined && set->joined_by[step])
+        return cuda_join_step(&m, out);
     switch (set->program->steps.at[step].kind) {
     case STEP_KERNEL:
         return cuda_kernel_step(&m, out);

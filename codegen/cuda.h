@@ -19,7 +19,7 @@
  * Without a GPU the same text runs on the CPU: tests/support/cuda_model.h (what a fake driver's cuLaunchKernelEx calls, and a fake NVRTC
  * compiles with).
  *
- * Sections: cuda.c (the set), launch_cuda.c (shapes -> launches), form_cuda.c, function_cuda.c, dialect_cuda.c, prelude_cuda.c (Kernel -> text),
+ * Sections: cuda.c (the set), launch_cuda.c (shapes -> launches), join_cuda.c (several kernels in one launch), form_cuda.c, function_cuda.c, dialect_cuda.c, prelude_cuda.c (Kernel -> text),
  * dot_cuda.c, builtin_cuda.c, fill_cuda.c (the other functions), nvrtc.c (text -> cubin), library.c (where CUDA's libraries are)
  */
 #ifndef TPC_CODEGEN_CUDA_H
@@ -71,7 +71,7 @@ struct cuda_set;
 
 /* Prints. The set lives in `arena` and refers to p. */
 status cuda_new(struct arena *arena, const struct program *p, struct diag *diag, struct cuda_set **out);
-/* From now on steps that are one attention are taken together (docs/kernels.md). `p` is the set's Program: buffers that they read live longer, scores and
+/* From now on steps that are one attention are taken together, and neighbouring kernels are one launch (docs/kernels.md). `p` is the set's Program: buffers that they read live longer, scores and
  * probabilities need no memory (`live` of neither has a meaning then), so it comes before program_place. Without this call every step stays on its own. */
 void cuda_join_steps(struct cuda_set *set, struct program *p);
 /* Compiles what the cache lacks. TPC_UNSUPPORTED: no NVRTC (it says where it looked), or one that does not know the architecture. TPC_INTERNAL: a
@@ -136,6 +136,8 @@ struct cuda_step {
  * TPC_DATA: an extent overflows, or it does not fit a grid. Prints nothing. */
 status cuda_step(const struct cuda_set *set, uint32_t step, const int64_t *of, uint32_t processors, struct arena *arena,
                  struct cuda_step *out);
+/* The kernel steps that run in the place of this one, when they were joined or moved: their number. 0: it runs in its own. */
+uint32_t cuda_steps_at(const struct cuda_set *set, uint32_t step, const uint32_t **steps);
 /* A temporary that no launch touches, since fused functions keep it in registers: needs no memory. */
 bool cuda_buffer_unused(const struct cuda_set *set, uint32_t buffer);
 

@@ -31,6 +31,17 @@ struct cuda_form cuda_form_of(const struct nest *n, struct arena *arena);
 /* d is a multiple of `by` for all values of symbols and coordinates, provably. */
 bool cuda_divides(const struct dims *t, dim d, int64_t by);
 
+/* ---- join_cuda.c ---- */
+
+enum { CUDA_PARTS = 8 };
+
+/* Kernels that do not depend on each other: one launch, its blocks shared out. */
+struct cuda_join {
+    uint32_t count, step[CUDA_PARTS];
+    uint32_t place;    /* the step in whose place they run */
+    uint32_t function; /* where there are several */
+};
+
 /* ---- cuda.c ---- */
 
 /* A kernel of the Program. */
@@ -68,9 +79,11 @@ struct cuda_set {
     uint32_t copy_rows;         /* the function */
     LIST(struct cuda_attention) attentions;
     LIST(struct cuda_skinny) skinnies;
-    uint32_t *skinny;    /* per step, as attention */
-    bool joined;         /* attention may be taken together: cuda_join_steps */
-    uint32_t *attention; /* per step: 1 + the one that it is part of, 0: none */
+    uint32_t *skinny; /* per step, as attention */
+    LIST(struct cuda_join) joins;
+    uint32_t *join_at, *joined_by; /* per step: 1 + the one that runs in its place, and that it is part of */
+    bool joined;                   /* attention may be taken together: cuda_join_steps */
+    uint32_t *attention;           /* per step: 1 + the one that it is part of, 0: none */
     struct cuda_counts counts;
     bool released_with_arena; /* images */
 };
@@ -107,6 +120,8 @@ void cuda_put_fault(struct cuda_making *m); /* the cell and the step */
 /* Ends the launch. `blocks` may be more than a grid holds: then it is the most that it does, since all entries loop. */
 struct cuda_launch cuda_launch_of(struct cuda_making *m, uint32_t function, int64_t blocks, uint32_t x, uint32_t y,
                                   uint32_t shared_bytes);
+/* The words of a kernel's arguments. */
+void cuda_put_kernel(struct cuda_making *m, const struct step *s);
 status cuda_kernel_step(struct cuda_making *m, struct cuda_step *out);
 
 /* ---- dot_cuda.c ---- */
@@ -126,6 +141,14 @@ status cuda_dot_step(struct cuda_making *m, struct cuda_step *out);
 
 /* As products for the library; false: its strides do not allow that. */
 bool cuda_products_of(struct cuda_making *m, const struct cuda_view *v, dtype type, struct cuda_step *out);
+
+/* ---- join_cuda.c: after cuda_find_attention and cuda_find_skinny ---- */
+
+void cuda_find_joins(struct cuda_set *set);
+/* Says to the Program how long what joined kernels read and write must live. */
+void cuda_keep_joined(const struct cuda_set *set, struct program *p);
+/* What runs in the place of a step that is part of one. */
+status cuda_join_step(struct cuda_making *m, struct cuda_step *out);
 
 /* ---- skinny_cuda.c, skinny_text_cuda.c ---- */
 
@@ -176,6 +199,8 @@ void cuda_print_coordinates(struct printer *p, const uint8_t *axis, uint32_t cou
 struct dialect dialect_cuda(void);
 struct dialect dialect_cuda_of(const struct kernel *k); /* with exact conversions where it looks at bits */
 void function_cuda(struct printer *p, const char *name);
+/* As a device function that is told its block and how many there are. */
+void cuda_part_function(struct printer *p, const char *name);
 void prelude_cuda(struct text *out, const char *body);
 
 #endif

@@ -125,6 +125,8 @@ void spell_store(struct text *out, dtype t, const char *number);
 
 void print_kernel(const struct dialect *d, const struct kernel *k, const struct dims *t, struct arena *arena,
                   struct text *out);
+void print_kernel_as(const struct dialect *d, const struct kernel *k, const char *name, const struct dims *t,
+                     struct arena *arena, struct text *out);
 /* tpc_k_ and 16 hexadecimal digits */
 enum { KERNEL_NAME = 24 };
 void kernel_name(const struct kernel *k, const struct dims *t, struct arena *scratch, char name[KERNEL_NAME]);

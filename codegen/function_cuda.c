@@ -11,6 +11,7 @@ struct writer {
     struct printer *p;
     const struct nest *nest;
     struct cuda_form form;
+    const char *block, *blocks; /* this thread's block, and how many there are */
 };
 
 static const struct instruction *instruction_at(const struct writer *w, uint32_t i)
@@ -179,8 +180,8 @@ static void print_points(struct writer *w)
     if (width > 1)
         print_line(p, "const int64_t steps = n%u / %u;", fast, width);
     const char *total = n->points ? arena_printf(p->arena, "%s*%s", extent_text(w, n->point, n->points), steps) : steps;
-    print_line(p, "for (int64_t item = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; item < %s;", total);
-    print_line(p, "     item += (int64_t)gridDim.x * blockDim.x) {");
+    print_line(p, "for (int64_t item = (int64_t)%s * blockDim.x + threadIdx.x; item < %s;", w->block, total);
+    print_line(p, "     item += (int64_t)%s * blockDim.x) {", w->blocks);
     open_block(w);
     if (n->points) {
         print_line(p, "const int64_t point = item / %s;", steps);
@@ -232,8 +233,8 @@ static void print_tiles(struct writer *w)
                        CUDA_TILE, CUDA_TILE + 1);
     print_line(p, "const int64_t across = (n%u + %d) / %d, along = (n%u + %d) / %d;", across, CUDA_TILE - 1, CUDA_TILE,
                fast, CUDA_TILE - 1, CUDA_TILE);
-    print_line(p, "for (int64_t item = blockIdx.x; item < %s*across*along; item += gridDim.x) {",
-               extent_text(w, n->point, n->points - 1));
+    print_line(p, "for (int64_t item = %s; item < %s*across*along; item += %s) {", w->block,
+               extent_text(w, n->point, n->points - 1), w->blocks);
     open_block(w);
     print_line(p, "const int64_t from%u = item %% along * %d, from%u = item / along %% across * %d;", fast, CUDA_TILE,
                across, CUDA_TILE);
@@ -359,9 +360,9 @@ static void print_rows(struct writer *w)
         print_line(p, "const int64_t length = %s;", extent_text(w, n->loop, n->loops));
     else if (n->loops > 1) /* outer loops must touch nothing where an inner one is empty */
         print_line(p, "const bool empty = %s == 0;", extent_text(w, n->loop, n->loops));
-    print_line(p, "for (int64_t point = (int64_t)blockIdx.x * %s + %s; point < %s;", threads, thread,
+    print_line(p, "for (int64_t point = (int64_t)%s * %s + %s; point < %s;", w->block, threads, thread,
                extent_text(w, n->point, n->points));
-    print_line(p, "     point += (int64_t)gridDim.x * %s) {", threads);
+    print_line(p, "     point += (int64_t)%s * %s) {", w->blocks, threads);
     open_block(w);
     cuda_print_coordinates(p, n->point, n->points, "point");
     p->once = rows ? "threadIdx.x == 0" : NULL;
@@ -397,31 +398,53 @@ static const char *about_form(const struct writer *w)
     return "";
 }
 
-void function_cuda(struct printer *p, const char *name)
+static void print_body(struct writer *w)
 {
-    struct writer w = {.p = p, .nest = p->nest, .form = cuda_form_of(p->nest, p->arena)};
-    p->staged = NEW_ARRAY(p->arena, const char *, instruction_count(&w) + 1);
-    print_arguments(&w, name);
-    print_line(p, "/* %s */", about_form(&w));
-    print_line(p, "ENTRY(%s, %u)", name, (unsigned)w.form.threads);
+    struct printer *p = w->p;
     print_line(p, "{");
     p->indent++;
     cuda_print_locals(p, NULL);
-    stage_wide(&w);
+    stage_wide(w);
     print_indices(p, DEPTH_ENTRY, 0);
     print_values(p, DEPTH_ENTRY, 0);
-    switch (w.form.shape) {
+    switch (w->form.shape) {
     case CUDA_POINTS:
-        print_points(&w);
+        print_points(w);
         break;
     case CUDA_TILES:
-        print_tiles(&w);
+        print_tiles(w);
         break;
     case CUDA_ROWS:
     case CUDA_COLUMNS:
-        print_rows(&w);
+        print_rows(w);
         break;
     }
     cuda_print_fault_reports(p);
-    close_block(&w);
+    close_block(w);
+}
+
+static struct writer begin(struct printer *p, const char *name, const char *block, const char *blocks)
+{
+    struct writer w = {.p = p, .nest = p->nest, .form = cuda_form_of(p->nest, p->arena)};
+    w.block = block;
+    w.blocks = blocks;
+    p->staged = NEW_ARRAY(p->arena, const char *, instruction_count(&w) + 1);
+    print_arguments(&w, name);
+    print_line(p, "/* %s */", about_form(&w));
+    return w;
+}
+
+void function_cuda(struct printer *p, const char *name)
+{
+    struct writer w = begin(p, name, "blockIdx.x", "gridDim.x");
+    print_line(p, "ENTRY(%s, %u)", name, (unsigned)w.form.threads);
+    print_body(&w);
+}
+
+void cuda_part_function(struct printer *p, const char *name)
+{
+    struct writer w = begin(p, name, "block", "blocks");
+    print_line(p, "static __device__ inline void %s(const struct %s_arguments arguments, int64_t block,", name, name);
+    print_line(p, "                                 int64_t blocks)");
+    print_body(&w);
 }

@@ -105,8 +105,9 @@ static bool launch_tiles(struct cuda_making *m, const struct cuda_kernel *k, str
     return true;
 }
 
-static void put_arguments(struct cuda_making *m, const struct step *s, const struct nest *n)
+void cuda_put_kernel(struct cuda_making *m, const struct step *s)
 {
+    const struct nest *n = &m->set->kernel[s->kernel].nest;
     for (uint32_t i = 0; i < n->kernel->buffer_count; i++)
         cuda_put_buffer(m, s->arg[i], 0);
     for (uint32_t i = 0; i < n->symbol_count; i++)
@@ -127,7 +128,7 @@ status cuda_kernel_step(struct cuda_making *m, struct cuda_step *out)
     *out = (struct cuda_step){.way = CUDA_NOTHING};
     if (points == 0 || (n->kernel->inner == 0 && row == 0))
         return TPC_OK;
-    put_arguments(m, s, n);
+    cuda_put_kernel(m, s);
     *out = (struct cuda_step){.way = CUDA_LAUNCH, .count = 1, .launch = launch};
     switch (k->form.shape) {
     case CUDA_POINTS:

@@ -435,15 +435,21 @@ const char *print_index(const struct printer *p, uint32_t i)
     return out.at;
 }
 
-void print_kernel(const struct dialect *d, const struct kernel *k, const struct dims *t, struct arena *arena,
-                  struct text *out)
+void print_kernel_as(const struct dialect *d, const struct kernel *k, const char *name, const struct dims *t,
+                     struct arena *arena, struct text *out)
 {
     struct nest n;
     nest_of(k, t, d->keeps, arena, &n);
     struct printer p = {.nest = &n, .dialect = d, .arena = arena, .out = out};
     p.index_of = NEW_ARRAY(arena, uint32_t, k->instruction_count + 1);
-    char name[KERNEL_NAME];
-    kernel_name(k, t, arena, name);
     find_indices(&p);
     d->function(&p, name);
+}
+
+void print_kernel(const struct dialect *d, const struct kernel *k, const struct dims *t, struct arena *arena,
+                  struct text *out)
+{
+    char name[KERNEL_NAME];
+    kernel_name(k, t, arena, name);
+    print_kernel_as(d, k, name, t, arena, out);
 }

@@ -96,7 +96,7 @@ static void take_outputs(struct machine *m, struct tensor *outputs)
 
 /* ---- launches ---- */
 
-static bool is_written(const struct machine *m, const struct step *s, uint32_t buffer)
+static bool step_writes(const struct machine *m, const struct step *s, uint32_t buffer)
 {
     if (s->kind != STEP_KERNEL)
         return s->arg[s->arg_count - 1] == buffer;
@@ -105,6 +105,16 @@ static bool is_written(const struct machine *m, const struct step *s, uint32_t b
         if (k->buffer[i].written && s->arg[i] == buffer)
             return true;
     return false;
+}
+
+static bool is_written(const struct machine *m, const struct step *s, uint32_t buffer)
+{
+    const uint32_t *parts;
+    uint32_t count = cuda_steps_at(m->set, (uint32_t)(s - m->program->steps.at), &parts);
+    for (uint32_t i = 0; i < count; i++)
+        if (step_writes(m, &m->program->steps.at[parts[i]], buffer))
+            return true;
+    return count == 0 && step_writes(m, s, buffer);
 }
 
 static void put_range(struct model_buffer *list, uint32_t *count, void *at, uint64_t bytes, bool written)

@@ -1,5 +1,5 @@
 /* tests/unit/cuda_joined_test.c - steps that CUDA takes together, on the model of CUDA against the reference interpreter: attention, and products of few rows
- * with what follows them; and that it is those functions that are launched.
+ * with what follows them, neighbouring kernels; and that it is those functions that are launched.
  */
 #include "tests/support/cuda_trial.h"
 #include "tests/test.h"
@@ -33,6 +33,57 @@ static const char skinny_text[] =
     "%kl = add %k7, %l\n%m: f32[48, 40] = cast %kl\n%n = sin %m\n%v: $[48, 40] = cast %n\n"
     "%vt = transpose %v list [1, 0]\n%p = dot %x, %vt contract 1\noutput \"p\" %p\n"
     "%q = dot %x, %vt contract 1\n%e = neg %q\noutput \"e\" %e\n";
+
+/* Norms of queries and keys and what turns them, beside what depends on neither; two transpositions. */
+static const char neighbours_text[] =
+    "%q: $[b, s, 3, 16] = input as \"q\"\n%k: $[b, s, 1, 16] = input as \"k\"\n%v: $[b, s, 40] = input as \"v\"\n"
+    "%qq = mul %q, %q\n%qs = reduce_sum %qq list [3]\n%q4: $[b, s, 3, 16] = broadcast %qs list [0, 1, 2]\n"
+    "%qn = div %q, %q4\n%q1: $[b, s, 3, 8] = slice %qn dims [0, 0, 0, 0] list [1, 1, 1, 1]\n"
+    "%q2: $[b, s, 3, 8] = slice %qn dims [0, 0, 0, 8] list [1, 1, 1, 1]\n%q3 = neg %q2\n%qr = concat %q3, %q1 axis 3\n"
+    "%qo = add %qn, %qr\n%qt = transpose %qo list [0, 2, 1, 3]\noutput \"qt\" %qt\n"
+    "%kk = mul %k, %k\n%ks = reduce_sum %kk list [3]\n%k4: $[b, s, 1, 16] = broadcast %ks list [0, 1, 2]\n"
+    "%kn = div %k, %k4\n%k1: $[b, s, 1, 8] = slice %kn dims [0, 0, 0, 0] list [1, 1, 1, 1]\n"
+    "%k2: $[b, s, 1, 8] = slice %kn dims [0, 0, 0, 8] list [1, 1, 1, 1]\n%k3 = neg %k2\n%kr = concat %k3, %k1 axis 3\n"
+    "%ko = add %kn, %kr\noutput \"ko\" %ko\n%vo = exp %v\noutput \"vo\" %vo\n"
+    "%x: $[48, s] = input as \"x\"\n%y: $[40, s] = input as \"y\"\n%xt = transpose %x list [1, 0]\n%xo = neg %xt\n"
+    "%yt = transpose %y list [1, 0]\n%yo = neg %yt\noutput \"xo\" %xo\noutput \"yo\" %yo\n";
+
+/* Launches, those that are several kernels', and parts in all launches, for one size. */
+static void expect_together(const struct cuda_trial *trial, int64_t size, uint32_t launches, uint32_t together,
+                            uint32_t parts)
+{
+    uint32_t joined = 0, all = 0, launched = 0;
+    for (uint32_t i = 0; i < trial->program->steps.count; i++) {
+        int64_t of[64] = {0};
+        struct cuda_step step;
+        const uint32_t *steps;
+        for (uint32_t s = 0; s < dims_symbol_count(trial->program->graph->dims); s++)
+            of[s] = size;
+        assert_int_equal(cuda_step(trial->set, i, of, 132, trial_arena, &step), TPC_OK);
+        uint32_t count = cuda_steps_at(trial->set, i, &steps);
+        assert_true(step.count <= 1);
+        const char *name = step.way == CUDA_LAUNCH ? cuda_function_at(trial->set, step.launch[0].function)->name : "";
+        assert_int_equal(strncmp(name, "tpc_j_", 6) == 0, count > 1);
+        joined += count > 1;
+        launched += step.way == CUDA_LAUNCH;
+        all += step.way != CUDA_LAUNCH ? 0 : count ? count : 1;
+    }
+    assert_int_equal(launched, launches);
+    assert_int_equal(joined, together);
+    assert_int_equal(all, parts);
+}
+
+static void add_neighbours(dtype t)
+{
+    struct cuda_trial *trial = trial_typed("neighbours", neighbours_text, t);
+    if (!trial)
+        return;
+    cuda_join_steps(trial->set, trial->program);
+    trial_size(trial, 1, 1, 0, 0);
+    trial_size(trial, 2, 37, 0, 0);
+    trial_size(trial, 1, 700, 0, 0);
+    expect_together(trial, 2, 3, 3, trial->program->steps.count); /* norms; turns and %vo; transpositions */
+}
 
 /* Of one row and of several; with many, products for the library. */
 static void add_skinny(dtype t)
@@ -102,6 +153,8 @@ static int setup(void **state)
     add_attention(DT_F32);
     add_attention(DT_F16);
     add_attention(DT_BF16);
+    add_neighbours(DT_F32);
+    add_neighbours(DT_BF16);
     trial_compile();
     return 0;
 }
