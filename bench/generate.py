@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time per token while a cache gets longer: what tpc run --generate --profile prints, averaged over windows of steps.
+"""Time per token while a cache gets longer: what tpc run --generate --times prints, averaged over windows of steps.
 
     python bench/make_model.py /tmp/bench/model
     python bench/generate.py /tmp/bench/model --tpc build/release/tpc --tp 2 --length 2048 --entry 64
@@ -27,7 +27,7 @@ def run(command):
 
 def measure(a, plan, context):
     """Milliseconds of each step behind the prompt's, and megabytes moved."""
-    command = [a.tpc, "run", plan, "--generate", str(a.length), "--prompt-ids", "1,2,3,4", "--profile"]
+    command = [a.tpc, "run", plan, "--generate", str(a.length), "--prompt-ids", "1,2,3,4", "--times"]
     err = run(command + (["--context", str(a.length + 4)] if context else [])).stderr
     steps = [float(x) for x in re.findall(r"^step \d+: ([0-9.]+) ms$", err, re.M)]
     return steps[1:], float(re.search(r"^states: ([0-9.]+) MB moved", err, re.M)[1])

@@ -189,11 +189,14 @@ void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
                                         [STEP_COPY] = "copy"};
     const struct rank *r = &e->rank[0];
     const struct engine_stats *t = engine_stats(e);
-    text_printf(
-        out,
-        "%llu runs, %.3f ms each; of all: dots %.1f, kernels %.1f, collectives %.1f, builtins %.1f, shapes %.1f ms\n",
-        (unsigned long long)t->runs, t->runs ? 1e3 * t->run_seconds / (double)t->runs : 0, 1e3 * t->dot_seconds,
-        1e3 * t->kernel_seconds, 1e3 * t->collective_seconds, 1e3 * t->builtin_seconds, 1e3 * t->shape_seconds);
+    text_printf(out, "%llu runs, %.3f ms each", (unsigned long long)t->runs,
+                t->runs ? 1e3 * t->run_seconds / (double)t->runs : 0);
+    if (r->step_seconds)
+        text_printf(out, "; of all: dots %.1f, kernels %.1f, collectives %.1f, builtins %.1f, shapes %.1f ms",
+                    1e3 * t->dot_seconds, 1e3 * t->kernel_seconds, 1e3 * t->collective_seconds,
+                    1e3 * t->builtin_seconds, 1e3 * t->shape_seconds);
+    text_printf(out, "\nloaded in %.3f s: %u kernels ready after %.3f s, %u of them compiled\n", t->load_seconds,
+                (unsigned)t->kernels, t->kernel_compile_seconds, (unsigned)t->compiled);
     for (uint32_t i = 0; i < e->local; i++) {
         const struct engine_rank_stats *m = &engine_stats(e)->rank[i];
         text_printf(out,

@@ -21,7 +21,7 @@ struct writing {
     bool as_text;
     prompt_list prompts;
     id_list *row; /* of a batch of texts: what was written */
-    double last;  /* --profile: when the last step was over, else 0 */
+    double last;  /* --profile, --times: when the last step was over, else 0 */
     unsigned steps;
 };
 
@@ -278,7 +278,8 @@ static status write_all(struct writing *w, struct engine *engine)
         for (size_t i = 0; i < w->prompts.at[0].count; i++)
             putchar((int)w->prompts.at[0].token[i]);
     double begin = seconds();
-    w->last = args_flag(w->args, "--profile") && engine_leads(engine) ? begin : 0;
+    bool times = args_flag(w->args, "--profile") || args_flag(w->args, "--times");
+    w->last = times && engine_leads(engine) ? begin : 0;
     status s = generate(engine, w->plan, &w->o, scratch, w->diag);
     double took = seconds() - begin;
     if (w->as_text && !batch)

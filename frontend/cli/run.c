@@ -31,7 +31,8 @@ static const struct option_info options[] = {
     {"--bind", "INPUT=ROLE", "fill an input as tokens, mask, positions, past_length or total_length"},
     CLI_DEVICE_OPTIONS,
     {"--threads", "N", "threads per rank (cores / ranks)"},
-    {"--profile", NULL, "print where the time went to stderr"},
+    {"--times", NULL, "print each token's time, and what was loaded and launched, to stderr"},
+    {"--profile", NULL, "wait for every step, and print where the time went to stderr"},
     {"--timeout", "SECONDS", "ranks that are processes: how long one may be missing or silent (30)"},
     {0},
 };
@@ -323,7 +324,7 @@ static status run_plan(struct job *j, struct engine_options *o, int64_t count)
     } else {
         s = run_generation(j, o, count);
     }
-    if (s == TPC_OK && o->profile && j->speaks) {
+    if (s == TPC_OK && (o->profile || args_flag(j->args, "--times")) && j->speaks) {
         struct text t = {.arena = j->arena};
         engine_profile(j->engine, 20, &t);
         fputs(t.at == NULL ? "" : t.at, stderr);
