@@ -14,16 +14,15 @@
  */
 #include "codegen/cuda_impl.h"
 
-static const char head_form[] =
-    "struct $N_arguments {\n"
-    "    const $E *x;\n"
-    "    float *parts; /* [tile][part][weight][row][column] */\n"
-    "    int64_t rows, k, x_row, tiles, per_part;\n"
-    "    struct {\n"
-    "        const $E *w[$D];\n"
-    "        $E *out[$D];\n"
-    "        int64_t n, tiles, w_next[$D], out_row[$D], out_next[$D];\n"
-    "    } of[$W];\n";
+static const char head_form[] = "struct $N_arguments {\n"
+                                "    const $E *x;\n"
+                                "    float *parts; /* [tile][part][weight][row][column] */\n"
+                                "    int64_t rows, k, x_row, tiles, per_part;\n"
+                                "    struct {\n"
+                                "        const $E *w[$D];\n"
+                                "        $E *out[$D];\n"
+                                "        int64_t n, tiles, w_next[$D], out_row[$D], out_next[$D];\n"
+                                "    } of[$W];\n";
 
 /* Whose tile it is. */
 static const char unit_text[] = "        int tile = whole_tile, unit = 0;\n"
@@ -159,7 +158,8 @@ static const char multiply_columns_form[] =
     "    UNROLL for (int d = 0; d < $D; d++)\n"
     "        UNROLL for (int q = 0; q < $Q; q++)\n"
     "            UNROLL for (int c = 0; c < $V; c++)\n"
-    "                sum[(d * $M + r) * $Q + q] += value_of(((const $E *)&x)[c]) * value_of(((const $E *)&$Y[d][q])[c]);\n"
+    "                sum[(d * $M + r) * $Q + q] += value_of(((const $E *)&x)[c]) * value_of(((const $E "
+    "*)&$Y[d][q])[c]);\n"
     "}\n";
 
 static const char along_k_form[] =

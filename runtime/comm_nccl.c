@@ -546,8 +546,9 @@ static bool open_groups(struct nccl_rank *c, const struct nccl_options *o)
         struct nccl_group *g = &c->group[c->groups++];
         *g = (struct nccl_group){mask, mesh_parts(m, mask), mesh_part_of(m, mask, c->base.rank), NULL};
         r = c->api->split(whole->comm, (int)mesh_part_of(m, others, c->base.rank), (int)g->part, &g->comm, &config);
-        if (!settled(c, r, whole->comm, "making groups", deadline) ||
-            !settled(c, NCCL_IN_PROGRESS, g->comm, "making groups", deadline))
+        /* whatever it returns, the communicator is only there when the whole one is done with it */
+        if (!settled(c, r == NCCL_OK ? NCCL_IN_PROGRESS : r, whole->comm, "making groups", deadline) ||
+            !settled(c, g->comm ? NCCL_IN_PROGRESS : NCCL_INVALID_ARGUMENT, g->comm, "making groups", deadline))
             return false;
     }
     return true;

@@ -194,6 +194,7 @@ struct nccl_config {
 };
 enum {
     NCCL_OK = 0,
+    NCCL_INVALID_ARGUMENT = 4,
     NCCL_IN_PROGRESS = 7,
     NCCL_CONFIG_VERSION = 21800,
     NCCL_UNDEFINED = INT32_MIN,

@@ -27,9 +27,9 @@ refused() {
 }
 
 # ---- models, against the interpreter and the exporter's numbers: the third run of each, a replayed one ----
-for case in "gpt2-ts17 1" "llama-past-opt18 2" "qwen2-ts17 4"; do
+for case in "gpt2-ts17 --tp 1" "llama-past-opt18 --tp 2" "qwen2-ts17 --mesh dp=2,tp=2"; do
     set -- $case
-    timeout 200 "$tpc" verify "$models/$1" --tp "$2" --device cuda >out 2>err || bad "$1 on $2 GPUs: $(cat err)"
+    timeout 200 "$tpc" verify "$models/$1" "$2" "$3" --device cuda >out 2>err || bad "$*: $(cat err)"
 done
 timeout 100 "$tpc" verify "$models/gpt2-ts17" --tp 2 --device cuda --collectives host --gpus 0,0 >out 2>err || bad "two ranks on one GPU: $(cat err)"
 

@@ -29,8 +29,6 @@ struct world {
     struct world *next;
     char id[NCCL_ID_BYTES];
     int ranks, here;
-    struct world *parent; /* of a split: complete when all of the parent have called */
-    uint32_t split;
     int splits[64]; /* calls of each split */
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -44,6 +42,7 @@ struct ncclComm {
     int rank;
     atomic_int error;
     uint32_t splits;
+    nccl_comm split, *split_to; /* under way: handed over when all of the whole one have called */
     uint64_t groups;
     bool
         aborted; /* under the world's lock. Ends this rank's works only: another's keep waiting until it is aborted, too */
@@ -94,7 +93,7 @@ FAKE_API int ncclGetUniqueId(struct nccl_id *id)
 
 /* ---- communicators -------------------------------------------------------------------------------------------------------- */
 
-static nccl_comm join(const char *id, int ranks, int rank, struct world *parent, uint32_t split)
+static nccl_comm join(const char *id, int ranks, int rank)
 {
     pthread_mutex_lock(&lock);
     struct world *w = worlds;
@@ -104,8 +103,6 @@ static nccl_comm join(const char *id, int ranks, int rank, struct world *parent,
         w = calloc(1, sizeof *w);
         w->next = worlds;
         w->ranks = ranks;
-        w->parent = parent;
-        w->split = split;
         (void)snprintf(w->id, sizeof w->id, "%s", id);
         pthread_mutex_init(&w->lock, NULL);
         pthread_cond_init(&w->changed, NULL);
@@ -130,7 +127,7 @@ FAKE_API int ncclCommInitRankConfig(nccl_comm *comm, int ranks, struct nccl_id i
         return INTERNAL;
     if (config->magic != NCCL_CONFIG_MAGIC || config->size != sizeof *config || config->blocking != 0 || rank >= ranks)
         return INVALID_USAGE;
-    *comm = join(id.bytes, ranks, rank, NULL, 0);
+    *comm = join(id.bytes, ranks, rank);
     return NCCL_IN_PROGRESS;
 }
 
@@ -142,22 +139,30 @@ FAKE_API int ncclCommSplit(nccl_comm comm, int color, int key, nccl_comm *out, s
         return INTERNAL;
     uint32_t split = comm->splits++ % 64;
     (void)snprintf(id, sizeof id, "%.80s/%u.%d", comm->world->id, split, color);
-    *out = join(id, 0, key, comm->world, split);
+    *out = NULL;
+    comm->split = join(id, 0, key);
+    comm->split_to = out;
     pthread_mutex_lock(&lock);
     comm->world->splits[split]++;
     pthread_mutex_unlock(&lock);
-    return NCCL_IN_PROGRESS;
+    return 0; /* as the real one, though it is in progress */
 }
 
 FAKE_API int ncclCommGetAsyncError(nccl_comm comm, int *state)
 {
+    if (!comm)
+        return NCCL_INVALID_ARGUMENT;
     struct world *w = comm->world;
     pthread_mutex_lock(&lock);
-    bool waiting = w->parent ? w->parent->splits[w->split] < w->parent->here : w->here < w->ranks;
+    bool waiting = comm->split_to ? w->splits[(comm->splits - 1) % 64] < w->here : w->here < w->ranks;
     pthread_mutex_unlock(&lock);
     *state = atomic_load(&comm->error);
     if (*state == 0 && waiting)
         *state = NCCL_IN_PROGRESS;
+    if (*state == 0 && comm->split_to) {
+        *comm->split_to = comm->split;
+        comm->split_to = NULL;
+    }
     return 0;
 }
 

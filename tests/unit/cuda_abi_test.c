@@ -144,7 +144,9 @@ void (*const cuda_abi_checked[])(void) = {driver_functions, blas_functions};
 #include <assert.h>
 #include <nccl.h>
 
-static_assert(NCCL_OK == (int)ncclSuccess && NCCL_IN_PROGRESS == (int)ncclInProgress, "results");
+static_assert(NCCL_OK == (int)ncclSuccess && NCCL_IN_PROGRESS == (int)ncclInProgress &&
+                  NCCL_INVALID_ARGUMENT == (int)ncclInvalidArgument,
+              "results");
 static_assert(NCCL_SUM == (int)ncclSum && NCCL_PRODUCT == (int)ncclProd && NCCL_MAXIMUM == (int)ncclMax &&
                   NCCL_MINIMUM == (int)ncclMin,
               "operations");
