@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { PIECES = 2, PIECE_BYTES = 8 << 20, MOST_WORDS = 512, SHARED_FREE = 48 << 10 };
+enum { PIECES = 4, PIECE_BYTES = 8 << 20, MOST_WORDS = 512, SHARED_FREE = 48 << 10 };
 
 struct piece { /* pinned memory on its way */
     void *at;

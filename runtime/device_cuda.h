@@ -1,7 +1,7 @@
 /* runtime/device_cuda.h - a GPU as a device, and the products that it has cuBLASLt do.
  *
  * Everything of a rank goes through one stream. Memory comes from the driver in a few large pieces (the engine's stores); what goes between host and GPU
- * passes through two pinned pieces in turn. A CUDA error other than want of memory is for ever: the device refuses all that comes behind it.
+ * passes through a few pinned pieces in turn. A CUDA error other than want of memory is for ever: the device refuses all that comes behind it.
  *
  * Sections: device_cuda.c, products_cuda.c
  */

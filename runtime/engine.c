@@ -332,6 +332,7 @@ static void close_rank(struct rank *r)
     if (!r->device)
         return;
     comm_nccl_free(r->queued);
+    workers_free(r->fillers);
     for (uint32_t i = 0; i < SHAPE_PLANS; i++)
         forget_recordings(r, &r->plan[i]);
     for (uint32_t i = 0; i < 2; i++)

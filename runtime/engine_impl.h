@@ -79,6 +79,7 @@ struct rank {
     struct store weights; /* copied slices */
     struct store kept, constants;
     double upload_seconds;
+    struct workers *fillers;   /* while weights are loaded to a device */
     struct store *input;       /* per graph input: this rank's part of a cut one */
     struct store *output;      /* 2 per graph output: states are written to the one that the last run did not write */
     struct state_store *state; /* per state */

@@ -63,16 +63,38 @@ struct slicing {
     uint32_t rank;
     const void *const *runs;
     const char *whole; /* of a param that is taken whole */
+    struct workers *fillers;
+    /* the piece that they fill */
+    uint64_t offset;
+    char *host;
+    size_t bytes;
 };
 
-/* A piece of a slice on its way to a device. */
+static void fill_part(void *context, uint32_t part, uint32_t parts)
+{
+    enum { PAGE = 4096 };
+    const struct slicing *x = context;
+    int64_t begin, end;
+    part_range((int64_t)x->bytes, PAGE, part, parts, &begin, &end);
+    uint64_t offset = x->offset + (uint64_t)begin, bytes = (uint64_t)(end - begin);
+    if (x->shard == UINT32_MAX)
+        memcpy(x->host + begin, x->whole + offset, (size_t)bytes);
+    else
+        shard_copy_range(x->graph, x->shard, x->rank, x->runs, offset, bytes, x->host + begin);
+}
+
+/* A piece of a slice on its way to a device: one thread reads mapped pages more slowly than a device takes them. */
 static void fill_slice(void *context, uint64_t offset, void *host, size_t bytes)
 {
-    const struct slicing *x = context;
-    if (x->shard == UINT32_MAX)
-        memcpy(host, x->whole + offset, bytes);
+    enum { WORTH_SHARING = 128 << 10 };
+    struct slicing *x = context;
+    x->offset = offset;
+    x->host = host;
+    x->bytes = bytes;
+    if (x->fillers && bytes >= WORTH_SHARING)
+        workers_run(x->fillers, fill_part, x);
     else
-        shard_copy_range(x->graph, x->shard, x->rank, x->runs, offset, bytes, host);
+        fill_part(x, 0, 1);
 }
 
 static status copy_slice(struct rank *r, const struct buffer *buffer, void *to, uint64_t bytes)
@@ -82,7 +104,8 @@ static status copy_slice(struct rank *r, const struct buffer *buffer, void *to, 
     const void *const *runs = r->engine->param[param];
     if (!r->device->ops->reads_host) {
         bool stacked = !buffer->sharded && g->params.at[param].part_count;
-        struct slicing x = {g, buffer->sharded ? buffer->index : UINT32_MAX, r->index, runs, runs[0]};
+        struct slicing x = {
+            g, buffer->sharded ? buffer->index : UINT32_MAX, r->index, runs, runs[0], .fillers = r->fillers};
         if (stacked) { /* what no rank holds a part of */
             void *host = arena_alloc(r->scratch, bytes);
             param_copy(g, param, runs, host);
@@ -202,8 +225,14 @@ static status place_constants(struct rank *r)
 status load_weights(struct rank *r)
 {
     const struct program *p = r->engine->program;
+    enum { MOST_FILLERS = 8 };
     double start = seconds_now();
+    uint32_t threads = r->engine->options.threads;
+    if (!r->device->ops->reads_host) /* without them it goes slowly */
+        r->fillers = workers_new(threads < MOST_FILLERS ? threads : MOST_FILLERS);
     status s = place_weights(r);
+    workers_free(r->fillers);
+    r->fillers = NULL;
     uint64_t kept = kept_bytes(r), at = 0;
     if (s == TPC_OK)
         s = place_constants(r);

@@ -461,9 +461,24 @@ struct copying {
     void *to;
     const void *from;
     size_t bytes;
-    int fill; /* -1: copy */
-    bool host_to, host_from;
+    int fill;                      /* -1: copy */
+    bool host_to, host_from, kept; /* kept: what is copied must be what was there when it was queued */
+    uint64_t sum;
 };
+
+static uint64_t sum_of(const void *at, size_t bytes)
+{
+    const unsigned char *from = at;
+    uint64_t sum = bytes, word;
+    for (size_t i = 0; i + sizeof word <= bytes; i += sizeof word) {
+        memcpy(&word, from + i, sizeof word);
+        sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+        sum ^= sum >> 32;
+    }
+    for (size_t i = bytes / sizeof word * sizeof word; i < bytes; i++)
+        sum = (sum ^ from[i]) * UINT64_C(0x9e3779b97f4a7c15);
+    return sum;
+}
 
 static void run_copy(void *argument)
 {
@@ -471,6 +486,13 @@ static void run_copy(void *argument)
     if (!inside(c->to, c->bytes, c->host_to) || (c->fill < 0 && !inside(c->from, c->bytes, c->host_from))) {
         fake_break(NULL, "a copy reaches outside of its memory, or host memory is not pinned");
         return;
+    }
+    if (c->kept) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000 * (long)(setting("TPC_FAKE_SLOW", 0) % 1000)}, NULL);
+        if (sum_of(c->from, c->bytes) != c->sum) {
+            fake_break(NULL, "host memory changed before it was copied to the GPU");
+            return;
+        }
     }
     if (c->fill >= 0)
         memset(c->to, c->fill, c->bytes);
@@ -491,25 +513,36 @@ static void *view(cu_pointer p)
 FAKE_API cu_result cuMemcpyHtoDAsync_v2(cu_pointer to, const void *from, size_t bytes, cu_stream stream)
 {
     CALL(ILLEGAL_ADDRESS);
-    return queue_copy(stream, (struct copying){view(to), from, bytes, -1, false, true});
+    struct copying c = {.to = view(to), .from = from, .bytes = bytes, .fill = -1, .host_from = true};
+    c.kept = stream && !((struct stream *)stream)->captured;
+    if (c.kept && inside(from, bytes, true))
+        c.sum = sum_of(from, bytes);
+    return queue_copy(stream, c);
 }
 
 FAKE_API cu_result cuMemcpyDtoHAsync_v2(void *to, cu_pointer from, size_t bytes, cu_stream stream)
 {
     CALL(ILLEGAL_ADDRESS);
-    return queue_copy(stream, (struct copying){to, view(from), bytes, -1, true, false});
+    return queue_copy(
+        stream, (struct copying){
+                    .to = to, .from = view(from), .bytes = bytes, .fill = -1, .host_to = true, .host_from = false});
 }
 
 FAKE_API cu_result cuMemcpyDtoDAsync_v2(cu_pointer to, cu_pointer from, size_t bytes, cu_stream stream)
 {
     CALL(ILLEGAL_ADDRESS);
-    return queue_copy(stream, (struct copying){view(to), view(from), bytes, -1, false, false});
+    return queue_copy(
+        stream,
+        (struct copying){
+            .to = view(to), .from = view(from), .bytes = bytes, .fill = -1, .host_to = false, .host_from = false});
 }
 
 FAKE_API cu_result cuMemsetD8Async(cu_pointer to, unsigned char byte, size_t bytes, cu_stream stream)
 {
     CALL(ILLEGAL_ADDRESS);
-    return queue_copy(stream, (struct copying){view(to), NULL, bytes, byte, false, false});
+    return queue_copy(
+        stream, (struct copying){
+                    .to = view(to), .from = NULL, .bytes = bytes, .fill = byte, .host_to = false, .host_from = false});
 }
 
 /* ---- devices ---------------------------------------------------------------------------------------------------------------------- */

@@ -2,11 +2,12 @@
  * compute in host memory.
  *
  * A stream is a thread with a queue, so that what is queued happens later; kernels run on the model of CUDA (tests/cuda_model); ranks of one process meet
- * inside of a collective as they would on the wire. The fakes are strict: copies must stay inside of live memory, host memory must be pinned, an
- * image must be one of the fake NVRTC's.
+ * inside of a collective as they would on the wire. The fakes are strict: copies must stay inside of live memory, host memory must be pinned and,
+ * outside of captures, hold what it held when a copy from it was queued, an image must be one of the fake NVRTC's.
  *
  * Environment: TPC_FAKE_GPUS (2), TPC_FAKE_MEMORY (bytes of each, 4 GiB), TPC_FAKE_DRIVER (13000), TPC_FAKE_COMPUTE (90), TPC_FAKE_FAIL ("cuMemAlloc_v2:3" or
- * "*:57": that call fails), TPC_FAKE_LOG (a file: a line per call), TPC_FAKE_OBJECTS (a folder where compiled kernels are kept).
+ * "*:57": that call fails), TPC_FAKE_LOG (a file: a line per call), TPC_FAKE_OBJECTS (a folder where compiled kernels are kept),
+ * TPC_FAKE_SLOW (milliseconds that each copy from host memory waits).
  *
  * Section: driver.c and kernels.c (libcuda.so.1; the others use what it exports), nvrtc.c, blas.c, nccl.c
  */

@@ -2,6 +2,7 @@
  * fails, wherever it is, ends cleanly: one line, nothing left behind, nothing that waits.
  */
 #include "frontend/compile.h"
+#include "runtime/device_cuda.h"
 #include "runtime/engine.h"
 #include "runtime/plan.h"
 #include "runtime/tensor_file.h"
@@ -357,6 +358,63 @@ static void too_little_memory(void **state)
     unsetenv("TPC_FAKE_MEMORY");
 }
 
+/* ---- streaming to a device ---------------------------------------------------------------------------------------------------- */
+
+static void fill_numbers(void *context, uint64_t offset, void *host, size_t bytes)
+{
+    *(uint64_t *)context += bytes;
+    for (size_t i = 0; i < bytes / 4; i++)
+        ((uint32_t *)host)[i] = (uint32_t)(offset / 4 + i) * 2654435761u;
+}
+
+/* More than all pinned pieces hold, on a GPU that copies slowly: none may be filled again before it is copied, which the fake driver checks too. */
+static void streams_through_pieces(void **state)
+{
+    (void)state;
+    enum { BYTES = 75 << 20 };
+    struct failure f = {.code = TPC_OK};
+    struct device *d = NULL;
+    uint64_t filled = 0;
+    uint32_t *back = malloc(BYTES);
+    setenv("TPC_FAKE_SLOW", "3", 1);
+    assert_int_equal(device_cuda_new(0, &f, &d), TPC_OK);
+    void *at = d->ops->alloc(d, BYTES);
+    assert_non_null(at);
+    assert_int_equal(d->ops->stream(d, at, BYTES, fill_numbers, &filled, &f), TPC_OK);
+    assert_int_equal(filled, BYTES);
+    assert_int_equal(d->ops->download(d, back, at, BYTES, &f), TPC_OK);
+    for (uint32_t i = 0; i < BYTES / 4; i++)
+        if (back[i] != i * 2654435761u)
+            fail_msg("number %u is wrong", i);
+    unsetenv("TPC_FAKE_SLOW");
+    d->ops->release(d, at, BYTES);
+    d->ops->close(d);
+    free(back);
+}
+
+/* That the fake driver would notice. */
+static void early_refill_is_noticed(void **state)
+{
+    (void)state;
+    struct failure f = {.code = TPC_OK};
+    struct device *d = NULL;
+    void *pinned = NULL;
+    const char *missing;
+    const struct cuda_driver *api = cuda_driver(&missing);
+    setenv("TPC_FAKE_SLOW", "20", 1);
+    assert_int_equal(device_cuda_new(0, &f, &d), TPC_OK);
+    void *at = d->ops->alloc(d, 4096);
+    assert_int_equal(api->host_alloc(&pinned, 4096, 0), CU_OK);
+    memset(pinned, 1, 4096);
+    assert_int_equal(api->upload((cu_pointer)(uintptr_t)at, pinned, 4096, device_cuda_stream(d)), CU_OK);
+    memset(pinned, 2, 4096);
+    assert_int_not_equal(d->ops->finish(d, &f), TPC_OK);
+    unsetenv("TPC_FAKE_SLOW");
+    (void)api->host_free(pinned);
+    d->ops->release(d, at, 4096);
+    d->ops->close(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,6 +424,8 @@ int main(void)
         cmocka_unit_test(index_out_of_range),
         cmocka_unit_test(nccl_fails),
         cmocka_unit_test(too_little_memory),
+        cmocka_unit_test(streams_through_pieces),
+        cmocka_unit_test(early_refill_is_noticed),
         cmocka_unit_test(every_call_may_fail),
     };
     alarm(240); /* nothing may wait for ever */
