@@ -5,7 +5,7 @@
  */
 #include "codegen/cuda_impl.h"
 
-enum { LEAST_SPLIT = 128, AXES = MAX_RANK };
+enum { LEAST_SPLIT = 32, FEW_ROWS = 32, AXES = MAX_RANK };
 
 /* Axes of rows: extents, strides of the matrix of rows x keys, and of two other operands. */
 struct rows {
@@ -102,7 +102,9 @@ static bool shape_of(const struct cuda_making *m, const struct cuda_attention *a
     out->group = one < two ? one : two;
     out->rows = rows[0];
     out->keys = keys;
-    return rows[0] == 0 || (one % out->group == 0 && two % out->group == 0);
+    /* rows are 32 bits wide in the functions, with the splits of each */
+    return rows[0] == 0 ||
+           (rows[0] <= INT32_MAX / CUDA_ATTENTION_SPLITS && one % out->group == 0 && two % out->group == 0);
 }
 
 bool cuda_attention_fits(const struct cuda_making *m, const struct cuda_attention *a)
@@ -122,22 +124,50 @@ static void put_axes(struct cuda_making *m, const struct rows *r)
         cuda_put_number(m, i == 0);
 }
 
-/* What both functions begin with. */
-static bool put_head(struct cuda_making *m, const struct cuda_attention *a, const struct shape *s, int64_t tiles,
-                     int64_t splits, int64_t per_split)
+/* Places of operands: offsets of q, k, v, result; steps along the head of q, k, v, result; strides of k and v from key to key. */
+enum { OFFSET_K = 1, OFFSET_V = 2, STEP_K = 5, STEP_V = 6, NEXT_K = 8, NEXT_V = 9, PLACES = 10 };
+
+static bool places_of(const struct cuda_making *m, const struct cuda_attention *a, int64_t x[PLACES])
+{
+    const struct program *p = m->set->program;
+    const struct dot *first = p->steps.at[a->scores].dot, *second = p->steps.at[a->product].dot;
+    uint32_t n1 = cuda_rows_axes(first), n2 = cuda_rows_axes(second);
+    const dim numbers[PLACES] = {first->offset[0],         first->offset[1],         second->offset[1],
+                                 second->offset[2],        first->stride[0][n1 + 1], first->stride[1][n1 + 1],
+                                 second->stride[1][n2],    second->stride[2][n2],    first->stride[1][n1],
+                                 second->stride[1][n2 + 1]};
+    bool known = true;
+    for (int i = 0; i < PLACES; i++)
+        known = known && dim_eval(p->graph->dims, numbers[i], m->of, &x[i]);
+    return known;
+}
+
+/* Can keys and values be read 16 bytes at a time? */
+static bool is_wide(const struct shape *s, const int64_t x[PLACES], dtype t, int64_t key, int64_t row)
+{
+    int64_t width = 16 / (int64_t)dtype_size(t);
+    bool wide = cuda_attention_may_be_wide(t, key, row) && x[STEP_K] == 1 && x[STEP_V] == 1 &&
+                x[OFFSET_K] % width == 0 && x[OFFSET_V] % width == 0 && x[NEXT_K] % width == 0 &&
+                x[NEXT_V] % width == 0;
+    for (uint32_t i = 0; i < s->first.count; i++)
+        wide = wide && (s->first.extent[i] == 1 || s->first.outer[i] % width == 0);
+    for (uint32_t i = 0; i < s->second.count; i++)
+        wide = wide && (s->second.extent[i] == 1 || s->second.outer[i] % width == 0);
+    return wide;
+}
+
+/* How the work is cut. */
+struct cut {
+    int form;
+    int64_t tiles, splits, per_split;
+};
+
+/* What the function begins with. */
+static void put_head(struct cuda_making *m, const struct cuda_attention *a, const struct shape *s, const struct cut *c,
+                     const int64_t x[PLACES])
 {
     const struct program *p = m->set->program;
     const struct step *first = &p->steps.at[a->scores], *second = &p->steps.at[a->product];
-    const struct dims *t = p->graph->dims;
-    uint32_t n1 = cuda_rows_axes(first->dot), n2 = cuda_rows_axes(second->dot);
-    const dim numbers[] = {first->dot->offset[0],         first->dot->offset[1],         second->dot->offset[1],
-                           second->dot->offset[2],        first->dot->stride[0][n1 + 1], first->dot->stride[1][n1 + 1],
-                           second->dot->stride[1][n2],    second->dot->stride[2][n2],    first->dot->stride[1][n1],
-                           second->dot->stride[1][n2 + 1]};
-    int64_t x[10];
-    for (int i = 0; i < 10; i++)
-        if (!dim_eval(t, numbers[i], m->of, &x[i]))
-            return false;
     cuda_put_buffer(m, first->arg[0], 0);
     cuda_put_buffer(m, first->arg[1], 0);
     cuda_put_buffer(m, second->arg[1], 0);
@@ -147,12 +177,12 @@ static bool put_head(struct cuda_making *m, const struct cuda_attention *a, cons
         cuda_put_number(m, x[i]);
     put_axes(m, &s->first);
     put_axes(m, &s->second);
-    for (int i = 4; i < 10; i++)
+    for (int i = 4; i < PLACES; i++)
         cuda_put_number(m, x[i]);
-    const int64_t counts[] = {s->rows, s->group, tiles, s->keys, splits, per_split};
-    for (int i = 0; i < 6; i++)
+    const int64_t counts[] = {
+        s->rows / s->group * c->tiles * c->splits, s->group, c->tiles, s->keys, c->splits, c->per_split};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         cuda_put_number(m, counts[i]);
-    return true;
 }
 
 static void put_kernel(struct cuda_making *m, const struct cuda_attention *a)
@@ -170,46 +200,52 @@ static void put_kernel(struct cuda_making *m, const struct cuda_attention *a)
     m->step = product;
 }
 
-/* Keys are split where rows alone leave most of the device idle. */
-static int64_t splits_for(const struct cuda_making *m, int64_t blocks, int64_t keys)
+static int64_t divide_up(int64_t a, int64_t b)
 {
-    int64_t wanted = blocks < m->processors ? (2 * (int64_t)m->processors + blocks - 1) / blocks : 1;
-    int64_t most = keys / LEAST_SPLIT;
-    wanted = wanted < most ? wanted : most;
-    return wanted < 1 ? 1 : wanted;
+    return a / b + (a % b != 0);
+}
+
+/* Keys are split until there are some blocks for every processor, each with keys for all its warps. blocks: without splits. */
+static void split_keys(const struct cuda_making *m, const struct shape *s, int64_t blocks, int64_t unit, struct cut *c)
+{
+    static const int64_t wanted[CUDA_ATTENTION_MANY] = {4, 2, 2}; /* blocks per processor: those that run at once */
+    int64_t most = wanted[c->form] * (int64_t)m->processors, splits = blocks < most ? most / blocks : 1;
+    splits = blocks > CUDA_ATTENTION_TILES ? 1 : splits > CUDA_ATTENTION_SPLITS ? CUDA_ATTENTION_SPLITS : splits;
+    int64_t keys = divide_up(s->keys, splits);
+    c->per_split = divide_up(keys < LEAST_SPLIT ? LEAST_SPLIT : keys, unit) * unit;
+    c->splits = divide_up(s->keys, c->per_split);
 }
 
 status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a, struct cuda_step *out)
 {
     struct shape s;
-    int64_t key = 0, row = 0, blocks, bytes;
+    struct cut c = {.form = CUDA_ATTENTION_MANY, .splits = 1};
+    int64_t key = 0, row = 0, blocks, bytes = 0, x[PLACES];
     *out = (struct cuda_step){.way = CUDA_NOTHING};
     if (!shape_of(m, a, &s) || !cuda_attention_widths(m->set, a, &key, &row))
         return TPC_INTERNAL;
     if (m->step != a->product || s.rows == 0)
         return TPC_OK;
-    struct cuda_launch *launch = NEW_ARRAY(m->arena, struct cuda_launch, 2);
-    int few = s.group <= 8;
-    int64_t per_block = CUDA_ATTENTION_THREADS / cuda_attention_lanes[few],
-            tiles = (s.group + per_block - 1) / per_block;
-    if (!i64_mul(s.rows / s.group, tiles, &blocks))
+    dtype t = m->set->program->buffers.at[m->set->program->steps.at[a->product].arg[2]].type;
+    if (!places_of(m, a, x))
         return TPC_DATA;
-    int64_t splits = splits_for(m, blocks, s.keys);
-    int64_t per_split =
-        ((s.keys + splits - 1) / splits + CUDA_ATTENTION_KEYS - 1) / CUDA_ATTENTION_KEYS * CUDA_ATTENTION_KEYS;
-    splits = (s.keys + per_split - 1) / per_split;
-    if (!put_head(m, a, &s, tiles, splits, per_split) || !i64_mul(s.rows * splits, (row + 2) * 4, &bytes))
+    if (s.group <= FEW_ROWS)
+        c.form = !is_wide(&s, x, t, key, row) ? CUDA_ATTENTION_NARROW : s.group > 1;
+    int64_t rows = cuda_attention_rows[c.form];
+    c.tiles = divide_up(s.group, rows);
+    if (!i64_mul(s.rows / s.group, c.tiles, &blocks))
         return TPC_DATA;
+    if (c.form != CUDA_ATTENTION_MANY) {
+        uint32_t keys = cuda_attention_keys(cuda_attention_lanes(t, key, row), c.form < CUDA_ATTENTION_NARROW);
+        split_keys(m, &s, blocks, (int64_t)keys * CUDA_ATTENTION_THREADS / CUDA_WARP, &c);
+    }
+    if (!i64_mul(blocks, c.splits, &blocks) || !i64_mul(blocks, rows * cuda_attention_pitch(row) * 4, &bytes))
+        return TPC_DATA;
+    put_head(m, a, &s, &c, x);
     put_kernel(m, a);
-    launch[0] = cuda_launch_of(m, a->function[few], blocks * splits, CUDA_ATTENTION_THREADS, 1, 0);
+    struct cuda_launch *launch = NEW(m->arena, struct cuda_launch);
+    *launch = cuda_launch_of(m, a->function[c.form], blocks, CUDA_ATTENTION_THREADS, 1, 0);
     *out = (struct cuda_step){.way = CUDA_LAUNCH, .count = 1, .launch = launch};
-    if (splits == 1)
-        return TPC_OK;
-    if (!put_head(m, a, &s, tiles, splits, per_split))
-        return TPC_DATA;
-    launch[1] = cuda_launch_of(m, a->merge, (s.rows * row + CUDA_ATTENTION_THREADS - 1) / CUDA_ATTENTION_THREADS,
-                               CUDA_ATTENTION_THREADS, 1, 0);
-    out->count = 2;
-    out->workspace = (uint64_t)bytes;
+    out->workspace = c.splits > 1 ? (uint64_t)bytes : 0;
     return TPC_OK;
 }

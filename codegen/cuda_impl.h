@@ -51,6 +51,8 @@ struct cuda_kernel {
     uint32_t function;
 };
 
+enum { CUDA_ATTENTION_FORMS = 4 };
+
 /* Three steps that are one function: a product of q and k, a softmax of whatever is made of the scores, a product with v. */
 struct cuda_attention {
     uint32_t scores, softmax, product; /* steps */
@@ -58,7 +60,7 @@ struct cuda_attention {
     uint32_t from, to;                 /* kernel-local buffers: products, probabilities */
     bool nan_is_zero;                  /* a row without any key gives 0 */
     bool always;                       /* whatever the shapes: scores and probabilities then need no memory */
-    uint32_t function[2], merge;       /* for many rows per key and value, for few; puts parts together */
+    uint32_t function[CUDA_ATTENTION_FORMS];
 };
 
 /* A dot that may have few rows, and the kernel that may be its epilogue. */
@@ -163,10 +165,40 @@ void cuda_find_skinny(struct cuda_set *set);
 /* The step (the dot or its epilogue) for these shapes; false: it is as if there were no such functions. */
 bool cuda_skinny_step(struct cuda_making *m, const struct cuda_skinny *a, struct cuda_step *out);
 
-/* ---- attention_cuda.c, attention_launch_cuda.c ---- */
+/* ---- attention_cuda.c, attention_text_cuda.c, attention_few_cuda.c, attention_many_cuda.c, attention_launch_cuda.c ---- */
 
-enum { CUDA_ATTENTION_THREADS = 128, CUDA_ATTENTION_KEYS = 32 };
-static const uint32_t cuda_attention_lanes[2] = {8, 32}; /* per row: 16 or 4 rows per block */
+/* The forms: for few rows by 16-byte accesses, for few rows by single elements, for many rows. Rows per block of each. */
+enum { CUDA_ATTENTION_NARROW = 2, CUDA_ATTENTION_MANY = 3, CUDA_ATTENTION_THREADS = 128 };
+enum { CUDA_ATTENTION_MANY_ROWS = 16, CUDA_ATTENTION_TILES = 4096, CUDA_ATTENTION_SPLITS = 64 };
+static const uint32_t cuda_attention_rows[CUDA_ATTENTION_FORMS] = {1, 4, 4, CUDA_ATTENTION_MANY_ROWS};
+
+/* A function's text around what is printed for the kernel: `row` is known behind `start`, `product` and the key's coordinate behind `loop`,
+ * `score` before `end`. */
+struct cuda_attention_form {
+    const char *name, *functions, *start, *loop, *end;
+    int row_indent, score_indent, blocks; /* blocks at once on a multiprocessor, at least */
+    bool splits;                          /* its parts may have to be put together */
+};
+struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, uint32_t rows,
+                                              bool wide, int64_t key, int64_t row);
+struct cuda_attention_form cuda_attention_many(struct cuda_set *set, struct cuda_letters *l, dtype t, int64_t key,
+                                               int64_t row);
+/* Are keys and values whole 16-byte accesses long? */
+static inline bool cuda_attention_may_be_wide(dtype t, int64_t key, int64_t row)
+{
+    int64_t width = 16 / (int64_t)dtype_size(t);
+    return key % width == 0 && row % width == 0;
+}
+/* Few rows: lanes that share a key; keys that a warp takes at a time. */
+uint32_t cuda_attention_lanes(dtype t, int64_t key, int64_t row);
+uint32_t cuda_attention_keys(uint32_t lanes, bool wide);
+/* Floats of a row's part in the workspace. */
+static inline int64_t cuda_attention_pitch(int64_t row)
+{
+    return (row + 3) / 4 * 4 + 4;
+}
+/* Adds the functions. */
+void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a);
 
 /* A step may be done in the place of a later one: none between writes to memory that outlives the run (a state's new value may lie where its old one
  * does, which the step may read). */

@@ -1,0 +1,240 @@
+/* codegen/attention_few_cuda.c - the text of attention on CUDA for few rows per group of keys (decoding): bound by reading keys and values once.
+ *
+ * A warp takes $K keys at a time, and reads keys and values (the next ones before it computes) in 16-byte accesses: $L lanes share a key, each has $T of its
+ * elements. The products of $U keys per lane with all rows are summed over the $L lanes by halving: a lane sends the half that the other keeps,
+ * so in the end each has scores of its own ($M, of one row; or several lanes have the same one), and the expression of a score is computed once per score. Maxima and sums
+ * are a warp's own; the warps of a block, then the splits, are put together at the end. No barrier is in the loop.
+ */
+#include "codegen/cuda_impl.h"
+
+static const uint32_t keys_of[2] = {2, 4}; /* per lane: narrow, wide */
+
+/* [wide or not] */
+static const char *const functions_form[2] = {
+    "struct $N_keys {\n"
+    "    ALIGNED(16) $E at[$U][$T];\n"
+    "};\n"
+    "/* What belongs to this lane of the keys (or values) from `first` on; zeros behind the last. */\n"
+    "static __device__ inline void fetch(struct $N_keys *to, const $E *from, int64_t first, int64_t stop,\n"
+    "                                    int64_t next, int64_t step, int width)\n"
+    "{\n"
+    "    UNROLL for (int u = 0; u < $U; u++)\n"
+    "        UNROLL for (int i = 0; i < $T; i++) {\n"
+    "            const int64_t key = first + u * (32 / $L) + threadIdx.x % 32 / $L;\n"
+    "            const int d = (i / $V * $L + threadIdx.x % $L) * $V + i % $V;\n"
+    "            to->at[u][i] = key < stop && d < width ? __ldg(from + key * next + d * step) : ($E)0;\n"
+    "        }\n"
+    "}\n"
+    "/* Tiles of rows: splits that are done, 0 between launches. */\n"
+    "static __device__ uint32_t $N_arrived[$S];\n"
+    "/* Up to $G rows per block, whose warps take $K keys at a time. */\n",
+    "struct $N_keys {\n"
+    "    ALIGNED(16) $E at[$U][$T];\n"
+    "};\n"
+    "/* What belongs to this lane of the keys (or values) from `first` on; zeros behind the last. */\n"
+    "static __device__ inline void fetch(struct $N_keys *to, const $E *from, int64_t first, int64_t stop,\n"
+    "                                    int64_t next, int64_t step, int width)\n"
+    "{\n"
+    "    UNROLL for (int u = 0; u < $U; u++)\n"
+    "        UNROLL for (int i = 0; i < $T; i += $V) {\n"
+    "            const int64_t key = first + u * (32 / $L) + threadIdx.x % 32 / $L;\n"
+    "            const int d = (i / $V * $L + threadIdx.x % $L) * $V;\n"
+    "            UNROLL for (int j = 0; j < $V; j++)\n"
+    "                to->at[u][i + j] = 0;\n"
+    "            if (key < stop && d < width)\n"
+    "                tpc_read_16(&to->at[u][i], from + key * next + d);\n"
+    "        }\n"
+    "}\n"
+    "/* Tiles of rows: splits that are done, 0 between launches. */\n"
+    "static __device__ uint32_t $N_arrived[$S];\n"
+    "/* Up to $G rows per block, whose warps take $K keys at a time, 16 bytes per access. */\n"};
+
+static const char start_form[] =
+    "    SHARED(float, parts, [4][$G][$W]);\n"
+    "    SHARED(float, gathered, [128][4]);\n"
+    "    SHARED(float, most_of, [64][$G]);\n"
+    "    SHARED(float, sum_of, [64][$G]);\n"
+    "    SHARED(int64_t, out_of, [$G]);\n"
+    "    SHARED(uint32_t, arrived, [1]);\n"
+    "    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, in_key = lane % $L;\n"
+    "    const uint32_t own = in_key / ($L / $G); /* row */\n"
+    "    const uint32_t splits = (uint32_t)arguments.splits, tiles = (uint32_t)arguments.tiles;\n"
+    "    for (uint32_t item = blockIdx.x; item < (uint32_t)arguments.items; item += gridDim.x) {\n"
+    "        const uint32_t of_tile = item / splits, split = item - of_tile * splits, group = of_tile / tiles;\n"
+    "        const uint32_t in_group = (of_tile - group * tiles) * $G, here = (uint32_t)arguments.group - in_group;\n"
+    "        const uint32_t row = group * (uint32_t)arguments.group + in_group + (own < here ? own : 0);\n"
+    "        int64_t q_at = arguments.q_offset, k_at = arguments.k_offset, v_at = arguments.v_offset;\n"
+    "        int64_t out_at = arguments.out_offset;\n"
+    "        uint32_t at_first = row, at_second = row;\n"
+    "        LOCATE(first, $A, at_first, q_at, k_at)\n"
+    "        LOCATE(second, $B, at_second, out_at, v_at)\n"
+    "        WAIT_FOR_PREVIOUS();\n"
+    "        const int64_t end = (split + 1) * arguments.per_split;\n"
+    "        const int64_t stop = end < arguments.keys ? end : arguments.keys;\n"
+    "        const int64_t start = split * arguments.per_split + warp * $K;\n"
+    "        struct $N_keys k, v, next_k, next_v;\n"
+    "        fetch(&k, arguments.k + k_at, start, stop, arguments.k_next, arguments.k_step, $D);\n"
+    "        fetch(&v, arguments.v + v_at, start, stop, arguments.v_next, arguments.v_step, $W);\n"
+    "        $E q[$G][$T];\n"
+    "        UNROLL for (int r = 0; r < $G; r++) {\n"
+    "            const int64_t at = __shfl_sync(0xffffffffu, q_at, r * ($L / $G));\n"
+    "            UNROLL for (int i = 0; i < $T; i++) {\n"
+    "                const int d = (i / $V * $L + in_key) * $V + i % $V;\n"
+    "                q[r][i] = d < $D ? __ldg(&arguments.q[at + d * arguments.q_step]) : ($E)0;\n"
+    "            }\n"
+    "        }\n";
+
+static const char loop_form[] =
+    "        float most = -INFINITY, sum = 0, result[$G][$T];\n"
+    "        UNROLL for (int r = 0; r < $G; r++)\n"
+    "            UNROLL for (int i = 0; i < $T; i++)\n"
+    "                result[r][i] = 0;\n"
+    "        for (int64_t from = start; from < stop; from += 4 * $K) {\n"
+    "            fetch(&next_k, arguments.k + k_at, from + 4 * $K, stop, arguments.k_next, arguments.k_step, $D);\n"
+    "            fetch(&next_v, arguments.v + v_at, from + 4 * $K, stop, arguments.v_next, arguments.v_step, $W);\n"
+    "            float x[$G * $U]; /* [row][key] */\n"
+    "            UNROLL for (int u = 0; u < $U; u++)\n"
+    "                UNROLL for (int r = 0; r < $G; r++) {\n"
+    "                    x[r * $U + u] = 0;\n"
+    "                    UNROLL for (int i = 0; i < $T; i++)\n"
+    "                        x[r * $U + u] += value_of(q[r][i]) * value_of(k.at[u][i]);\n"
+    "                }\n"
+    "            UNROLL for (int distance = $L / 2, count = $G * $U; distance > 0; distance >>= 1, count >>= 1) {\n"
+    "                const bool upper = (lane & distance) != 0;\n"
+    "                if (count <= 1) {\n"
+    "                    x[0] += __shfl_xor_sync(0xffffffffu, x[0], distance);\n"
+    "                } else {\n"
+    "                    UNROLL for (int i = 0; i < $G * $U / 2; i++)\n"
+    "                        if (i < count / 2) {\n"
+    "                            const float low = x[i], high = x[i + count / 2];\n"
+    "                            const float other = __shfl_xor_sync(0xffffffffu, upper ? low : high, distance);\n"
+    "                            x[i] = (upper ? high : low) + other;\n"
+    "                        }\n"
+    "                }\n"
+    "            }\n"
+    "            float scores[$M], best = most;\n"
+    "            UNROLL for (int j = 0; j < $M; j++) {\n"
+    "                const int64_t key = from + (in_key / $R * $M + j) % $U * (32 / $L) + lane / $L;\n"
+    "                const int64_t c$C = key < stop ? key : stop - 1;\n"
+    "                const float product = x[j];\n"
+    "                float score;\n"
+    "                {\n";
+
+static const char end_form[] =
+    "                }\n"
+    "                scores[j] = key < stop ? score : -INFINITY;\n"
+    "                best = scores[j] > best ? scores[j] : best;\n"
+    "            }\n"
+    "            UNROLL for (int distance = $R; distance < 32; distance <<= 1)\n"
+    "                if (distance < $L / $G || distance >= $L) {\n"
+    "                    const float other = __shfl_xor_sync(0xffffffffu, best, distance);\n"
+    "                    best = other > best ? other : best;\n"
+    "                }\n"
+    "            const float scale = most == best ? 1.0f : expf(most - best);\n"
+    "            most = best;\n"
+    "            sum *= scale;\n"
+    "            UNROLL for (int j = 0; j < $M; j++) {\n"
+    "                scores[j] = scores[j] == -INFINITY ? 0.0f : expf(scores[j] - best);\n"
+    "                sum += scores[j];\n"
+    "            }\n"
+    "            if (__any_sync(0xffffffffu, scale != 1.0f))\n"
+    "                UNROLL for (int r = 0; r < $G; r++) {\n"
+    "                    const float of_row = __shfl_sync(0xffffffffu, scale, lane / $L * $L + r * ($L / $G));\n"
+    "                    UNROLL for (int i = 0; i < $T; i++)\n"
+    "                        result[r][i] *= of_row;\n"
+    "                }\n"
+    "            UNROLL for (int u = 0; u < $U; u++)\n"
+    "                UNROLL for (int r = 0; r < $G; r++) {\n"
+    "                    const int from_lane = lane / $L * $L + (r * $U + u) / $M * $R;\n"
+    "                    const float p = __shfl_sync(0xffffffffu, scores[(r * $U + u) % $M], from_lane);\n"
+    "                    UNROLL for (int i = 0; i < $T; i++)\n"
+    "                        result[r][i] += p * value_of(v.at[u][i]);\n"
+    "                }\n"
+    "            k = next_k;\n"
+    "            v = next_v;\n"
+    "        }\n"
+    "        UNROLL for (int distance = $R; distance < 32; distance <<= 1)\n"
+    "            if (distance < $L / $G || distance >= $L)\n"
+    "                sum += __shfl_xor_sync(0xffffffffu, sum, distance);\n"
+    "        UNROLL for (int r = 0; r < $G; r++)\n"
+    "            UNROLL for (int i = 0; i < $T; i++) {\n"
+    "                const int d = (i / $V * $L + in_key) * $V + i % $V;\n"
+    "                UNROLL for (int distance = $L; distance < 32; distance <<= 1)\n"
+    "                    result[r][i] += __shfl_xor_sync(0xffffffffu, result[r][i], distance);\n"
+    "                if (lane < $L && d < $W)\n"
+    "                    parts[warp][r][d] = result[r][i];\n"
+    "            }\n"
+    "        if (lane < $L && in_key % ($L / $G) == 0) {\n"
+    "            most_of[warp][own] = most;\n"
+    "            sum_of[warp][own] = sum;\n"
+    "            if (warp == 0)\n"
+    "                out_of[own] = out_at;\n"
+    "        }\n"
+    "        __syncthreads();\n"
+    "        for (int i = threadIdx.x; i < $G * $W; i += 128) {\n"
+    "            const int r = i / $W, d = i % $W;\n"
+    "            float of_warps = -INFINITY, total = 0, x = 0;\n"
+    "            UNROLL for (int w = 0; w < 4; w++)\n"
+    "                of_warps = most_of[w][r] > of_warps ? most_of[w][r] : of_warps;\n"
+    "            UNROLL for (int w = 0; w < 4; w++) {\n"
+    "                const float scale = most_of[w][r] == of_warps ? 1.0f : expf(most_of[w][r] - of_warps);\n"
+    "                total += scale * sum_of[w][r];\n"
+    "                x += scale * parts[w][r][d];\n"
+    "            }\n"
+    "            float *const part = arguments.part + ((int64_t)item * $G + r) * $P;\n"
+    "            if (splits > 1) {\n"
+    "                part[d] = x;\n"
+    "                if (d == 0) {\n"
+    "                    part[$P - 4] = of_warps;\n"
+    "                    part[$P - 3] = total;\n"
+    "                }\n"
+    "            } else if (r < here) {\n"
+    "                x = x / total;\n"
+    "                arguments.out[out_of[r] + d * arguments.out_step] = element_of($Z);\n"
+    "            }\n"
+    "        }\n";
+
+uint32_t cuda_attention_lanes(dtype t, int64_t key, int64_t row)
+{
+    int64_t width = 16 / (int64_t)dtype_size(t), most = key > row ? key : row;
+    uint32_t lanes = 8;
+    while (lanes < CUDA_WARP && lanes * width < most)
+        lanes *= 2;
+    return lanes;
+}
+
+uint32_t cuda_attention_keys(uint32_t lanes, bool wide)
+{
+    return keys_of[wide] * (CUDA_WARP / lanes);
+}
+
+struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, uint32_t rows,
+                                              bool wide, int64_t key, int64_t row)
+{
+    int64_t width = 16 / (int64_t)dtype_size(t), most = key > row ? key : row;
+    uint32_t lanes = cuda_attention_lanes(t, key, row), scores = rows * keys_of[wide];
+    const struct {
+        char letter;
+        int64_t number;
+    } numbers[] = {{'G', rows},
+                   {'L', lanes},
+                   {'V', width},
+                   {'T', (most + lanes * width - 1) / (lanes * width) * width},
+                   {'U', keys_of[wide]},
+                   {'S', CUDA_ATTENTION_TILES},
+                   {'K', cuda_attention_keys(lanes, wide)},
+                   {'M', scores > lanes ? scores / lanes : 1},
+                   {'R', lanes > scores ? lanes / scores : 1}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        l->of[numbers[i].letter - 'A'] = cuda_number(set->arena, numbers[i].number);
+    return (struct cuda_attention_form){.name =
+                                            arena_printf(set->arena, "few%u%s", (unsigned)rows, wide ? "_wide" : ""),
+                                        .functions = functions_form[wide],
+                                        .start = start_form,
+                                        .loop = loop_form,
+                                        .end = end_form,
+                                        .row_indent = 2,
+                                        .score_indent = 5,
+                                        .blocks = rows == 1 ? 4 : 2,
+                                        .splits = true};
+}

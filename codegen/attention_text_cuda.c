@@ -1,0 +1,199 @@
+/* codegen/attention_text_cuda.c - what the functions of attention on CUDA have in common: their arguments, how a row is found, the expression of a score, and
+ * how the parts of a row whose keys were split are put together.
+ *
+ * A function's text is a form (struct cuda_attention_form) around what is printed for the kernel. With keys in several splits, every block leaves its part in
+ * the workspace and counts; the last to come, whichever that is, puts them together in their order: so the bits are the same in every run.
+ * Start at cuda_add_attention.
+ */
+#include "codegen/cuda_impl.h"
+
+static const char head_form[] =
+    "struct $N_arguments {\n"
+    "    const $E *q, *k, *v;\n"
+    "    $E *out;\n"
+    "    float *part; /* [tile of rows][split][row]: $P floats: result, maximum, sum; where there are several splits "
+    "*/\n"
+    "    int64_t q_offset, k_offset, v_offset, out_offset;\n"
+    "    struct {\n"
+    "        int64_t extent, inner, outer; /* strides of q and k; of out and v */\n"
+    "    } first[$A], second[$B]; /* rows, outermost first */\n"
+    "    int64_t q_step, k_step, v_step, out_step, k_next, v_next;\n"
+    "    int64_t items, group, tiles, keys, splits, per_split; /* items: tiles of rows x splits */\n";
+
+static const char locate_text[] =
+    "/* Moves two places to row `at`. */\n"
+    "#define LOCATE(axes, count, at, to_inner, to_outer) \\\n"
+    "    for (int a = (count) - 1; a >= 0; a--) { \\\n"
+    "        const uint32_t extent = (uint32_t)arguments.axes[a].extent, rest = a ? at / extent : 0; \\\n"
+    "        const int64_t i = at - rest * extent; \\\n"
+    "        at = rest; \\\n"
+    "        to_inner += i * arguments.axes[a].inner; \\\n"
+    "        to_outer += i * arguments.axes[a].outer; \\\n"
+    "    }\n";
+
+/* Behind the parts of a tile of rows: most_of and sum_of are shared arrays of [splits][$G], gathered of [threads][4], out_of of [$G]. The threads share a row's
+ * columns, 4 each, and what is left the splits. */
+const char cuda_attention_merge_form[] =
+    "        if (splits > 1) {\n"
+    "            __syncthreads();\n"
+    "            if (threadIdx.x == 0)\n"
+    "                arrived[0] = tpc_arrive(&$N_arrived[item / splits]);\n"
+    "            __syncthreads();\n"
+    "        }\n"
+    "        if (splits > 1 && arrived[0] == splits - 1) {\n"
+    "            const float *const part = arguments.part + (int64_t)(item / splits * splits) * $G * $P;\n"
+    "            const int columns = ($W + 3) / 4, shares = 128 / columns;\n"
+    "            const int column = threadIdx.x % columns, share = threadIdx.x / columns;\n"
+    "            for (uint32_t i = threadIdx.x; i < splits * $G; i += 128) {\n"
+    "                most_of[i / $G][i % $G] = part[(int64_t)i * $P + $P - 4];\n"
+    "                sum_of[i / $G][i % $G] = part[(int64_t)i * $P + $P - 3];\n"
+    "            }\n"
+    "            __syncthreads();\n"
+    "            float best[$G], x[$G][4];\n"
+    "            UNROLL for (int r = 0; r < $G; r++) {\n"
+    "                best[r] = -INFINITY;\n"
+    "                UNROLL for (int i = 0; i < 4; i++)\n"
+    "                    x[r][i] = 0;\n"
+    "            }\n"
+    "            for (uint32_t s = 0; s < splits; s++)\n"
+    "                UNROLL for (int r = 0; r < $G; r++)\n"
+    "                    best[r] = most_of[s][r] > best[r] ? most_of[s][r] : best[r];\n"
+    "            for (uint32_t from = share; from < splits && share < shares; from += 4 * shares)\n"
+    "                UNROLL for (int u = 0; u < 4; u++) {\n"
+    "                    const uint32_t s = from + u * shares < splits ? from + u * shares : from;\n"
+    "                    UNROLL for (int r = 0; r < $G; r++) {\n"
+    "                        ALIGNED(16) float y[4];\n"
+    "                        tpc_write_16(y, part + ((int64_t)s * $G + r) * $P + column * 4);\n"
+    "                        const float most = most_of[s][r];\n"
+    "                        const float scale = from + u * shares >= splits ? 0.0f : most == best[r] ? 1.0f : "
+    "expf(most - best[r]);\n"
+    "                        UNROLL for (int i = 0; i < 4; i++)\n"
+    "                            x[r][i] += scale == 0 ? 0.0f : scale * y[i];\n"
+    "                    }\n"
+    "                }\n"
+    "            UNROLL for (int r = 0; r < $G; r++) {\n"
+    "                __syncthreads();\n"
+    "                UNROLL for (int i = 0; i < 4; i++)\n"
+    "                    gathered[threadIdx.x][i] = x[r][i];\n"
+    "                __syncthreads();\n"
+    "                for (int d = threadIdx.x; d < $W && r < here; d += 128) {\n"
+    "                    float sum = 0, x = 0;\n"
+    "                    for (uint32_t s = 0; s < splits; s++)\n"
+    "                        sum += (most_of[s][r] == best[r] ? 1.0f : expf(most_of[s][r] - best[r])) * "
+    "sum_of[s][r];\n"
+    "                    for (int s = 0; s < shares; s++)\n"
+    "                        x += gathered[s * columns + d / 4][d % 4];\n"
+    "                    x = x / sum;\n"
+    "                    arguments.out[out_of[r] + d * arguments.out_step] = element_of($Z);\n"
+    "                }\n"
+    "            }\n"
+    "            if (threadIdx.x == 0)\n"
+    "                $N_arrived[item / splits] = 0;\n"
+    "        }\n";
+
+static void no_accumulator(struct printer *p, uint32_t i)
+{
+    (void)p;
+    (void)i;
+}
+
+/* What the softmax is of, from `product`, in the kernel's coordinates, into `score`. */
+static void print_score(struct printer *p, const struct cuda_attention *a)
+{
+    const struct instruction *load = &p->nest->kernel->instruction[a->load];
+    struct text element = {.arena = p->arena};
+    p->dialect->store(&element, load->type, "product"); /* rounded as it would be in memory */
+    p->staged[a->load] = element.at;
+    print_indices(p, nest_fast_depth(p->nest), 0);
+    print_values(p, nest_fast_depth(p->nest), 0);
+    print_line(p, "score = (float)%s;", print_value(p, (uint32_t)a->score));
+}
+
+static void print_main(struct cuda_set *set, const struct cuda_attention *a, const struct cuda_attention_form *form,
+                       const struct cuda_letters *l, const struct nest *n, struct text *out)
+{
+    struct dialect d = dialect_cuda_of(n->kernel);
+    d.accumulate = no_accumulator;
+    struct printer p = {.nest = n, .dialect = &d, .arena = set->arena, .out = out};
+    bool *skip = NEW_ARRAY(set->arena, bool, n->kernel->buffer_count + 1);
+    skip[a->from] = skip[a->to] = true;
+    p.index_of = NEW_ARRAY(set->arena, uint32_t, n->kernel->instruction_count + 1);
+    p.staged = NEW_ARRAY(set->arena, const char *, n->kernel->instruction_count + 1);
+    cuda_fill(out, head_form, l);
+    p.indent = 1;
+    cuda_print_members(&p, skip);
+    text_put(out, "};\n");
+    text_put(out, locate_text);
+    cuda_fill(out, form->functions, l);
+    cuda_fill(out, arena_printf(set->arena, "ENTRY_EARLY_OF($N, 128, %d)\n{\n", form->blocks), l);
+    cuda_print_locals(&p, skip);
+    cuda_fill(out, form->start, l);
+    p.indent = form->row_indent;
+    print_indices(&p, DEPTH_ENTRY, 0);
+    print_values(&p, DEPTH_ENTRY, 0);
+    cuda_print_coordinates(&p, n->point, n->points, "row");
+    print_indices(&p, DEPTH_POINT, 0);
+    print_values(&p, DEPTH_POINT, 0);
+    cuda_fill(out, form->loop, l);
+    p.indent = form->score_indent;
+    print_score(&p, a);
+    cuda_fill(out, form->end, l);
+    if (form->splits)
+        cuda_fill(out, cuda_attention_merge_form, l);
+    cuda_fill(out, "        __syncthreads(); /* before the next rows */\n    }\n", l);
+    p.indent = 1;
+    cuda_print_fault_reports(&p);
+    text_put(out, "}\n");
+}
+
+static void put_number(struct cuda_set *set, struct cuda_letters *l, char letter, int64_t number)
+{
+    l->of[letter - 'A'] = cuda_number(set->arena, number);
+}
+
+static struct cuda_letters letters_of(struct cuda_set *set, const struct cuda_attention *a)
+{
+    const struct step *first = &set->program->steps.at[a->scores], *second = &set->program->steps.at[a->product];
+    const struct dialect d = dialect_cuda();
+    struct cuda_letters l = {0};
+    int64_t key = 0, row = 0;
+    dtype t = set->program->buffers.at[second->arg[2]].type;
+    (void)cuda_attention_widths(set, a, &key, &row);
+    l.of['E' - 'A'] = d.element[t];
+    l.of['Z' - 'A'] = a->nan_is_zero ? "x != x ? 0.0f : x" : "x";
+    put_number(set, &l, 'A', cuda_rows_axes(first->dot) ? cuda_rows_axes(first->dot) : 1);
+    put_number(set, &l, 'B', cuda_rows_axes(second->dot) ? cuda_rows_axes(second->dot) : 1);
+    put_number(set, &l, 'C', set->kernel[set->program->steps.at[a->softmax].kernel].nest.loop[0]);
+    put_number(set, &l, 'D', key);
+    put_number(set, &l, 'W', row);
+    put_number(set, &l, 'P', cuda_attention_pitch(row));
+    return l;
+}
+
+void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
+{
+    const struct program *p = set->program;
+    const struct step *softmax = &p->steps.at[a->softmax], *product = &p->steps.at[a->product];
+    const struct nest *n = &set->kernel[softmax->kernel].nest;
+    dtype t = p->buffers.at[product->arg[2]].type;
+    char kernel[KERNEL_NAME];
+    kernel_name(n->kernel, p->graph->dims, set->arena, kernel);
+    for (int i = 0; i < CUDA_ATTENTION_FORMS; i++) {
+        struct cuda_letters l = letters_of(set, a);
+        int64_t key = 0, row = 0;
+        (void)cuda_attention_widths(set, a, &key, &row);
+        if (i < CUDA_ATTENTION_NARROW && !cuda_attention_may_be_wide(t, key, row))
+            continue;
+        struct cuda_attention_form form =
+            i == CUDA_ATTENTION_MANY
+                ? cuda_attention_many(set, &l, t, key, row)
+                : cuda_attention_few(set, &l, t, cuda_attention_rows[i], i < CUDA_ATTENTION_NARROW, key, row);
+        struct text body = {.arena = set->arena};
+        l.of['N' - 'A'] =
+            arena_printf(set->arena, "tpc_attention_%s_%s_%s_%s_%s_%s_%s", form.name, kernel + 6, dtype_name(t),
+                         l.of['D' - 'A'], l.of['W' - 'A'], l.of['A' - 'A'], l.of['B' - 'A']);
+        cuda_put_element(&body, t);
+        print_main(set, a, &form, &l, n, &body);
+        a->function[i] = cuda_add(set, l.of['N' - 'A'], body.at, CUDA_ATTENTION_THREADS, product->node);
+    }
+}

@@ -1,0 +1,181 @@
+/* tests/unit/cuda_attention_test.c - attention of many kinds as one CUDA function, on the model of CUDA against the reference interpreter: masks, biases, softcap,
+ * windows, rows without any key, heads in groups, widths of every kind, keys that lie either way. ALL=1: every kind in all its types, else in one.
+ */
+#include "tests/support/cuda_trial.h"
+#include "tests/test.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* A kind of attention. Keys see rows up to p later; a mask by key, of bools, may leave a row without any. */
+static const struct kind {
+    const char *name;
+    int heads, groups, key, row;
+    bool causal, mask, bias, window, zero; /* zero: a row without any key gives 0, not NaN */
+    bool across;                           /* keys lie as [width, keys] */
+    int softcap;
+    dtype types[3];
+    int64_t size[5][4]; /* b, s, p, n; n 0: no more */
+} kinds[] = {
+    {"plain", 2, 2, 64, 64, .types = {DT_F32, DT_BF16, DT_F16},
+     .size = {{1, 1, 0, 300}, {2, 3, 0, 17}, {1, 50, 0, 50}}},
+    {"causal", 8, 2, 128, 128, .causal = true, .types = {DT_BF16}, .size = {{1, 1, 299, 300}, {1, 9, 91, 100}}},
+    {"causal", 4, 2, 128, 128, .causal = true, .types = {DT_F32}, .size = {{1, 1, 99, 100}, {1, 33, 10, 43}}},
+    {"masked", 4, 1, 32, 48, .mask = true, .zero = true, .types = {DT_F32, DT_F16},
+     .size = {{3, 1, 0, 90}, {5, 2, 0, 3}, {2, 70, 0, 70}}},
+    {"masked and causal", 2, 2, 16, 16, .mask = true, .causal = true, .zero = true, .types = {DT_BF16},
+     .size = {{4, 1, 6, 7}, {2, 67, 3, 70}}},
+    {"biased", 5, 5, 13, 11, .bias = true, .types = {DT_F32, DT_BF16},
+     .size = {{1, 1, 0, 70}, {1, 5, 0, 40}, {1, 35, 0, 9}}},
+    {"capped in a window", 6, 2, 80, 80, .causal = true, .window = true, .softcap = 5, .types = {DT_F16, DT_BF16},
+     .size = {{1, 2, 128, 130}, {1, 66, 7, 73}}},
+    {"wide heads", 2, 1, 256, 256, .causal = true, .types = {DT_F32, DT_BF16},
+     .size = {{1, 1, 69, 70}, {1, 3, 30, 33}, {1, 40, 5, 45}}},
+    {"narrow heads", 3, 3, 8, 8, .types = {DT_F32, DT_F16}, .size = {{1, 1, 0, 400}, {2, 37, 0, 37}}},
+    {"odd heads", 2, 1, 3, 5, .types = {DT_F32, DT_F16}, .size = {{1, 1, 0, 40}, {1, 40, 0, 5}}},
+    {"keys across", 4, 2, 64, 64, .across = true, .causal = true, .types = {DT_F32, DT_BF16},
+     .size = {{1, 1, 79, 80}, {1, 40, 0, 40}, {1, 33, 1, 34}}},
+};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+/* q [b, s, heads*key], k and v [b, n, groups*..]; scores over [b, heads, s, n] */
+static void put_products(struct text *t, const struct kind *k)
+{
+    int h = k->heads, g = k->groups, d = k->key, w = k->row, repeat = h / g;
+    text_printf(t, "%%q: $[b, s, %d] = input as \"q\"\n%%q4: $[b, s, %d, %d] = reshape %%q\n", h * d, h, d);
+    text_put(t, "%qt = transpose %q4 list [0, 2, 1, 3]\n");
+    if (k->across)
+        text_printf(t, "%%kr: $[b, %d, %d, n] = input as \"k\"\n%%kt = transpose %%kr list [0, 1, 3, 2]\n", g, d);
+    else
+        text_printf(t,
+                    "%%k: $[b, n, %d] = input as \"k\"\n%%k4: $[b, n, %d, %d] = reshape %%k\n"
+                    "%%kt = transpose %%k4 list [0, 2, 1, 3]\n",
+                    g * d, g, d);
+    text_printf(t, "%%v: $[b, n, %d] = input as \"v\"\n%%v4: $[b, n, %d, %d] = reshape %%v\n", g * w, g, w);
+    text_put(t, "%vt = transpose %v4 list [0, 2, 1, 3]\n");
+    text_printf(t,
+                "%%kg: $[b, %d, %d, n, %d] = broadcast %%kt list [0, 1, 3, 4]\n%%kh: $[b, %d, n, %d] = reshape %%kg\n",
+                g, repeat, d, h, d);
+    text_printf(t,
+                "%%vg: $[b, %d, %d, n, %d] = broadcast %%vt list [0, 1, 3, 4]\n%%vh: $[b, %d, n, %d] = reshape %%vg\n",
+                g, repeat, w, h, w);
+    text_put(t, "%vx = transpose %vh list [0, 1, 3, 2]\n%x0 = dot %qt, %kh batch 2 contract 1\n");
+}
+
+/* Keeps scores where %NAME, over the axes in `list`, holds. */
+static int put_mask(struct text *t, const struct kind *k, int x, const char *name, const char *list)
+{
+    text_printf(t, "%%%s4: bool[b, %d, s, n] = broadcast %%%s list %s\n%%%sl: $[] = constant data [-inf]\n", name,
+                k->heads, name, list, name);
+    text_printf(t, "%%%sl4: $[b, %d, s, n] = broadcast %%%sl\n%%x%d = select %%%s4, %%x%d, %%%sl4\n", name, k->heads,
+                name, x + 1, name, x, name);
+    return x + 1;
+}
+
+static int put_score(struct text *t, const struct kind *k)
+{
+    int x = 1, h = k->heads;
+    text_printf(t, "%%scale: $[] = constant data [%.6f]\n%%scale4: $[b, %d, s, n] = broadcast %%scale\n",
+                1 / sqrt(k->key), h);
+    text_put(t, "%x1 = mul %x0, %scale4\n");
+    if (k->softcap) {
+        text_printf(t, "%%c: $[] = constant data [%d]\n%%c4: $[b, %d, s, n] = broadcast %%c\n", k->softcap, h);
+        text_put(t, "%xd = div %x1, %c4\n%xt = tanh %xd\n%x2 = mul %xt, %c4\n");
+        x = 2;
+    }
+    if (k->bias) {
+        text_printf(t, "%%o: $[%d, s, n] = input as \"bias\"\n%%o4: $[b, %d, s, n] = broadcast %%o list [1, 2, 3]\n", h,
+                    h);
+        text_printf(t, "%%x%d = add %%x%d, %%o4\n", x + 1, x);
+        x++;
+    }
+    if (k->causal || k->window)
+        text_put(t, "%pp: i64[p] = input as \"past\"\n%p0: i64[] = dim dims [p]\n%p1: i64[s, n] = broadcast %p0\n%r0: "
+                    "i64[s, n] = iota axis 0\n"
+                    "%r: i64[s, n] = add %r0, %p1\n%j: i64[s, n] = iota axis 1\n");
+    if (k->causal) {
+        text_put(t, "%near = le %j, %r\n");
+        x = put_mask(t, k, x, "near", "[2, 3]");
+    }
+    if (k->window) {
+        text_put(t, "%far = sub %r, %j\n%w0: i64[] = constant data [9]\n%w1: i64[s, n] = broadcast %w0\n"
+                    "%inside = lt %far, %w1\n");
+        x = put_mask(t, k, x, "inside", "[2, 3]");
+    }
+    if (k->mask) {
+        text_put(t, "%keep: bool[b, n] = input as \"mask\"\n");
+        x = put_mask(t, k, x, "keep", "[0, 3]");
+    }
+    return x;
+}
+
+static void put_rest(struct text *t, const struct kind *k, int x)
+{
+    int h = k->heads;
+    text_printf(t, "%%max = reduce_max %%x%d list [3]\n%%max4: $[b, %d, s, n] = broadcast %%max list [0, 1, 2]\n", x,
+                h);
+    text_printf(t, "%%low = sub %%x%d, %%max4\n%%e = exp %%low\n%%sum = reduce_sum %%e list [3]\n", x);
+    text_printf(t, "%%sum4: $[b, %d, s, n] = broadcast %%sum list [0, 1, 2]\n%%soft = div %%e, %%sum4\n", h);
+    if (k->zero)
+        text_printf(t,
+                    "%%bad = isnan %%soft\n%%z: $[] = constant data [0]\n%%z4: $[b, %d, s, n] = broadcast %%z\n"
+                    "%%prob = select %%bad, %%z4, %%soft\n",
+                    h);
+    text_printf(t, "%%a = dot %%%s, %%vx batch 2 contract 1\n", k->zero ? "prob" : "soft");
+    text_printf(t, "%%a4 = transpose %%a list [0, 2, 1, 3]\n%%out: $[b, s, %d] = reshape %%a4\noutput \"out\" %%out\n",
+                h * k->row);
+}
+
+static void add_kind(const struct kind *k, dtype type)
+{
+    struct text form = {.arena = trial_arena};
+    put_products(&form, k);
+    put_rest(&form, k, put_score(&form, k));
+    struct cuda_trial *t = trial_typed(k->name, form.at, type);
+    if (!t)
+        return;
+    t->tolerance[DT_F32] = 1e-5;
+    cuda_join_steps(t->set, t->program);
+    uint32_t unused = 0;
+    for (uint32_t i = 0; i < t->program->buffers.count; i++)
+        unused += cuda_buffer_unused(t->set, i);
+    if (unused != 2) /* scores, probabilities */
+        fail_msg("%s: it is not one function", t->name);
+    for (int i = 0; i < 5 && k->size[i][3]; i++)
+        trial_size(t, k->size[i][0], k->size[i][1], k->size[i][2], k->size[i][3]);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    trial_start();
+    for (int i = 0; i < KINDS; i++) {
+        int types = 0;
+        while (types < 3 && kinds[i].types[types])
+            types++;
+        for (int t = 0; t < types; t++)
+            if (getenv("ALL") || getenv("CASE") || t == i % types)
+                add_kind(&kinds[i], kinds[i].types[t]);
+    }
+    trial_compile();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    trial_end();
+    return 0;
+}
+
+static void programs(void **state)
+{
+    (void)state;
+    trial_run_all();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(programs)};
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
