@@ -26,6 +26,9 @@ struct cuda_form {
     uint32_t threads; /* per block, at most */
     bool *wide;       /* per instruction: an access of `width` elements at once, aligned to their size or 16 bytes */
     bool *tiled;      /* per instruction: CUDA_TILES: a load through shared memory */
+    uint32_t
+        turns; /* CUDA_ROWS: a thread has at most so many steps of a row, for which it keeps what it reads; 0: any number */
+    bool *kept; /* per instruction: a wide load that is kept so */
 };
 struct cuda_form cuda_form_of(const struct nest *n, struct arena *arena);
 /* d is a multiple of `by` for all values of symbols and coordinates, provably. */

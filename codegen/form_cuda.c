@@ -56,13 +56,43 @@ static bool rest_divides(const struct dims *t, dim d, uint32_t axis, int64_t by)
     return all;
 }
 
+/* Is instruction i an index that starts at a multiple of `width` for the first of so many elements, and runs, or (stands) one that is a multiple itself? */
+static bool is_aligned(const struct nest *n, int32_t i, int64_t width, bool stands)
+{
+    const struct instruction *a = &n->kernel->instruction[i];
+    uint32_t axis = nest_fast_axis(n);
+    if (a->kind == INST_CONST)
+        return stands && !dtype_is_float(a->type) && a->integer % width == 0;
+    if (a->kind != INST_INDEX)
+        return false;
+    enum nest_motion motion = nest_motion_of(n->dims, a->index, axis);
+    return stands ? motion == NEST_STANDS && cuda_divides(n->dims, a->index, width)
+                  : motion == NEST_RUNS && rest_divides(n->dims, a->index, axis, width);
+}
+
+/* Does predicate i hold for all of `width` neighbouring elements or for none: one half of a row, say? */
+static bool is_steady(const struct nest *n, int32_t i, int64_t width)
+{
+    const struct instruction *a = &n->kernel->instruction[i];
+    if (n->value[i].depth < nest_fast_depth(n))
+        return true;
+    if (a->kind != INST_MAP)
+        return false;
+    if (a->op == OP_AND)
+        return is_steady(n, a->arg[0], width) && is_steady(n, a->arg[1], width);
+    if (a->op == OP_LT)
+        return is_aligned(n, a->arg[0], width, false) && is_aligned(n, a->arg[1], width, true);
+    return a->op == OP_LE && is_aligned(n, a->arg[0], width, true) && is_aligned(n, a->arg[1], width, false);
+}
+
 static bool can_be_wide(const struct nest *n, uint32_t i, int64_t width)
 {
     const struct instruction *a = &n->kernel->instruction[i];
     uint32_t axis = nest_fast_axis(n);
     return is_access(a) && n->value[i].live && n->value[i].depth == nest_fast_depth(n) && a->dynamic < 0 &&
-           a->predicate < 0 && nest_motion_of(n->dims, a->index, axis) == NEST_RUNS &&
-           rest_divides(n->dims, a->index, axis, width) && (size_t)width * dtype_size(a->type) >= 4;
+           (a->predicate < 0 || (a->kind == INST_LOAD && is_steady(n, a->predicate, width))) &&
+           nest_motion_of(n->dims, a->index, axis) == NEST_RUNS && rest_divides(n->dims, a->index, axis, width) &&
+           (size_t)width * dtype_size(a->type) >= 4;
 }
 
 /* Bytes of the smallest element among those that could be wide; 0: there are none. */
@@ -89,6 +119,40 @@ static void widen(const struct nest *n, struct cuda_form *f)
             f->wide[i] = can_be_wide(n, i, width);
         return;
     }
+}
+
+/* ---- rows in registers ---- */
+
+enum { MOST_TURNS = 4, MOST_KEPT = 16 };
+
+static bool is_swept(const struct nest *n, uint32_t i)
+{
+    for (uint32_t sweep = 0; sweep < n->sweeps; sweep++)
+        if (nest_use(n, sweep, i) == USE_COMPUTE)
+            return true;
+    return false;
+}
+
+/* What is read of a row of known length stays in registers between its sweeps, where that is not too much; all of it is read at once. */
+static void keep_rows(const struct nest *n, struct cuda_form *f)
+{
+    int64_t length, kept = 0;
+    if (f->shape != CUDA_ROWS || f->width == 1 || n->sweeps < 2 ||
+        !dim_is_const(n->dims, n->kernel->extent[nest_fast_axis(n)], &length))
+        return;
+    int64_t steps = length / f->width, turns = (steps + CUDA_WARP - 1) / CUDA_WARP;
+    if (turns > MOST_TURNS)
+        turns = steps <= 2 * CUDA_ROW_THREADS ? 2 : (steps + CUDA_ROW_THREADS - 1) / CUDA_ROW_THREADS;
+    for (uint32_t i = 0; i < n->kernel->instruction_count; i++) {
+        const struct instruction *a = &n->kernel->instruction[i];
+        f->kept[i] = f->wide[i] && a->kind == INST_LOAD && a->predicate < 0 && !n->kernel->buffer[a->buffer].written &&
+                     is_swept(n, i);
+        kept += f->kept[i];
+    }
+    if (steps > 0 && turns <= MOST_TURNS && kept * turns <= MOST_KEPT)
+        f->turns = (uint32_t)turns;
+    for (uint32_t i = 0; i < n->kernel->instruction_count && !f->turns; i++)
+        f->kept[i] = false;
 }
 
 /* ---- forms ---- */
@@ -136,6 +200,7 @@ struct cuda_form cuda_form_of(const struct nest *n, struct arena *arena)
     struct cuda_form f = {.shape = CUDA_POINTS, .width = 1, .threads = CUDA_POINT_THREADS};
     f.wide = NEW_ARRAY(arena, bool, n->kernel->instruction_count + 1);
     f.tiled = NEW_ARRAY(arena, bool, n->kernel->instruction_count + 1);
+    f.kept = NEW_ARRAY(arena, bool, n->kernel->instruction_count + 1);
     if (n->kernel->inner)
         f.shape = n->points && (is_short_row(n) || runs_across(n)) ? CUDA_COLUMNS : CUDA_ROWS;
     else if (n->transposes && n->points && tile_loads(n, &f))
@@ -144,5 +209,6 @@ struct cuda_form cuda_form_of(const struct nest *n, struct arena *arena)
         f.threads = CUDA_ROW_THREADS;
     if ((f.shape == CUDA_POINTS || f.shape == CUDA_ROWS) && n->loops == 1)
         widen(n, &f);
+    keep_rows(n, &f);
     return f;
 }

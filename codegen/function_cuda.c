@@ -116,25 +116,69 @@ void cuda_print_coordinates(struct printer *p, const uint8_t *axis, uint32_t cou
 
 /* ---- wide accesses ---- */
 
+/* Predicate i for all elements from `first` on, where the fast coordinate is `first`. */
+static void put_steady(struct writer *w, uint32_t i, struct text *out)
+{
+    const struct instruction *a = instruction_at(w, i);
+    if (w->nest->value[i].depth < nest_fast_depth(w->nest)) {
+        text_put(out, print_value(w->p, i));
+    } else if (a->kind == INST_MAP) {
+        text_put(out, "(");
+        put_steady(w, (uint32_t)a->arg[0], out);
+        text_put(out, a->op == OP_AND ? " && " : a->op == OP_LT ? " < " : " <= ");
+        put_steady(w, (uint32_t)a->arg[1], out);
+        text_put(out, ")");
+    } else {
+        text_put(out, a->kind == INST_CONST ? print_value(w->p, i) : print_dim_text(w->p, a->index));
+    }
+}
+
+/* Of the first of the elements. */
+static const char *address_text(const struct writer *w, uint32_t i)
+{
+    const char *slow = print_slow_text(w->p, i);
+    unsigned buffer = (unsigned)instruction_at(w, i)->buffer;
+    return strcmp(slow, "0") == 0 ? arena_printf(w->p->arena, "b%u + first", buffer)
+                                  : arena_printf(w->p->arena, "b%u + (%s + first)", buffer, slow);
+}
+
+static void print_wide_load(struct writer *w, uint32_t i, const char *name)
+{
+    struct printer *p = w->p;
+    const struct instruction *a = instruction_at(w, i);
+    unsigned bytes = (unsigned)(w->form.width * dtype_size(a->type));
+    const char *read = arena_printf(p->arena, "tpc_read_%u(%s, %s);", bytes, name, address_text(w, i));
+    if (a->predicate < 0) {
+        print_line(p, "%s", read);
+        return;
+    }
+    struct text steady = {.arena = p->arena};
+    put_steady(w, (uint32_t)a->predicate, &steady);
+    print_line(p, "{");
+    p->indent++;
+    print_line(p, "const int64_t c%u = first;", (unsigned)nest_fast_axis(w->nest));
+    print_line(p, "if %s%s%s", steady.at[0] == '(' ? "" : "(", steady.at, steady.at[0] == '(' ? "" : ")");
+    print_line(p, "    %s", read);
+    close_block(w);
+}
+
 /* Those of a sweep: loads before the elements, stores behind them. */
 static void print_wide(struct writer *w, uint32_t sweep, instruction_kind kind)
 {
     struct printer *p = w->p;
     for (uint32_t i = 0; i < instruction_count(w); i++) {
         const struct instruction *a = instruction_at(w, i);
-        if (!w->form.wide[i] || nest_use(w->nest, sweep, i) != USE_COMPUTE)
+        if (!w->form.wide[i] || w->form.kept[i] || nest_use(w->nest, sweep, i) != USE_COMPUTE)
             continue;
         unsigned bytes = (unsigned)(w->form.width * dtype_size(a->type)), number = (unsigned)i;
-        const char *slow = print_slow_text(p, i);
-        const char *address = arena_printf(p->arena, strcmp(slow, "0") == 0 ? "b%u + first" : "b%u + (%s + first)",
-                                           (unsigned)a->buffer, slow);
         if (kind == INST_STORE && a->kind == INST_STORE)
-            print_line(p, "tpc_write_%u(%s, w%u);", bytes, address, number);
+            print_line(p, "tpc_write_%u(%s, w%u);", bytes, address_text(w, i), number);
         if (kind != INST_LOAD)
             continue;
-        print_line(p, "ALIGNED(16) %s w%u[%u];", p->dialect->element[a->type], number, (unsigned)w->form.width);
+        print_line(p, "ALIGNED(16) %s w%u[%u]%s;", p->dialect->element[a->type], number, (unsigned)w->form.width,
+                   a->predicate >= 0 ? " = {0}" : "");
         if (a->kind == INST_LOAD)
-            print_line(p, "tpc_read_%u(w%u, %s);", bytes, number, address);
+            print_wide_load(w, i, arena_printf(p->arena, "w%u", number));
     }
 }
 
@@ -161,7 +205,7 @@ static void stage_wide(struct writer *w)
 {
     for (uint32_t i = 0; i < instruction_count(w); i++)
         if (w->form.wide[i])
-            w->p->staged[i] = arena_printf(w->p->arena, "w%u[lane]", (unsigned)i);
+            w->p->staged[i] = arena_printf(w->p->arena, w->form.kept[i] ? "w%u[turn][lane]" : "w%u[lane]", (unsigned)i);
 }
 
 /* ---- points ---- */
@@ -306,12 +350,45 @@ static void print_results(struct writer *w, uint32_t sweep)
     }
 }
 
+/* For each step of a row that a thread may have. */
+static void open_turns(struct writer *w)
+{
+    unsigned width = (unsigned)w->form.width;
+    print_line(w->p, "UNROLL for (int turn = 0; turn < %u; turn++) {", (unsigned)w->form.turns);
+    open_block(w);
+    print_line(w->p, "const int64_t first = ((int64_t)turn * blockDim.x + threadIdx.x) * %u;", width);
+    print_line(w->p, "if (first < n%u) {", (unsigned)nest_fast_axis(w->nest));
+    open_block(w);
+}
+
+/* Reads all that is kept of a row. */
+static void print_kept_row(struct writer *w)
+{
+    for (uint32_t i = 0; i < instruction_count(w); i++)
+        if (w->form.kept[i])
+            print_line(w->p, "ALIGNED(16) %s w%u[%u][%u];", w->p->dialect->element[instruction_at(w, i)->type],
+                       (unsigned)i, (unsigned)w->form.turns, (unsigned)w->form.width);
+    open_turns(w);
+    for (uint32_t i = 0; i < instruction_count(w); i++)
+        if (w->form.kept[i])
+            print_wide_load(w, i, arena_printf(w->p->arena, "w%u[turn]", (unsigned)i));
+    close_block(w);
+    close_block(w);
+}
+
 /* One sweep by the threads of a row. */
 static void print_row_sweep(struct writer *w, uint32_t sweep)
 {
     struct printer *p = w->p;
     const struct nest *n = w->nest;
     unsigned fast = (unsigned)nest_fast_axis(n), width = (unsigned)w->form.width;
+    if (w->form.turns) {
+        open_turns(w);
+        print_elements(w, sweep);
+        close_block(w);
+        close_block(w);
+        return;
+    }
     if (n->loops == 1 && width == 1) {
         print_line(p, "for (int64_t first = threadIdx.x; first < n%u; first += blockDim.x) {", fast);
     } else if (n->loops == 1) {
@@ -368,6 +445,8 @@ static void print_rows(struct writer *w)
     p->once = rows ? "threadIdx.x == 0" : NULL;
     print_indices(p, DEPTH_POINT, 0);
     print_values(p, DEPTH_POINT, 0);
+    if (w->form.turns)
+        print_kept_row(w);
     for (uint32_t sweep = 0; sweep < n->sweeps && n->loops; sweep++) {
         print_accumulators(w, sweep);
         if (rows)

@@ -230,8 +230,33 @@ static const char dot_text[] =
     "%t = transpose %z list [0, 2, 1]\n%t2 = transpose %t list [0, 2, 1]\n%u: $[b, s, n] = input as \"u\"\n"
     "%zt = transpose %z list [0, 2, 1]\n%q = dot %u, %zt batch 1 contract 1\noutput \"q\" %q\n";
 
+/* A layer norm of so many elements: what is read of a row stays in registers while there are few enough. */
+static void add_long_norm(int64_t length, dtype type)
+{
+    static const char form[] =
+        "%x: $[b, s, #] = input as \"x\"\n%y: $[b, s, #] = input as \"y\"\n%g: $[#] = input as \"g\"\n"
+        "%w: $[] = constant data [#]\n%w2: $[b, s] = broadcast %w\n%h = add %x, %y\n%m = reduce_sum %h list [2]\n"
+        "%m1 = div %m, %w2\n%m3: $[b, s, #] = broadcast %m1 list [0, 1]\n%d = sub %h, %m3\n%q = mul %d, %d\n"
+        "%v = reduce_sum %q list [2]\n%v1 = div %v, %w2\n%r = sqrt %v1\n%c = recip %r\n"
+        "%c3: $[b, s, #] = broadcast %c list [0, 1]\n%n = mul %d, %c3\n%g3: $[b, s, #] = broadcast %g list [2]\n"
+        "%o = mul %n, %g3\noutput \"o\" %o\noutput \"h\" %h\n";
+    struct text text = {.arena = trial_arena};
+    for (const char *at = form; *at; at++)
+        if (*at == '#')
+            text_printf(&text, "%lld", (long long)length);
+        else
+            text_putn(&text, at, 1);
+    struct cuda_trial *t = trial_typed(arena_printf(trial_arena, "norm of %lld", (long long)length), text.at, type);
+    if (!t)
+        return;
+    trial_size(t, 1, 2, 0, 0);
+    if (length < 2000)
+        trial_size(t, 1, 70, 0, 0);
+}
+
 static void add_typed_trials(void)
 {
+    static const int64_t lengths[] = {24, 200, 1032, 1100, 4096, 9000};
     static const dtype floats[] = {DT_F32, DT_F16, DT_BF16, DT_F64};
     static const dtype several[] = {DT_F32, DT_F16, DT_I8, DT_I64};
     static const struct {
@@ -252,6 +277,10 @@ static void add_typed_trials(void)
             if (forms[f].form == softmax_text)
                 trial_size(t, 1, 2, 0, 2100);
         }
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        add_long_norm(lengths[i], DT_F32);
+        add_long_norm(lengths[i], DT_BF16);
+    }
 }
 
 static int setup(void **state)
