@@ -179,6 +179,7 @@ static bool reserve(struct nccl_rank *c, uint64_t bytes)
         return true;
     c->device->ops->release(c->device, c->scratch, c->scratch_bytes);
     c->scratch_bytes = bytes + bytes / 4;
+    c->device->ops->forget(c->device, false); /* they go through the old one */
     c->scratch = c->device->ops->alloc(c->device, c->scratch_bytes);
     c->base.out_of_memory = c->base.out_of_memory || !c->scratch;
     return c->scratch != NULL;

@@ -25,18 +25,20 @@ static struct cuda_nccl nccl;
 
 struct entry {
     const char *name;
-    size_t at; /* of the slot in the table */
+    size_t at;  /* of the slot in the table */
+    bool later; /* may be missing */
 };
-#define SYMBOL(table, slot, symbol) {#symbol, offsetof(struct table, slot)},
+#define SYMBOL(table, slot, symbol) {#symbol, offsetof(struct table, slot), false},
 #define DRIVER_SYMBOL(slot, symbol, parameters) SYMBOL(cuda_driver, slot, symbol)
+#define LATER_SYMBOL(slot, symbol, parameters) {#symbol, offsetof(struct cuda_driver, slot), true},
 #define BLAS_SYMBOL(slot, symbol, parameters) SYMBOL(cuda_blas, slot, symbol)
 #define NCCL_SYMBOL(slot, symbol, parameters) SYMBOL(cuda_nccl, slot, symbol)
 
-static const struct entry driver_symbols[] = {CUDA_DRIVER(DRIVER_SYMBOL){NULL, 0}};
+static const struct entry driver_symbols[] = {CUDA_DRIVER(DRIVER_SYMBOL) CUDA_DRIVER_LATER(LATER_SYMBOL){0}};
 static const struct entry blas_symbols[] = {CUDA_BLAS(BLAS_SYMBOL)
-                                                SYMBOL(cuda_blas, get_version, cublasLtGetVersion){NULL, 0}};
+                                                SYMBOL(cuda_blas, get_version, cublasLtGetVersion){0}};
 static const struct entry nccl_symbols[] = {CUDA_NCCL(NCCL_SYMBOL) SYMBOL(cuda_nccl, error_text, ncclGetErrorString)
-                                                SYMBOL(cuda_nccl, last_error, ncclGetLastError){NULL, 0}};
+                                                SYMBOL(cuda_nccl, last_error, ncclGetLastError){0}};
 
 /* what: "CUDA's driver". Fills the table's slots. */
 static void load(struct arena *arena, const char *what, const char *const *names, const struct entry *symbols,
@@ -51,7 +53,7 @@ static void load(struct arena *arena, const char *what, const char *const *names
     snprintf(out->path, sizeof out->path, "%s", path);
     for (const struct entry *s = symbols; s->name; s++) {
         void *address = dlsym(library, s->name);
-        if (!address) {
+        if (!address && !s->later) {
             snprintf(out->missing, sizeof out->missing, "%s lacks %s: %.120s is too old", what, s->name, path);
             return;
         }

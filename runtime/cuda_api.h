@@ -23,6 +23,7 @@ typedef struct CUfunc_st *cu_function;
 typedef struct CUstream_st *cu_stream;
 typedef struct CUevent_st *cu_event;
 typedef struct CUgraph_st *cu_graph;
+typedef struct CUgraphNode_st *cu_graph_node;
 typedef struct CUgraphExec_st *cu_graph_exec;
 
 enum {
@@ -56,6 +57,13 @@ struct cu_launch {
     cu_stream stream;
     struct cu_launch_attribute *attribute;
     unsigned attributes;
+};
+
+struct cu_kernel_node {
+    cu_function function;
+    unsigned grid[3], block[3], shared_bytes;
+    void **parameters, **extra;
+    void *kernel, *context; /* NULL: `function` says it */
 };
 
 /* X(slot, symbol, parameters) */
@@ -96,15 +104,24 @@ struct cu_launch {
     X(capture_end, cuStreamEndCapture, (cu_stream stream, cu_graph * graph))                                           \
     X(graph_instantiate, cuGraphInstantiateWithFlags,                                                                  \
       (cu_graph_exec * executable, cu_graph graph, unsigned long long flags))                                          \
+    X(graph_kernel_set, cuGraphExecKernelNodeSetParams_v2,                                                             \
+      (cu_graph_exec executable, cu_graph_node node, const struct cu_kernel_node *kernel))                             \
     X(graph_launch, cuGraphLaunch, (cu_graph_exec executable, cu_stream stream))                                       \
     X(graph_exec_destroy, cuGraphExecDestroy, (cu_graph_exec executable))                                              \
     X(graph_destroy, cuGraphDestroy, (cu_graph graph))                                                                 \
     X(error_name, cuGetErrorName, (cu_result error, const char **name))                                                \
     X(error_text, cuGetErrorString, (cu_result error, const char **text))
 
+/* The same, but NULL where the driver is older than what is said. 12.3: */
+#define CUDA_DRIVER_LATER(X)                                                                                           \
+    X(capture_info, cuStreamGetCaptureInfo_v3,                                                                         \
+      (cu_stream stream, int *state, uint64_t *id, cu_graph *graph, const cu_graph_node **node, const void **edge,     \
+       size_t *nodes))
+
 #define API_SLOT(slot, symbol, parameters) cu_result(*slot) parameters;
 struct cuda_driver {
     CUDA_DRIVER(API_SLOT)
+    CUDA_DRIVER_LATER(API_SLOT)
     int version;      /* 12040 is 12.4 */
     const char *path; /* of the library */
 };

@@ -5,7 +5,7 @@
  * status, at the latest from `finish`. Nothing here prints.
  *
  * A device takes steps in one of two ways. The CPU takes them as kernels, dots and builtins. A device with `prepare` makes of each step what it likes, once per
- * shape (what it made lives with the shapes), and is then given `step`; it may also note a whole run of steps (record) and do it again at once (replay).
+ * shape (what it made lives with the shapes), and is then given `step`; it may also record a whole run of steps and do one of the same kind at once (replay).
  *
  * Sections: device_cpu.c; device_cuda.h has the GPU's
  */
@@ -40,6 +40,13 @@ struct device {
 
 struct step; /* ir/program.h */
 
+/* What is known of a run that was traced. */
+enum traced_run {
+    TRACED_NEW,   /* it is the first of its kind */
+    TRACED_AGAIN, /* another of the kind went before: worth a recording */
+    TRACED_FITS   /* a recording is ready for it */
+};
+
 /* Makes bytes [offset, offset + bytes) of what is to be uploaded. */
 typedef void device_fill(void *context, uint64_t offset, void *host, size_t bytes);
 
@@ -71,14 +78,20 @@ struct device_ops {
                       struct failure *f);
     status (*step)(struct device *d, const struct step *step, const void *prepared, void *const *address,
                    const uint64_t *bytes, struct failure *f);
-    /* From record to recorded, steps (and collectives in this device's queue) are noted, not done. *recording NULL: it failed. */
+    /* Runs that come again, as one launch each. NULL on devices that have no such thing. `key` stands for a run's shapes and addresses. */
+    /* Is a recording of just this run ready? Then replay launches it. */
+    bool (*fits)(struct device *d, uint64_t key);
+    /* From trace to traced, steps are noted, not done. `note` says what stands for something that is not the device's (collectives in its queue): true when it
+     * is noted, false when it is to be done. */
+    void (*trace)(struct device *d);
+    bool (*note)(struct device *d, const uint64_t *word, uint32_t count);
+    enum traced_run (*traced)(struct device *d, uint64_t key, bool ahead); /* ahead: the run does not follow now */
+    /* From record to recorded, the steps that were traced just now are captured. */
     status (*record)(struct device *d, struct failure *f);
-    status (*recorded)(struct device *d, void **recording, struct failure *f);
-    status (*replay)(struct device *d, void *recording, struct failure *f);
-    void (*forget)(struct device *d, void *recording); /* NULL is allowed */
-    /* Counts up whenever memory was taken or given back: what was recorded before may hold stale addresses. */
-    uint64_t (*generation)(const struct device *d);
-    void (*close)(struct device *d); /* NULL is allowed */
+    status (*recorded)(struct device *d, uint64_t key, struct failure *f);
+    status (*replay)(struct device *d, struct failure *f);
+    void (*forget)(struct device *d, bool kinds); /* all recordings; kinds: and what kinds of runs there were */
+    void (*close)(struct device *d);              /* NULL is allowed */
 };
 
 status fail(struct failure *f, status code, const char *format, ...) TPC_PRINTF(3, 4);

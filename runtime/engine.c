@@ -10,36 +10,15 @@
 
 /* ---- commands on all ranks ---------------------------------------------------------------------------------------- */
 
-/* Addresses of what differs from run to run: inputs and outputs. */
-static status set_addresses(struct rank *r)
-{
-    struct engine *e = r->engine;
-    const struct program *p = e->program;
-    status s = TPC_OK;
-    for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++) {
-        const struct buffer *buffer = &p->buffers.at[b];
-        uint32_t i = buffer->index;
-        if (buffer->kind == BUFFER_INPUT) {
-            uint32_t state = e->state_of_input[i];
-            if (e->keep && e->keep[i])
-                r->address[b] = r->output[2 * e->graph->states.at[state - 1].output + e->turn].at;
-            else if (e->cut_input[i] || !r->device->ops->reads_host)
-                r->address[b] = r->input[i].at;
-            else
-                r->address[b] = e->input[i].data;
-        } else if (buffer->kind == BUFFER_OUTPUT) {
-            struct store *to = &r->output[2 * i + (e->state_output[i] ? !e->turn : 0)];
-            s = store_reserve(r, to, r->now->bytes[b]);
-            r->address[b] = to->at;
-        }
-    }
-    return s;
-}
+enum { SMALL_INPUT = 4096, LARGE_INPUT = 1 << 20 };
 
 /* Host bytes to where the rank's kernels read them. */
 static status bring(struct rank *r, uint32_t i, const void *host, size_t bytes)
 {
-    status s = store_reserve(r, &r->input[i], bytes);
+    size_t room = SMALL_INPUT; /* doubled, so that what grows by an element a run seldom moves */
+    while (room < bytes && room < LARGE_INPUT)
+        room *= 2;
+    status s = store_reserve(r, &r->input[i], room < bytes ? bytes : room);
     return s == TPC_OK ? r->device->ops->upload(r->device, r->input[i].at, host, bytes, &r->failure) : s;
 }
 
@@ -85,24 +64,48 @@ static status bring_inputs(struct rank *r)
     return s;
 }
 
+static status reserve_outputs(struct rank *r)
+{
+    struct engine *e = r->engine;
+    status s = TPC_OK;
+    for (uint32_t b = 0; b < e->program->buffers.count && s == TPC_OK; b++) {
+        uint32_t i = e->program->buffers.at[b].index;
+        if (e->program->buffers.at[b].kind == BUFFER_OUTPUT)
+            s = store_reserve(r, &r->output[2 * i + (e->state_output[i] ? !e->turn : 0)], r->now->bytes[b]);
+    }
+    return s;
+}
+
+/* With memory for all that differs from run to run. */
+static status run_placed(struct rank *r, enum step_phase phase)
+{
+    const struct engine *e = r->engine;
+    const struct sides sides = {e->keep, e->turn, e->capacity};
+    status s = store_reserve(r, &r->temporaries, r->now->arena_bytes);
+    r->stats.arena = r->now->arena_bytes;
+    if (s == TPC_OK && !addresses_of(r, r->now, &sides, r->address))
+        return fail(&r->failure, TPC_INTERNAL, "a buffer has no memory");
+    return s == TPC_OK ? execute(r, phase) : s;
+}
+
 static status run_ranked(struct rank *r)
 {
     status s = open_queued(r); /* again, where a run before this one ended it */
     if (s == TPC_OK)
         s = bring_inputs(r);
     if (s == TPC_OK)
-        s = set_addresses(r);
+        s = reserve_outputs(r);
     if (s == TPC_OK)
         s = states_place(r);
-    return s == TPC_OK ? execute(r, PHASE_RUN) : s;
+    return s == TPC_OK ? run_placed(r, PHASE_RUN) : s;
 }
 
 static status obey(void *context)
 {
     struct rank *r = context;
-    double start = r == r->engine->rank && r->step_seconds ? seconds_now() : 0;
-    status s = shape_plan_find(r);
-    if (r == r->engine->rank && r->step_seconds)
+    double start = seconds_now();
+    status s = shape_plan_find(r, r->engine->of, &r->now);
+    if (r == r->engine->rank)
         r->engine->stats.shape_seconds += seconds_now() - start;
     if (s != TPC_OK)
         return s;
@@ -114,7 +117,7 @@ static status obey(void *context)
     if (s == TPC_OK && r->device->ops->reads_host &&
         r + 1 == r->engine->rank + r->engine->local) /* while the other ranks load */
         gemm_warm();
-    return s == TPC_OK ? execute(r, PHASE_LOAD) : s;
+    return s == TPC_OK ? run_placed(r, PHASE_LOAD) : s;
 }
 
 static void swallow(void *user, severity level, const char *line)
@@ -208,6 +211,8 @@ static void know_edges(struct engine *e)
     e->state_output = NEW_ARRAY(e->arena, bool, g->outputs.count + 1);
     e->joined = NEW_ARRAY(e->arena, struct store, g->outputs.count + 1);
     e->of = NEW_ARRAY(e->arena, int64_t, dims_symbol_count(g->dims) + 1);
+    e->expected.input = NEW_ARRAY(e->arena, struct tensor, g->inputs.count + 1);
+    e->expected.keep = NEW_ARRAY(e->arena, bool, g->inputs.count + 1);
     for (uint32_t i = 0; i < g->inputs.count; i++)
         e->cut_input[i] = is_cut(e->links.input, i);
     for (uint32_t i = 0; i < g->outputs.count; i++)
@@ -226,6 +231,7 @@ static status make_rank(struct engine *e, uint32_t local, struct diag *diag)
     *r = (struct rank){.engine = e, .index = comm->rank, .comm = comm};
     r->scratch = arena_new_in(e->arena);
     r->address = NEW_ARRAY(e->arena, void *, e->program->buffers.count + 1);
+    r->next_address = NEW_ARRAY(e->arena, void *, e->program->buffers.count + 1);
     r->input = NEW_ARRAY(e->arena, struct store, g->inputs.count + 1);
     r->state = NEW_ARRAY(e->arena, struct state_store, g->states.count + 1);
     r->output = NEW_ARRAY(e->arena, struct store, 2 * (size_t)g->outputs.count + 1);
@@ -333,8 +339,6 @@ static void close_rank(struct rank *r)
         return;
     comm_nccl_free(r->queued);
     workers_free(r->fillers);
-    for (uint32_t i = 0; i < SHAPE_PLANS; i++)
-        forget_recordings(r, &r->plan[i]);
     for (uint32_t i = 0; i < 2; i++)
         base_free(r->staged[i].at);
     store_free(r, &r->temporaries);
@@ -372,65 +376,6 @@ void engine_close(struct engine *e)
 }
 
 /* ---- running -------------------------------------------------------------------------------------------------------- */
-
-static const struct node *input_node(const struct engine *e, uint32_t i)
-{
-    return graph_node(e->graph, e->graph->inputs.at[i].value);
-}
-
-/* Rank 0's extents of a cut input, from the whole one's: what is cut is a function of what the whole axes and plain symbols say. */
-static bool local_shape(const struct engine *e, uint32_t i, const int64_t *of, struct tensor *t)
-{
-    const struct node *n = input_node(e, i);
-    const struct placement *p = e->links.input[i];
-    for (uint32_t a = 0; a < n->rank && a < t->rank; a++) {
-        bool cut = false;
-        for (uint32_t s = 0; s < p->axis[a].count; s++)
-            for (uint32_t f = 0; f < p->axis[a].segment[s].count; f++)
-                cut = cut || p->axis[a].segment[s].factor[f].partition;
-        if (cut && !dim_eval(e->graph->dims, n->shape[a], of, &t->shape[a]))
-            return false;
-    }
-    return true;
-}
-
-/* Symbols that are the whole extent of an axis: enough for the partitions of cut inputs. */
-static void guess_symbols(const struct engine *e, const struct tensor *inputs, int64_t *of)
-{
-    const struct dims *t = e->graph->dims;
-    memset(of, 0, dims_symbol_count(t) * sizeof *of);
-    for (uint32_t i = 0; i < e->graph->inputs.count; i++) {
-        const struct node *n = input_node(e, i);
-        for (uint32_t a = 0; a < n->rank && a < inputs[i].rank; a++) {
-            dim d = n->shape[a];
-            if (e->cut_input[i])
-                d = e->links.input[i]->axis[a].segment[0].factor[0].extent;
-            struct dim_node x = dim_get(t, d);
-            if (x.op == DIM_SYMBOL && dims_symbol(t, x.symbol)->kind == SYMBOL_INPUT)
-                of[x.symbol] = inputs[i].shape[a];
-        }
-    }
-}
-
-static status bind_inputs(struct engine *e, const struct tensor *whole, struct diag *diag)
-{
-    const struct graph *g = e->graph;
-    struct tensor *local = arena_copy(e->scratch, whole, g->inputs.count * sizeof *local);
-    bool any = false;
-    for (uint32_t i = 0; i < g->inputs.count; i++)
-        any = any || e->cut_input[i];
-    if (any) {
-        int64_t *of = NEW_ARRAY(e->scratch, int64_t, dims_symbol_count(g->dims) + 1);
-        guess_symbols(e, whole, of);
-        if (!graph_bind_rank(g, 0, of))
-            return diag_error(diag, TPC_DATA, NULL, "these inputs are too large: an extent overflows");
-        for (uint32_t i = 0; i < g->inputs.count; i++)
-            if (e->cut_input[i] && !local_shape(e, i, of, &local[i]))
-                return diag_error(diag, TPC_DATA, NULL, "input '%s' is too large: an extent overflows",
-                                  g->inputs.at[i].name);
-    }
-    return bind_symbols(g, 0, local, e->scratch, diag, e->of);
-}
 
 static status check_cut(const struct engine *e, const struct tensor *whole, struct diag *diag)
 {
@@ -479,11 +424,11 @@ static status run_engine(void *context)
     }
     e->input = inputs;
     e->keep = run->keep;
-    status s = bind_inputs(e, inputs, run->diag);
+    status s = bind_inputs(e, inputs, e->scratch, run->diag, e->of);
     if (s == TPC_OK)
         s = check_cut(e, inputs, run->diag);
     if (s == TPC_OK)
-        s = states_measure(e, run->diag);
+        s = states_measure(e, e->scratch, e->keep, run->diag, e->of, e->capacity);
     if (s == TPC_OK)
         s = command_all(e, COMMAND_RUN, run->diag);
     return s;
@@ -498,6 +443,7 @@ status engine_run(struct engine *e, const struct tensor *inputs, const bool *kee
     arena_rewind(e->scratch, mark);
     e->input = NULL;
     e->keep = NULL;
+    e->expected.given = false;
     e->ran = s == TPC_OK;
     if (s != TPC_OK)
         return s;

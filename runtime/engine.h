@@ -4,7 +4,7 @@
  * states are gone. Where ranks are processes, all of them call engine_run and engine_output alike and in the same order; a failed run is the end, and the
  * rank that has not failed itself gets TPC_RANKS without a diagnostic (processes_leave says why).
  *
- * Sections: engine.c (open, run), engine_output.c (outputs, statistics), engine_load.c (weights), engine_state.c (states in place), engine_shape.c (everything that follows from the inputs' shapes), executor.c (a rank's
+ * Sections: engine.c (open, run), engine_next.c (symbols, addresses, the run that comes next), engine_output.c (outputs, statistics), engine_load.c (weights), engine_state.c (states in place), engine_shape.c (everything that follows from the inputs' shapes), executor.c (a rank's
  * steps)
  */
 #ifndef TPC_RUNTIME_ENGINE_H
@@ -28,7 +28,7 @@ struct engine_options {
     uint64_t
         activations; /* bytes that the plan expects of intermediate values: memory is checked for them before loading */
     uint32_t threads; /* per rank; 0: cores / ranks of this host, at least 1 */
-    bool profile;     /* time every step */
+    bool profile;     /* time every step; GPUs are waited for after each */
     struct processes
         *processes; /* this process is one rank; NULL: it is all of them, as threads. Must outlive the engine */
 };
@@ -49,10 +49,13 @@ struct engine_stats {
     double load_seconds, kernel_compile_seconds;
     /* ENGINE_CUDA, of rank 0 since open */
     uint64_t launches, products, graphs, graph_launches;
-    uint64_t uploaded; /* bytes of weights of all ranks of this process */
+    uint64_t graph_updates, graph_nodes; /* graphs set for a run with other arguments; nodes that differed, in all */
+    uint64_t graph_kernels;              /* of ours, in all graphs that were launched */
+    uint64_t graph_others;               /* products, copies, collectives in them */
+    uint64_t uploaded;                   /* bytes of weights of all ranks of this process */
     double upload_seconds;
     const struct engine_rank_stats *rank;
-    /* of all runs since open, as rank 0 saw them; seconds only with options.profile */
+    /* of all runs since open, as rank 0 saw them; most seconds only with options.profile */
     uint64_t runs, collectives, collective_bytes, shape_plans;
     double kernel_seconds, dot_seconds, builtin_seconds, collective_seconds, shape_seconds, run_seconds;
 };
@@ -69,6 +72,10 @@ void engine_close(struct engine *e); /* NULL is allowed */
  * end of a state whose other end the last run computed: it is taken from there, without a copy, and inputs[i] is ignored.
  * TPC_DATA when shapes do not fit the model. */
 status engine_run(struct engine *e, const struct tensor *inputs, const bool *keep, struct diag *diag);
+
+/* Before a run: what the one behind it will be given, as engine_run is given it; of inputs[i] only type and shape are looked at (those of kept ones follow
+ * from the run). A device that computes by itself makes ready for it meanwhile. If something else comes, that is only slower. */
+void engine_expect(struct engine *e, const struct tensor *inputs, const bool *keep);
 
 /* Room of states that are written in place and grow: `entries` from the next run on, which then fails (TPC_USAGE) where that is too little; 0 (at first):
  * as much as is needed, doubled when it grows. A change makes the engine forget what can be kept. */

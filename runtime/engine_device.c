@@ -146,6 +146,8 @@ status open_queued(struct rank *r)
         return TPC_OK;
     if (r->queued && !comm_nccl_dead(r->queued))
         return TPC_OK;
+    if (r->queued)
+        r->device->ops->forget(r->device, true); /* recordings speak of the old one */
     comm_nccl_free(r->queued);
     struct nccl_options o = {.mesh = &e->graph->mesh,
                              .device = r->device,

@@ -15,13 +15,14 @@
 
 #include <pthread.h>
 
-enum { SHAPE_PLANS = 4, RECORDINGS = 4 };
+enum { SHAPE_PLANS = 4 };
 
 /* A collective in numbers. */
 struct exchange {
     uint32_t subaxes;
     int64_t elements; /* of the operand */
     uint64_t bytes;   /* of the larger of operand and result */
+    uint64_t shape;   /* a hash of the cuts that follow */
     struct comm_cut cut;
     struct comm_exchange both;
 };
@@ -35,18 +36,17 @@ struct shape_plan {
     uint64_t *bytes;  /* per buffer */
     uint64_t *offset; /* per buffer: in the arena, UINT64_MAX for other kinds */
     uint64_t arena_bytes;
-    const void **prepared; /* per step: of a device that prepares. It has none of what follows but exchanges */
-    uint64_t runs;
-    struct recording {
-        uint64_t key; /* of the addresses */
-        uint64_t generation;
-        void *made; /* by the device; NULL: none */
-    } recording[RECORDINGS];
-    uint32_t next_recording;
+    const void **prepared;       /* per step: of a device that prepares. It has none of what follows but exchanges */
     struct dot_view *const *dot; /* per step; NULL where it is none. So the next three */
     struct kernel_job *const *kernel;
     struct exchange *const *exchange;
     struct builtin_call *const *builtin;
+};
+
+/* A run as a rank does it: its numbers and where its buffers are. */
+struct course {
+    const struct shape_plan *plan;
+    void *const *address; /* per buffer */
 };
 
 /* Memory that is made larger on demand. */
@@ -74,7 +74,7 @@ struct rank {
     struct shape_plan plan[SHAPE_PLANS];
     struct shape_plan *now; /* of this run */
     uint64_t clock;
-    void **address; /* per buffer */
+    void **address, **next_address; /* per buffer: of this run, of the one that is expected */
     struct store temporaries;
     struct store weights; /* copied slices */
     struct store kept, constants;
@@ -124,6 +124,11 @@ struct engine {
     int64_t *of;                /* input symbols, as bound on rank 0 */
     const struct tensor *input; /* whole, of this run; shapes filled in for kept ones */
     const bool *keep;
+    struct expected {
+        bool given;
+        struct tensor *input; /* shapes */
+        bool *keep;
+    } expected; /* the run behind it */
     /* the last run */
     bool ran;
     uint32_t turn;        /* which of a state's two stores holds its last value */
@@ -133,10 +138,25 @@ struct engine {
 };
 
 /* ---- engine_shape.c ---- */
-/* Finds or makes rank's shape plan for of[] = e->of and this rank's own symbols. */
-status shape_plan_find(struct rank *r);
+/* Finds or makes rank's shape plan for these input symbols and this rank's own. It stays until SHAPE_PLANS others have been asked for. */
+status shape_plan_find(struct rank *r, const int64_t *symbols, struct shape_plan **out);
 /* Shape of program value v; false: overflow. Sets data NULL. */
 bool shape_of_value(const struct graph *g, value v, const int64_t *of, struct tensor *t);
+
+/* ---- engine_next.c ---- */
+/* Symbols that these inputs (of which only shapes are looked at) give. */
+status bind_inputs(const struct engine *e, const struct tensor *whole, struct arena *arena, struct diag *diag,
+                   int64_t *of);
+/* What addresses depend on beside shapes. */
+struct sides {
+    const bool *keep;
+    uint32_t turn;
+    const int64_t *capacity;
+};
+/* Where all buffers of a run are. false: memory has to be taken first; address[] is then of no use. */
+bool addresses_of(const struct rank *r, const struct shape_plan *plan, const struct sides *x, void **address);
+/* While the device computes: makes ready what is expected behind this run. */
+void expect_next(struct rank *r);
 
 /* ---- engine_load.c ---- */
 /* On the engine's thread: which bytes each param has, and who will copy of them. Ranks have devices. */
@@ -148,9 +168,10 @@ status load_weights(struct rank *r);
 void states_know(struct engine *e);
 bool state_in_place(const struct engine *e, uint32_t state);
 uint32_t state_of_output(const struct engine *e, uint32_t index);
-/* On the engine's thread: capacities of a run whose symbols are e->of, where they go too. */
-status states_measure(struct engine *e, struct diag *diag);
-/* On the rank's: memory and addresses of states; r->now is set. */
+/* Capacities of a run whose symbols are `of`, where they go too. e->capacity: those of now. */
+status states_measure(const struct engine *e, struct arena *arena, const bool *keep, struct diag *diag, int64_t *of,
+                      int64_t *capacity);
+/* On the rank's: memory of states; r->now is set. */
 status states_place(struct rank *r);
 /* Of the present that the last run left on this rank: its size, and itself, dense, to host memory. */
 bool state_bytes(const struct rank *r, uint32_t state, uint64_t *bytes);
@@ -169,15 +190,20 @@ status check_memory(struct rank *r, uint64_t wanted);
 /* Another rank, or process, has ended the run. */
 bool run_is_over(void *rank);
 
+/* ---- engine_output.c ---- */
+/* Shape of output `index` of a run with these symbols (a rank's), whole. */
+bool output_shape(const struct engine *e, uint32_t index, const int64_t *of, struct tensor *out);
+
 /* ---- executor.c ---- */
-/* Runs the steps of one phase; addresses are set but for temporaries and outputs. */
+/* Runs the steps of one phase; r->now and all addresses are set. */
 status execute(struct rank *r, enum step_phase phase);
 /* At least `bytes`, contents undefined. */
 status store_reserve(struct rank *r, struct store *s, uint64_t bytes);
 void store_free(struct rank *r, struct store *s);
 /* The same in host memory, whatever the device. */
 status host_reserve(struct rank *r, struct store *s, uint64_t bytes);
-void forget_recordings(struct rank *r, struct shape_plan *plan);
+/* While the device computes: what can be done already for a run that will come. */
+void make_ready(struct rank *r, const struct course *c);
 double seconds_now(void);
 
 #endif

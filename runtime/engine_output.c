@@ -8,17 +8,19 @@
 
 /* ---- outputs -------------------------------------------------------------------------------------------------------- */
 
-bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out)
+bool output_shape(const struct engine *e, uint32_t index, const int64_t *of, struct tensor *out)
 {
     value v = e->graph->outputs.at[index].value;
     int64_t shape[MAX_RANK];
-    if (!e->ran)
-        return false;
     const struct node *n = graph_node(e->graph, v);
     if (!e->cut_output[index])
-        return shape_of_value(e->graph, v, e->rank[0].now->of, out);
-    return layout_whole(e->graph, e->links.output[index], e->rank[0].now->of, shape) &&
-           tensor_shape(out, n->dtype, n->rank, shape);
+        return shape_of_value(e->graph, v, of, out);
+    return layout_whole(e->graph, e->links.output[index], of, shape) && tensor_shape(out, n->dtype, n->rank, shape);
+}
+
+bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out)
+{
+    return e->ran && output_shape(e, index, e->rank[0].now->of, out);
 }
 
 /* Where rank r's part of an output of the last run is. */
@@ -144,8 +146,12 @@ static void count_gpu(struct engine *e)
     struct cuda_totals t = device_cuda_totals(e->rank[0].device);
     e->stats.launches = t.launches;
     e->stats.products = t.products;
-    e->stats.graphs = t.graphs;
-    e->stats.graph_launches = t.graph_launches;
+    e->stats.graphs = t.graphs.made;
+    e->stats.graph_launches = t.graphs.launched;
+    e->stats.graph_updates = t.graphs.updates;
+    e->stats.graph_nodes = t.graphs.nodes;
+    e->stats.graph_kernels = t.graphs.kernels;
+    e->stats.graph_others = t.graphs.others;
     e->stats.uploaded = 0;
     e->stats.upload_seconds = 0;
     for (uint32_t i = 0; i < e->local; i++) {
@@ -178,6 +184,19 @@ uint64_t engine_step_bytes(const struct engine *e, uint32_t step)
     bool exchanged = plan && step < e->program->steps.count && e->program->steps.at[step].kind == STEP_COLLECTIVE &&
                      e->program->steps.at[step].phase == PHASE_RUN;
     return exchanged ? plan->exchange[step]->bytes : 0;
+}
+
+static void profile_gpu(const struct engine_stats *t, struct text *out)
+{
+    double launched = t->graph_launches ? (double)t->graph_launches : 1,
+           set = t->graph_updates ? (double)t->graph_updates : 1;
+    text_printf(out,
+                "GPU: %llu kernels and %llu products launched one by one; %llu graphs made, %llu launched (each %.1f "
+                "kernels, %.1f other), %llu set for other arguments (each %.1f kernels); weights at %.2f GB/s\n",
+                (unsigned long long)t->launches, (unsigned long long)t->products, (unsigned long long)t->graphs,
+                (unsigned long long)t->graph_launches, (double)t->graph_kernels / launched,
+                (double)t->graph_others / launched, (unsigned long long)t->graph_updates, (double)t->graph_nodes / set,
+                t->upload_seconds > 0 ? 1e-9 * (double)t->uploaded / t->upload_seconds : 0);
 }
 
 void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
@@ -213,12 +232,7 @@ void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
     }
     text_printf(out, "states: %.1f MB moved to grow, %.1f MB given\n", 1e-6 * (double)moved, 1e-6 * (double)given);
     if (e->options.kind == ENGINE_CUDA)
-        text_printf(out,
-                    "GPU: %llu kernels and %llu products launched one by one, %llu graphs made, %llu graphs launched; "
-                    "weights at %.2f GB/s\n",
-                    (unsigned long long)t->launches, (unsigned long long)t->products, (unsigned long long)t->graphs,
-                    (unsigned long long)t->graph_launches,
-                    t->upload_seconds > 0 ? 1e-9 * (double)t->uploaded / t->upload_seconds : 0);
+        profile_gpu(t, out);
     text_printf(out, "%llu collectives, %.1f MB\n", (unsigned long long)t->collectives,
                 1e-6 * (double)t->collective_bytes);
     if (!r->step_seconds)

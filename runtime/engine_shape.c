@@ -104,8 +104,10 @@ static bool make_cut(struct maker *m, const struct node *n, const struct tensor 
         !dim_eval(m->graph->dims, n->attribute.dims[1], m->of, &inner))
         return false;
     x->subaxes = m->graph->partitions.at[n->attribute.partition].subaxes;
+    x->shape = hash_bytes(x->cut.offset, (parts + 1) * sizeof *x->cut.offset, 0);
     x->cut.outer = outer * product(whole, 0, axis);
     x->cut.inner = inner * product(whole, axis + 1, whole->rank);
+    x->shape = hash_bytes(&x->cut, offsetof(struct comm_cut, offset), x->shape);
     return view_counts(x->cut.outer, x->cut.offset[parts], x->cut.inner, whole->count);
 }
 
@@ -135,6 +137,11 @@ static bool make_both(struct maker *m, const struct node *n, const struct tensor
         .first = first ? gather_offset : cut_offset,
         .second = first ? cut_offset : gather_offset,
     };
+    const int64_t around[] = {x->both.before, x->both.between, x->both.after, first};
+    x->shape = hash_bytes(around, sizeof around, 0);
+    x->shape = hash_bytes(
+        gather_offset, (m->graph->partitions.at[n->attribute.partition].parts + 1) * sizeof *gather_offset, x->shape);
+    x->shape = hash_bytes(cut_offset, (m->graph->partitions.at[other].parts + 1) * sizeof *cut_offset, x->shape);
     return true;
 }
 
@@ -276,7 +283,6 @@ static status make_plan(struct rank *r, struct shape_plan *plan)
     plan->bytes = NEW_ARRAY(plan->arena, uint64_t, buffers + 1);
     plan->offset = NEW_ARRAY(plan->arena, uint64_t, buffers + 1);
     plan->prepared = r->device->ops->prepare ? NEW_ARRAY(plan->arena, const void *, steps + 1) : NULL;
-    plan->runs = 0;
     plan->dot = m.dot = NEW_ARRAY(plan->arena, struct dot_view *, steps + 1);
     plan->kernel = m.kernel = NEW_ARRAY(plan->arena, struct kernel_job *, steps + 1);
     plan->exchange = m.exchange = NEW_ARRAY(plan->arena, struct exchange *, steps + 1);
@@ -297,38 +303,44 @@ static struct shape_plan *oldest(struct rank *r)
     return found;
 }
 
-status shape_plan_find(struct rank *r)
+/* At load a partition of, say, sequence - 1 must not fail: any extent will do. */
+static bool bind_any(struct rank *r, int64_t *of)
+{
+    const struct graph *g = r->engine->graph;
+    bool bound = graph_bind_rank(g, r->index, of);
+    for (int64_t any = 1; !bound && any < 100000; any *= 8) {
+        for (uint32_t s = 0; s < dims_symbol_count(g->dims); s++)
+            of[s] = any;
+        bound = graph_bind_rank(g, r->index, of);
+    }
+    return bound;
+}
+
+status shape_plan_find(struct rank *r, const int64_t *symbols, struct shape_plan **out)
 {
     struct engine *e = r->engine;
-    uint32_t symbols = dims_symbol_count(e->graph->dims);
-    int64_t *of = NEW_ARRAY(r->scratch, int64_t, symbols + 1);
-    memcpy(of, e->of, symbols * sizeof *of);
-    bool load = e->command == COMMAND_LOAD, bound = graph_bind_rank(e->graph, r->index, of);
-    for (int64_t any = 1; load && !bound && any < 100000;
-         any *= 8) { /* a partition of, say, sequence - 1: any extent will do */
-        for (uint32_t s = 0; s < symbols; s++)
-            of[s] = any;
-        bound = graph_bind_rank(e->graph, r->index, of);
-    }
-    if (!bound)
+    uint32_t count = dims_symbol_count(e->graph->dims);
+    int64_t *of = NEW_ARRAY(r->scratch, int64_t, count + 1);
+    memcpy(of, symbols, count * sizeof *of);
+    bool load = e->command == COMMAND_LOAD;
+    if (!(load ? bind_any(r, of) : graph_bind_rank(e->graph, r->index, of)))
         return fail(&r->failure, TPC_DATA, "a partition overflows for these shapes");
     r->clock++;
     for (uint32_t i = 0; i < SHAPE_PLANS && !load; i++)
-        if (r->plan[i].age && memcmp(r->plan[i].of, of, symbols * sizeof *of) == 0) {
-            r->now = &r->plan[i];
-            r->now->age = r->clock;
+        if (r->plan[i].age && memcmp(r->plan[i].of, of, count * sizeof *of) == 0) {
+            *out = &r->plan[i];
+            r->plan[i].age = r->clock;
             return TPC_OK;
         }
     struct shape_plan *plan = oldest(r);
     plan->age = 0;
-    forget_recordings(r, plan);
     arena_rewind(plan->arena, plan->mark);
-    plan->of = arena_copy(plan->arena, of, (symbols + 1) * sizeof *of);
+    plan->of = arena_copy(plan->arena, of, (count + 1) * sizeof *of);
     status s = make_plan(r, plan);
     if (s != TPC_OK)
         return s;
     plan->age = load ? 0 : r->clock; /* what was made for loading serves nothing else */
-    r->now = plan;
+    *out = plan;
     if (r == e->rank && !load)
         e->stats.shape_plans++;
     return TPC_OK;

@@ -56,28 +56,29 @@ struct need {
     bool kept, grows;
 };
 
-static bool needs_of(struct engine *e, struct need *need)
+static bool needs_of(const struct engine *e, const int64_t *of, const bool *keep, struct need *need)
 {
     for (uint32_t s = 0; s < e->graph->states.count; s++) {
         struct extents x;
         if (!state_in_place(e, s))
             continue;
-        if (!extents_of(e, s, e->of, &x))
+        if (!extents_of(e, s, of, &x))
             return false;
         struct need *n = &need[e->program->buffers.at[e->state_buffer[s] - 1].capacity];
         n->entries = x.past > n->entries ? x.past : n->entries;
         n->entries = x.present > n->entries ? x.present : n->entries;
-        n->kept = n->kept || (e->keep && e->keep[e->graph->states.at[s].input]);
+        n->kept = n->kept || (keep && keep[e->graph->states.at[s].input]);
         n->grows = n->grows || x.grows;
     }
     return true;
 }
 
-status states_measure(struct engine *e, struct diag *diag)
+status states_measure(const struct engine *e, struct arena *arena, const bool *keep, struct diag *diag, int64_t *of,
+                      int64_t *capacity)
 {
     const struct dims *t = e->graph->dims;
-    struct need *need = NEW_ARRAY(e->scratch, struct need, e->graph->states.count + 1);
-    if (!needs_of(e, need))
+    struct need *need = NEW_ARRAY(arena, struct need, e->graph->states.count + 1);
+    if (!needs_of(e, of, keep, need))
         return diag_error(diag, TPC_DATA, NULL, "these inputs are too large: an extent overflows");
     for (uint32_t k = 0; k < e->graph->states.count; k++) {
         int64_t wanted = need[k].entries;
@@ -90,12 +91,12 @@ status states_measure(struct engine *e, struct diag *diag)
             wanted = e->capacity[k];
         else if (need[k].kept && !fixed && e->capacity[k] <= INT64_MAX / 2 && wanted < 2 * e->capacity[k])
             wanted = 2 * e->capacity[k];
-        e->capacity[k] = fixed ? e->context : wanted;
+        capacity[k] = fixed ? e->context : wanted;
     }
     for (uint32_t s = 0; s < dims_symbol_count(t); s++) {
         const struct symbol *symbol = dims_symbol(t, s);
         if (symbol->kind == SYMBOL_CAPACITY && symbol->index < e->graph->states.count)
-            e->of[s] = e->capacity[symbol->index];
+            of[s] = capacity[symbol->index];
     }
     return TPC_OK;
 }
@@ -239,7 +240,6 @@ static status place_one(struct rank *r, uint32_t state)
     if (s == TPC_OK && !kept)
         s = take_given(r, state, (uint64_t)capacity, &rows, (uint64_t)x.past);
     st->capacity = (uint64_t)capacity;
-    r->address[buffer] = st->store.at;
     return s;
 }
 

@@ -107,16 +107,30 @@ static status comm_failed(struct rank *r, const struct comm *comm)
     return TPC_RANKS;
 }
 
-static status run_collective(struct rank *r, const struct step *step, const struct exchange *x)
+/* What a collective in the device's queue is, in numbers: those of its node, its shapes, its buffers. true: it is noted, not to be done. */
+static bool note_collective(struct rank *r, const struct step *step, const struct exchange *x, void *const buffer[2],
+                            const uint64_t bytes[2])
+{
+    const uint64_t what[] = {step->node,
+                             x->subaxes,
+                             (uint64_t)x->elements,
+                             (uint64_t)(uintptr_t)buffer[0],
+                             (uint64_t)(uintptr_t)buffer[1],
+                             bytes[0],
+                             bytes[1],
+                             x->shape};
+    const struct device_ops *ops = r->device->ops;
+    return ops->note && ops->note(r->device, what, sizeof what / sizeof *what);
+}
+
+static status run_collective(struct rank *r, const struct course *c, const struct step *step, const struct exchange *x)
 {
     struct engine *e = r->engine;
     const struct node *n = graph_node(e->graph, step->node);
-    void *const buffer[2] = {r->address[step->arg[0]], r->address[step->arg[1]]};
-    const uint64_t bytes[2] = {r->now->bytes[step->arg[0]], r->now->bytes[step->arg[1]]};
-    if (r == e->rank) {
-        e->stats.collectives++;
-        e->stats.collective_bytes += x->bytes;
-    }
+    void *const buffer[2] = {c->address[step->arg[0]], c->address[step->arg[1]]};
+    const uint64_t bytes[2] = {c->plan->bytes[step->arg[0]], c->plan->bytes[step->arg[1]]};
+    if (r->queued && note_collective(r, step, x, buffer, bytes))
+        return TPC_OK;
     if (r->queued)
         return exchange(r->queued, n, x, buffer[0], buffer[1]) ? TPC_OK : comm_failed(r, r->queued);
     status s = r->device->ops->finish(r->device, &r->failure);
@@ -129,20 +143,20 @@ static status run_collective(struct rank *r, const struct step *step, const stru
     return s == TPC_RANKS ? comm_failed(r, r->comm) : s;
 }
 
-static status run_step(struct rank *r, uint32_t index)
+static status run_step(struct rank *r, const struct course *c, uint32_t index)
 {
     const struct step *step = &r->engine->program->steps.at[index];
     const struct device_ops *ops = r->device->ops;
-    const struct shape_plan *plan = r->now;
+    const struct shape_plan *plan = c->plan;
     void *stack[32], **buffers = stack;
     if (step->kind == STEP_COLLECTIVE)
-        return run_collective(r, step, plan->exchange[index]);
+        return run_collective(r, c, step, plan->exchange[index]);
     if (plan->prepared)
-        return ops->step(r->device, step, plan->prepared[index], r->address, plan->bytes, &r->failure);
+        return ops->step(r->device, step, plan->prepared[index], c->address, plan->bytes, &r->failure);
     if (step->arg_count > sizeof stack / sizeof *stack)
         buffers = NEW_ARRAY(r->scratch, void *, step->arg_count);
     for (uint32_t i = 0; i < step->arg_count; i++)
-        buffers[i] = r->address[step->arg[i]];
+        buffers[i] = c->address[step->arg[i]];
     if (step->kind == STEP_KERNEL)
         return ops->kernel(r->device, plan->kernel[index], buffers, &r->failure);
     if (step->kind == STEP_COPY)
@@ -187,7 +201,7 @@ static value failing_node(const struct rank *r, uint32_t index)
 
 /* ---- a run ------------------------------------------------------------------------------------------------------------ */
 
-static status run_steps(struct rank *r, enum step_phase phase)
+static status run_steps(struct rank *r, const struct course *c, enum step_phase phase)
 {
     const struct program *p = r->engine->program;
     bool timed = r->step_seconds != NULL;
@@ -196,8 +210,8 @@ static status run_steps(struct rank *r, enum step_phase phase)
         if (p->steps.at[i].phase != phase)
             continue;
         double start = timed ? seconds_now() : 0;
-        s = run_step(r, i);
-        if (timed && s == TPC_OK && r->now->prepared) /* it was only queued */
+        s = run_step(r, c, i);
+        if (timed && s == TPC_OK && c->plan->prepared) /* it was only queued */
             s = r->device->ops->finish(r->device, &r->failure);
         if (timed)
             note_time(r, i, seconds_now() - start);
@@ -207,40 +221,49 @@ static status run_steps(struct rank *r, enum step_phase phase)
     return s;
 }
 
-void forget_recordings(struct rank *r, struct shape_plan *plan)
+static uint64_t key_of(const struct rank *r, const struct course *c)
 {
-    for (uint32_t i = 0; i < RECORDINGS; i++)
-        if (plan->recording[i].made)
-            r->device->ops->forget(r->device, plan->recording[i].made);
-    memset(plan->recording, 0, sizeof plan->recording);
+    const struct engine *e = r->engine;
+    uint64_t shapes = hash_bytes(c->plan->of, dims_symbol_count(e->graph->dims) * sizeof *c->plan->of, 0);
+    return hash_bytes(c->address, e->program->buffers.count * sizeof *c->address, shapes);
 }
 
-/* Once more what has run before with these shapes: as one launch, if the buffers are where they were; else it is noted for the next time, and run. */
-static status run_recorded(struct rank *r)
+static enum traced_run trace_run(struct rank *r, const struct course *c, uint64_t key, bool ahead)
 {
-    struct shape_plan *plan = r->now;
     const struct device_ops *ops = r->device->ops;
-    uint64_t key = hash_bytes(r->address, r->engine->program->buffers.count * sizeof *r->address, 0);
-    uint64_t generation = ops->generation(r->device);
-    for (uint32_t i = 0; i < RECORDINGS; i++)
-        if (plan->recording[i].made && plan->recording[i].key == key && plan->recording[i].generation == generation)
-            return ops->replay(r->device, plan->recording[i].made, &r->failure);
-    struct recording *to = &plan->recording[plan->next_recording++ % RECORDINGS];
-    ops->forget(r->device, to->made);
-    *to = (struct recording){.key = key, .generation = generation};
-    status s = ops->record(r->device, &r->failure), steps = TPC_OK;
+    if (ops->fits(r->device, key))
+        return TRACED_FITS;
+    ops->trace(r->device);
+    status s = run_steps(r, c, PHASE_RUN);
+    enum traced_run known = ops->traced(r->device, key, ahead);
+    return s == TPC_OK ? known : TRACED_NEW;
+}
+
+static status record_run(struct rank *r, const struct course *c, uint64_t key)
+{
+    const struct device_ops *ops = r->device->ops;
+    status s = ops->record(r->device, &r->failure);
     if (s != TPC_OK)
         return s;
-    steps = run_steps(r, PHASE_RUN);
+    status steps = run_steps(r, c, PHASE_RUN);
     struct failure first = r->failure;
-    s = ops->recorded(r->device, &to->made, &r->failure); /* in any case: the queue must be as before */
-    if (steps != TPC_OK) {
-        ops->forget(r->device, to->made);
-        to->made = NULL;
-        r->failure = first;
-        return steps;
-    }
-    return s == TPC_OK ? ops->replay(r->device, to->made, &r->failure) : s;
+    s = ops->recorded(r->device, key, &r->failure); /* in any case: the queue must be as before */
+    if (steps == TPC_OK)
+        return s;
+    ops->forget(r->device, false);
+    r->failure = first;
+    return steps;
+}
+
+/* As one launch, where a run of this kind went before: of a recording that is set for it, or made now. The first of its kind goes step by step. */
+static status run_traced(struct rank *r, const struct course *c)
+{
+    uint64_t key = key_of(r, c);
+    enum traced_run known = trace_run(r, c, key, false);
+    if (known == TRACED_NEW)
+        return run_steps(r, c, PHASE_RUN);
+    status s = known == TRACED_AGAIN ? record_run(r, c, key) : TPC_OK;
+    return s == TPC_OK ? r->device->ops->replay(r->device, &r->failure) : s;
 }
 
 /* Everything is queued: no collective of these steps waits in host memory. */
@@ -249,20 +272,31 @@ static bool can_record(const struct rank *r)
     return r->device->ops->record && !r->step_seconds && (r->queued || r->engine->ranks == 1);
 }
 
-status execute(struct rank *r, enum step_phase phase)
+void make_ready(struct rank *r, const struct course *c)
+{
+    if (can_record(r))
+        (void)trace_run(r, c, key_of(r, c), true);
+}
+
+static void count_collectives(struct rank *r)
 {
     const struct program *p = r->engine->program;
-    status s = store_reserve(r, &r->temporaries, r->now->arena_bytes);
-    r->stats.arena = r->now->arena_bytes;
-    for (uint32_t b = 0; b < p->buffers.count && s == TPC_OK; b++)
-        if (r->now->offset[b] != UINT64_MAX)
-            r->address[b] = (char *)r->temporaries.at + r->now->offset[b];
+    for (uint32_t i = 0; i < p->steps.count && r == r->engine->rank; i++)
+        if (r->now->exchange[i]) {
+            r->engine->stats.collectives++;
+            r->engine->stats.collective_bytes += r->now->exchange[i]->bytes;
+        }
+}
+
+status execute(struct rank *r, enum step_phase phase)
+{
+    const struct course c = {r->now, r->address};
+    status s = phase == PHASE_RUN && can_record(r) ? run_traced(r, &c) : run_steps(r, &c, phase);
     if (s != TPC_OK)
         return s;
-    bool again = phase == PHASE_RUN && r->now->runs++ > 0 && can_record(r);
-    s = again ? run_recorded(r) : run_steps(r, phase);
-    if (s != TPC_OK)
-        return s;
+    count_collectives(r);
+    if (phase == PHASE_RUN)
+        expect_next(r);
     s = r->device->ops->finish(r->device, &r->failure);
     if (s != TPC_OK)
         r->failed_at = r->failure.node;

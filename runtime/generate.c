@@ -184,6 +184,8 @@ static status run_text(struct writer *w)
         if (s == TPC_OK)
             s = fill_inputs(w);
         if (s == TPC_OK)
+            expect_step(w);
+        if (s == TPC_OK)
             s = engine_run(w->engine, w->input, w->keep, w->diag);
         w->ran = s == TPC_OK;
         if (s != TPC_OK || !w->roles.states || w->past + w->now >= length)

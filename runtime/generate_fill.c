@@ -88,6 +88,13 @@ static void fill_input(struct writer *w, uint32_t i)
         }
 }
 
+static void swallow(void *user, severity level, const char *line)
+{
+    (void)user;
+    (void)level;
+    (void)line;
+}
+
 /* ---- shapes -------------------------------------------------------------------------------------------------------------- */
 
 /* d's value; `otherwise` where it has a symbol that is not known. false: overflow. */
@@ -172,7 +179,8 @@ static bool shape_input(const struct writer *w, uint32_t i, int64_t *shape)
     return true;
 }
 
-status fill_inputs(struct writer *w)
+/* Shapes, keep and, with `fill`, elements of all inputs for the places [past, past + now). */
+static status make_inputs(struct writer *w, bool fill)
 {
     const struct graph *g = w->graph;
     const struct node *tokens = input_node(w, w->roles.tokens);
@@ -193,10 +201,38 @@ status fill_inputs(struct writer *w)
             continue;
         if (!shape_input(w, i, shape))
             return refuse_input(w, i, "has an extent that overflows");
-        if (!tensor_new(w->arena, &w->input[i], input_node(w, i)->dtype, input_node(w, i)->rank, shape))
+        const struct node *n = input_node(w, i);
+        if (!(fill ? tensor_new(w->arena, &w->input[i], n->dtype, n->rank, shape)
+                   : tensor_shape(&w->input[i], n->dtype, n->rank, shape)))
             return refuse_input(w, i, "is too large");
-        if (!state && w->roles.of[i] != ROLE_UNUSED)
+        if (fill && !state && w->roles.of[i] != ROLE_UNUSED)
             fill_input(w, i);
     }
     return TPC_OK;
+}
+
+status fill_inputs(struct writer *w)
+{
+    return make_inputs(w, true);
+}
+
+void expect_step(const struct writer *w)
+{
+    const struct graph *g = w->graph;
+    struct arena_mark mark = arena_mark(w->arena);
+    struct writer next = *w;
+    struct diag quiet = {.sink = swallow};
+    int64_t length = 0; /* of the longest row then */
+    for (size_t r = 0; r < w->o->rows; r++)
+        length = w->length[r] + 1 > length ? w->length[r] + 1 : length;
+    next.diag = &quiet;
+    next.past = w->roles.states ? w->past + w->now : 0;
+    next.now = w->fixed ? w->fixed : length - next.past;
+    next.ran = true;
+    next.keep = NEW_ARRAY(w->arena, bool, g->inputs.count + 1);
+    next.input = NEW_ARRAY(w->arena, struct tensor, g->inputs.count + 1);
+    next.of = NEW_ARRAY(w->arena, int64_t, dims_symbol_count(g->dims) + 1);
+    if (next.now > 0 && make_inputs(&next, false) == TPC_OK)
+        engine_expect(w->engine, next.input, next.keep);
+    arena_rewind(w->arena, mark);
 }

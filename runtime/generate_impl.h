@@ -70,6 +70,8 @@ status first_run(struct writer *w, int64_t *token);
 /* ---- generate_fill.c again ---- */
 /* Shapes of all inputs for this step, and their elements. */
 status fill_inputs(struct writer *w);
+/* Tells the engine what shapes the step behind this one will have. */
+void expect_step(const struct writer *w);
 /* Of a plan's input axis: its value where it is fixed, else 0. */
 int64_t fixed_extent(const struct writer *w, uint32_t input, uint32_t axis);
 /* Entries that the states of fixed size hold; INT64_MAX where there are none. */

@@ -1,4 +1,4 @@
-/* tests/fake_cuda/driver.c - the fake libcuda.so.1: memory with bounds, streams as threads, captures as lists. Kernels are in kernels.c. */
+/* tests/fake_cuda/driver.c - the fake libcuda.so.1: memory with bounds, streams as threads. Kernels are in kernels.c, graphs in graphs.c. */
 #include "runtime/cuda_api.h"
 #include "tests/cuda_model/device.h"
 #include "tests/fake_cuda/fake.h"
@@ -198,17 +198,8 @@ struct stream {
     struct item *first, **last;
     bool busy, quit;
     cu_result broken;
-    struct graph_list *captured; /* NULL: not */
+    struct fake_graph *captured; /* NULL: not */
     int gpu;
-};
-
-struct graph_list {
-    struct graph_item {
-        struct graph_item *next;
-        fake_work *work;
-        size_t bytes;
-        _Alignas(16) char argument[];
-    } * first, **last;
 };
 
 static _Thread_local struct stream *running; /* of a work */
@@ -248,11 +239,7 @@ bool fake_enqueue(void *stream, fake_work *work, const void *argument, size_t by
     if (!s)
         return false;
     if (s->captured) {
-        struct graph_item *g = malloc(sizeof *g + bytes);
-        *g = (struct graph_item){NULL, work, bytes};
-        memcpy(g->argument, argument, bytes);
-        *s->captured->last = g;
-        s->captured->last = &g->next;
+        fake_graph_add(s->captured, work, argument, bytes);
         return true;
     }
     struct item *i = malloc(sizeof *i + bytes);
@@ -335,79 +322,38 @@ FAKE_API cu_result cuStreamBeginCapture_v2(cu_stream stream, int mode)
     struct stream *s = (struct stream *)stream;
     CALL(INVALID);
     (void)mode;
-    struct graph_list *g = calloc(1, sizeof *g);
-    g->last = &g->first;
-    s->captured = g;
-    fake_own(1);
+    s->captured = fake_graph_new();
     return CU_OK;
 }
 
-static void free_list(struct graph_list *g)
+FAKE_API cu_result cuStreamGetCaptureInfo_v3(cu_stream stream, int *state, uint64_t *id, cu_graph *graph,
+                                             const cu_graph_node **node, const void **edge, size_t *nodes)
 {
-    for (struct graph_item *i = g->first, *next; i; i = next) {
-        next = i->next;
-        free(i);
-    }
-    free(g);
+    struct stream *s = (struct stream *)stream;
+    CALL(INVALID);
+    *state = s->captured != NULL; /* CU_STREAM_CAPTURE_STATUS_ACTIVE */
+    *id = 1;
+    *graph = (cu_graph)s->captured;
+    *edge = NULL;
+    *nodes = 0;
+    *node = NULL;
+    if (s->captured)
+        *node = (const cu_graph_node *)fake_graph_last(s->captured, nodes);
+    return CU_OK;
 }
 
 FAKE_API cu_result cuStreamEndCapture(cu_stream stream, cu_graph *graph)
 {
     struct stream *s = (struct stream *)stream;
-    struct graph_list *g = s->captured;
+    struct fake_graph *g = s->captured;
     s->captured = NULL;
     *graph = NULL;
     if (fake_call(__func__) || !g) {
-        if (g) {
-            free_list(g);
-            fake_own(-1);
-        }
+        fake_graph_free(g);
         return INVALID;
     }
     *graph = (cu_graph)g;
     return CU_OK;
-}
-
-FAKE_API cu_result cuGraphInstantiateWithFlags(cu_graph_exec *executable, cu_graph graph, unsigned long long flags)
-{
-    CALL(CU_OUT_OF_MEMORY);
-    (void)flags;
-    struct graph_list *g = (struct graph_list *)graph, *x = calloc(1, sizeof *x);
-    x->last = &x->first;
-    for (struct graph_item *i = g->first; i; i = i->next) {
-        struct graph_item *own = malloc(sizeof *own + i->bytes);
-        memcpy(own, i, sizeof *own + i->bytes);
-        own->next = NULL;
-        *x->last = own;
-        x->last = &own->next;
-    }
-    fake_own(1);
-    *executable = (cu_graph_exec)x;
-    return CU_OK;
-}
-
-FAKE_API cu_result cuGraphLaunch(cu_graph_exec executable, cu_stream stream)
-{
-    CALL(LAUNCH_FAILED);
-    for (struct graph_item *i = ((struct graph_list *)executable)->first; i; i = i->next)
-        (void)fake_enqueue(stream, i->work, i->argument, i->bytes);
-    return CU_OK;
-}
-
-FAKE_API cu_result cuGraphExecDestroy(cu_graph_exec executable)
-{
-    bool fails = fake_call(__func__);
-    free_list((struct graph_list *)executable);
-    fake_own(-1);
-    return fails ? ILLEGAL_ADDRESS : CU_OK;
-}
-
-FAKE_API cu_result cuGraphDestroy(cu_graph graph)
-{
-    bool fails = fake_call(__func__);
-    free_list((struct graph_list *)graph);
-    fake_own(-1);
-    return fails ? ILLEGAL_ADDRESS : CU_OK;
 }
 
 /* ---- events ---------------------------------------------------------------------------------------------------------------------- */

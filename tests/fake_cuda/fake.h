@@ -9,7 +9,7 @@
  * "*:57": that call fails), TPC_FAKE_LOG (a file: a line per call), TPC_FAKE_OBJECTS (a folder where compiled kernels are kept),
  * TPC_FAKE_SLOW (milliseconds that each copy from host memory waits).
  *
- * Section: driver.c and kernels.c (libcuda.so.1; the others use what it exports), nvrtc.c, blas.c, nccl.c
+ * Section: driver.c, kernels.c and graphs.c (libcuda.so.1; the others use what it exports), nvrtc.c, blas.c, nccl.c
  */
 #ifndef TPC_TESTS_FAKE_CUDA_FAKE_H
 #define TPC_TESTS_FAKE_CUDA_FAKE_H
@@ -42,6 +42,17 @@ int fake_compute(void);
 struct model_buffer;
 /* Live memory of the GPU whose work this is; at most FAKE_BLOCKS. */
 uint32_t fake_ranges(struct model_buffer *to);
+
+/* ---- between the driver's files ---- */
+struct fake_graph; /* a cu_graph: works in their order */
+struct fake_graph *fake_graph_new(void);
+void fake_graph_free(struct fake_graph *graph); /* NULL is allowed */
+void fake_graph_add(struct fake_graph *g, fake_work *work, const void *argument, size_t bytes);
+/* An array of its newest node's handle; none in an empty one. */
+const void *fake_graph_last(const struct fake_graph *g, size_t *count);
+struct cu_kernel_node;
+/* The launch that `work` is with `argument` gets these parameters. false: it is no launch, or of another function, or no launch may be so. */
+bool fake_launch_set(fake_work *work, void *argument, const struct cu_kernel_node *kernel);
 
 /* At the begin of a function of the driver: it fails with `code` when it shall. */
 #define CALL(code)                                                                                                     \

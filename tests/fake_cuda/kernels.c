@@ -15,7 +15,8 @@ struct unit {
     struct unit *next;
     const char *name, *source;
     struct cuda_model *model;
-    uint32_t uses, words;
+    uint32_t uses;
+    _Atomic uint32_t words; /* 0: not known yet */
 };
 static struct unit *texts;
 static pthread_mutex_t kernel_lock = PTHREAD_MUTEX_INITIALIZER; /* of texts, and while a kernel runs */
@@ -138,22 +139,42 @@ static void run_launch(void *argument)
     pthread_mutex_unlock(&kernel_lock);
 }
 
-/* How many words there are is known once the text is compiled: until then as many as there can be are read from what can be read. */
+static bool set_launch(struct launching *l, cu_function function, const unsigned *grid, const unsigned *block,
+                       unsigned shared_bytes, void **parameters)
+{
+    *l = (struct launching){.text = (struct unit *)function,
+                            .grid = {grid[0], grid[1], grid[2]},
+                            .block = {block[0], block[1], block[2]},
+                            .shared_bytes = shared_bytes};
+    if (!function || !parameters || grid[0] * grid[1] * grid[2] == 0 || block[0] * block[1] * block[2] == 0 ||
+        block[0] * block[1] * block[2] > 1024 || grid[1] > 65535 || grid[2] > 65535)
+        return false;
+    uint32_t known = l->text->words;
+    memcpy(l->words, parameters[0], known ? known * sizeof *l->words : sizeof l->words);
+    return true;
+}
+
+bool fake_launch_set(fake_work *work, void *argument, const struct cu_kernel_node *kernel)
+{
+    struct launching l;
+    if (work != run_launch || kernel->extra || kernel->kernel || kernel->context ||
+        (cu_function)((struct launching *)argument)->text != kernel->function ||
+        !set_launch(&l, kernel->function, kernel->grid, kernel->block, kernel->shared_bytes, kernel->parameters))
+        return false;
+    memcpy(argument, &l, sizeof l);
+    return true;
+}
+
+/* How many words there are is known once the text is compiled: until then as many as there can be are read. */
 FAKE_API cu_result cuLaunchKernelEx(const struct cu_launch *launch, cu_function function, void **parameters,
                                     void **extra)
 {
+    struct launching l;
     CALL(LAUNCH_FAILED);
-    const unsigned *grid = launch->grid, *block = launch->block;
-    struct launching l = {.text = (struct unit *)function,
-                          .grid = {grid[0], grid[1], grid[2]},
-                          .block = {block[0], block[1], block[2]},
-                          .shared_bytes = launch->shared_bytes};
-    if (!function || extra || grid[0] * grid[1] * grid[2] == 0 || block[0] * block[1] * block[2] == 0 ||
-        block[0] * block[1] * block[2] > 1024 || grid[1] > 65535 || grid[2] > 65535)
+    if (extra || !set_launch(&l, function, launch->grid, launch->block, launch->shared_bytes, parameters))
         return INVALID;
     for (unsigned i = 0; i < launch->attributes; i++)
         if (launch->attribute[i].attribute != CU_LAUNCH_OVERLAPPED || fake_compute() < 90)
             return INVALID;
-    memcpy(l.words, parameters[0], sizeof l.words);
     return fake_enqueue(launch->stream, run_launch, &l, sizeof l) ? CU_OK : INVALID;
 }

@@ -39,6 +39,15 @@ static_assert(sizeof(struct cu_launch_attribute) == sizeof(CUlaunchAttribute) &&
                   offsetof(struct cu_launch_attribute, value) ==
                       offsetof(CUlaunchAttribute, value.programmaticStreamSerializationAllowed),
               "structs");
+static_assert(sizeof(struct cu_kernel_node) == sizeof(CUDA_KERNEL_NODE_PARAMS_v2) &&
+                  offsetof(struct cu_kernel_node, grid) == offsetof(CUDA_KERNEL_NODE_PARAMS_v2, gridDimX) &&
+                  offsetof(struct cu_kernel_node, block) == offsetof(CUDA_KERNEL_NODE_PARAMS_v2, blockDimX) &&
+                  offsetof(struct cu_kernel_node, shared_bytes) ==
+                      offsetof(CUDA_KERNEL_NODE_PARAMS_v2, sharedMemBytes) &&
+                  offsetof(struct cu_kernel_node, parameters) == offsetof(CUDA_KERNEL_NODE_PARAMS_v2, kernelParams) &&
+                  offsetof(struct cu_kernel_node, kernel) == offsetof(CUDA_KERNEL_NODE_PARAMS_v2, kern) &&
+                  offsetof(struct cu_kernel_node, context) == offsetof(CUDA_KERNEL_NODE_PARAMS_v2, ctx),
+              "structs");
 static_assert(sizeof(cu_pointer) == sizeof(CUdeviceptr) && sizeof(cu_result) == sizeof(CUresult), "types");
 static_assert(sizeof(cu_device) == sizeof(CUdevice), "types");
 
@@ -102,6 +111,11 @@ static void driver_functions(void)
     CALLS(cuStreamBeginCapture((cu_stream)NULL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
     CALLS(cuStreamEndCapture((cu_stream)NULL, (cu_graph *)NULL));
     CALLS(cuGraphInstantiateWithFlags((cu_graph_exec *)NULL, (cu_graph)NULL, 0ull));
+    CALLS(cuGraphExecKernelNodeSetParams_v2((cu_graph_exec)NULL, (cu_graph_node)NULL,
+                                            (const CUDA_KERNEL_NODE_PARAMS *)NULL));
+    CALLS(cuStreamGetCaptureInfo_v3((cu_stream)NULL, (CUstreamCaptureStatus *)NULL, (cuuint64_t *)NULL,
+                                    (cu_graph *)NULL, (const cu_graph_node **)NULL, (const CUgraphEdgeData **)NULL,
+                                    (size_t *)NULL));
     CALLS(cuGraphLaunch((cu_graph_exec)NULL, (cu_stream)NULL));
     CALLS(cuGraphExecDestroy((cu_graph_exec)NULL));
     CALLS(cuGraphDestroy((cu_graph)NULL));
