@@ -53,8 +53,8 @@ void space_renumber(struct space *s, uint32_t count, dim *expression);
 
 /* ---- fuse_view.c: layout operations as index maps ---- */
 
-/* May its element be found by index arithmetic alone: transpose, reshape, broadcast, slice, window, restrict, reverse? */
-bool view_is_map(op o);
+/* May its element be found by index arithmetic alone: transpose, reshape, broadcast, slice, window, restrict, reverse, a value behind itself? */
+bool view_is_map(const struct graph *g, value v);
 /* operand index of result index; in: rank of v, out: rank of the operand. */
 void view_map(struct graph *g, const struct space *s, value v, const dim *in, dim *out);
 /* Result index of v (reshape or transpose) that holds the operand's element `in`. */

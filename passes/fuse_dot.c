@@ -61,7 +61,7 @@ static bool may_pass(const struct plan *p, value v)
     op o = graph_node(p->graph, v)->op;
     bool stored_so =
         o == OP_TRANSPOSE && !plan_is_alias(p, v) && plan_dot_behind(p, v) != 0; /* the dot writes it transposed */
-    return view_is_map(o) && o != OP_REVERSE && p->output[v] == 0 && !stored_so;
+    return view_is_map(p->graph, v) && o != OP_REVERSE && p->output[v] == 0 && !stored_so;
 }
 
 bool plan_uniform(const struct plan *p, value v, double *number)
@@ -97,7 +97,8 @@ static value view_operand(struct plan *p, struct walk *w, value v)
     for (;;) {
         const struct node *n = graph_node(p->graph, v);
         at.linear = index_simplify(&at.space, index_row_major(&at.space, n->rank, plan_shape(p, v), at.index));
-        bool apart = (n->op == OP_CONCAT || n->op == OP_PAD) && p->output[v] == 0 && p->accesses[v] == 0;
+        bool apart = (n->op == OP_CONCAT || n->op == OP_PAD) && !view_is_map(p->graph, v) && p->output[v] == 0 &&
+                     p->accesses[v] == 0;
         if (at.scale != best.scale && apart) /* the product may be one kernel with it */
             break;
         if (at.linear != DIM_NONE && make_affine(&at, n->rank)) {

@@ -355,7 +355,7 @@ static int32_t emit_value(struct emitter *e, value v, const dim *index, int32_t 
         return cast_index(e, index[n->attribute.axis], n->dtype, v);
     if (n->op == OP_GATHER)
         return emit_gather(e, v, index, predicate);
-    if (n->op == OP_CONCAT)
+    if (n->op == OP_CONCAT && !view_is_map(e->plan->graph, v))
         return emit_concat(e, v, index, predicate);
     if (n->op == OP_DOT && plan_is_product(e->plan, v))
         return emit_product(e, v, index, predicate);
@@ -365,7 +365,7 @@ static int32_t emit_value(struct emitter *e, value v, const dim *index, int32_t 
         return emit_reduce(e, v, index, predicate);
     if (op_info(n->op)->class == CLASS_POINTWISE)
         return emit_pointwise(e, v, index, predicate);
-    if (!view_is_map(n->op)) {
+    if (!view_is_map(e->plan->graph, v)) {
         e->failed = true;
         return 0;
     }

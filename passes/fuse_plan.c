@@ -136,7 +136,7 @@ static void inline_value(struct plan *p, uint32_t group, value v, const dim *ind
         inline_gather(p, group, v, index);
     } else if (op_info(n->op)->class == CLASS_REDUCE) {
         inline_reduce(p, group, v, index);
-    } else if (n->op == OP_CONCAT) {
+    } else if (n->op == OP_CONCAT && !view_is_map(p->graph, v)) {
         inline_concat(p, group, v, index);
     } else if (n->op == OP_PAD) {
         inline_pad(p, group, v, index);
@@ -145,7 +145,7 @@ static void inline_value(struct plan *p, uint32_t group, value v, const dim *ind
             plan_dot_where(p, v, index, i, at);
             plan_access(p, group, n->operand[i], at, false);
         }
-    } else if (view_is_map(n->op)) {
+    } else if (view_is_map(p->graph, v)) {
         view_map(p->graph, &g->space, v, index, at);
         plan_access(p, group, n->operand[0], at, false);
     } else {
@@ -294,7 +294,7 @@ static void materialise(struct plan *p, value v, bool hosting)
         inline_value(p, host->group, v, host->index);
         return;
     }
-    if (n->op == OP_CONCAT && n->operand_count > 1) {
+    if (n->op == OP_CONCAT && n->operand_count > 1 && !view_is_map(p->graph, v)) {
         materialise_concat(p, v);
         return;
     }
@@ -411,7 +411,7 @@ static void plan_layout(struct plan *p, value v)
     uint32_t count = 0;
     for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next, count++)
         crowded |= plan_group(p, p->pool.at[i].group)->size >= GROUP_SIZE_LIMIT;
-    bool choose = n->op == OP_CONCAT || n->op == OP_PAD;
+    bool choose = (n->op == OP_CONCAT || n->op == OP_PAD) && !view_is_map(p->graph, v);
     if (dense && plan_is_alias(p, v) && p->output[v] == 0) { /* the buffer is the operand's */
         for (uint32_t i = p->accesses[v]; i != 0; i = p->pool.at[i].next)
             if (p->pool.at[i].dense)

@@ -47,12 +47,13 @@ static struct estimate estimate(const struct plan *p, value v)
     class = class == CLASS_DOT && plan_is_product(p, v) ? CLASS_POINTWISE : class;
     if (class != CLASS_POINTWISE && class != CLASS_LAYOUT && class != CLASS_REDUCE && class != CLASS_GATHER)
         return (struct estimate){.loads = 1};
-    bool map = view_is_map(n->op);
+    bool map = view_is_map(p->graph, v);
     uint32_t operations = map ? 0 : 1, loads = class == CLASS_GATHER;
     for (uint32_t i = class == CLASS_GATHER; i < n->operand_count; i++) {
         struct estimate a = seen(p, n->operand[i]);
+        bool outer = n->op == OP_DOT && graph_elements(p->graph, n->operand[i]) != graph_elements(p->graph, v);
         operations += a.operations;
-        loads += a.loads;
+        loads += outer ? 0 : a.loads; /* a product of a column and a row spreads both */
         e.heavy |= a.heavy;
     }
     bool spread = n->op == OP_BROADCAST && !view_is_alias(p->graph, v);

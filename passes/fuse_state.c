@@ -67,7 +67,8 @@ static bool is_extension(const struct plan *p, value w, value past, uint32_t axi
 static bool in_place(const struct plan *p, const struct state *s, value past, value present, value *between)
 {
     const struct node *n = graph_node(p->graph, present), *before = graph_node(p->graph, past);
-    bool concat = n->op == OP_CONCAT && n->operand_count > 1, scatter = n->op == OP_SCATTER;
+    bool concat = n->op == OP_CONCAT && n->operand_count > 1 && !view_is_map(p->graph, present),
+         scatter = n->op == OP_SCATTER;
     *between = 0;
     if ((!concat && !scatter) || (uint32_t)n->attribute.axis != s->axis || !same_but_axis(n, before, s->axis) ||
         output_count(p, past) != 0 || output_count(p, present) != 1 || !plain_extent(p, n->shape[s->axis]) ||

@@ -1,15 +1,28 @@
 /* passes/fuse_view.c - layout operations as index maps: where an element of a result lies in the operand.
  *
- * Start at view_map. A map is exact for every index inside the result; concat and pad choose between operands and are in fuse_kernel.c.
+ * Start at view_map. A map is exact for every index inside the result; pad and concat choose between operands and are in fuse_kernel.c, but a concat of one
+ * value with itself is a map.
  */
 #include "passes/fuse.h"
 
 #include <assert.h>
 
-bool view_is_map(op o)
+/* Its operands are one value, of a known extent: the index modulo that extent. */
+static bool is_repeated(const struct graph *g, const struct node *n)
 {
-    return o == OP_TRANSPOSE || o == OP_RESHAPE || o == OP_BROADCAST || o == OP_SLICE || o == OP_WINDOW ||
-           o == OP_RESTRICT || o == OP_REVERSE;
+    for (uint32_t i = 1; i < n->operand_count; i++)
+        if (n->operand[i] != n->operand[0])
+            return false;
+    return n->op == OP_CONCAT && n->operand_count > 1 &&
+           dim_is_const(g->dims, graph_node(g, n->operand[0])->shape[n->attribute.axis], NULL);
+}
+
+bool view_is_map(const struct graph *g, value v)
+{
+    const struct node *n = graph_node(g, v);
+    op o = n->op;
+    return is_repeated(g, n) || o == OP_TRANSPOSE || o == OP_RESHAPE || o == OP_BROADCAST || o == OP_SLICE ||
+           o == OP_WINDOW || o == OP_RESTRICT || o == OP_REVERSE;
 }
 
 /* ---- reshape ---- */
@@ -143,6 +156,8 @@ void view_map(struct graph *g, const struct space *s, value v, const dim *in, di
     if (n->op == OP_TRANSPOSE)
         for (uint32_t i = 0; i < n->rank; i++)
             out[n->attribute.list[i]] = in[i];
+    else if (n->op == OP_CONCAT)
+        out[n->attribute.axis] = index_mod(s, in[n->attribute.axis], a->shape[n->attribute.axis]);
     else if (n->op == OP_RESTRICT)
         out[n->attribute.axis] = map_restrict(g, s, n, in[n->attribute.axis]);
     else if (n->op == OP_REVERSE)

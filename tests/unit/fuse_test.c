@@ -419,6 +419,22 @@ static void test_windows_and_padding(void **state)
     expect_steps("convolution", p, 1, 1); /* the padded copy; the dot writes its result transposed */
 }
 
+/* Angles of a rotation, behind themselves once more, and through a dot's operand. */
+static void test_a_value_behind_itself(void **state)
+{
+    (void)state;
+    const struct program *p =
+        run_text("angles", "%f: f32[1, 4, 1] = input as \"f\"\n%i: i64[1, s] = input as \"i\"\n%x: f32[1, s] = cast %i\n"
+                           "%x3: f32[1, s, 1] = reshape %x\n%a = dot %x3, %f batch 1 contract 1\n"
+                           "%aa = concat %a, %a axis 2\n%c = cos %aa\n%s = sin %aa\n"
+                           "output \"c\" %c\noutput \"s\" %s\n");
+    expect_steps("angles", p, 2, 0);
+    p = run_text("repeated", "%x: f32[b, 3] = input as \"x\"\n%y: f32[n, 9] = input as \"y\"\n"
+                             "%xxx = concat %x, %x, %x axis 1\n%z = dot %xxx, %y contract 1\noutput \"z\" %z\n"
+                             "%xx = concat %x, %x axis 0\noutput \"xx\" %xx\n");
+    expect_steps("repeated", p, 2, 1); /* of an unknown extent it is written in two parts */
+}
+
 /* Reshapes that cut and join axes in ways that no loop nest follows, and ones that it does. */
 static void test_reshapes(void **state)
 {
@@ -473,6 +489,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_known_is_made_at_load, setup, teardown),
         cmocka_unit_test_setup_teardown(test_outputs_share_values, setup, teardown),
         cmocka_unit_test_setup_teardown(test_windows_and_padding, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_value_behind_itself, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reshapes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_gather_faults, setup, teardown),
     };
