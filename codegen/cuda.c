@@ -83,6 +83,7 @@ status cuda_new(struct arena *arena, const struct program *p, struct diag *diag,
     cuda_find_attention(set);
     cuda_find_skinny(set);
     cuda_find_joins(set);
+    cuda_find_alike(set);
     set->counts.functions = set->functions.count;
     *out = set;
     return TPC_OK;

@@ -109,7 +109,8 @@ struct cuda_launch {
 
 /* out[m][n] (batch times) = sum over k of lhs[m][k] * rhs[n][k]. One of the two strides of each operand is 1 (or its extent is). All in elements. */
 struct cuda_product {
-    dtype type; /* f16, bf16 (accumulated in f32), f32, f64 */
+    dtype type;         /* f16, bf16 (accumulated in f32), f32, f64 */
+    uint32_t buffer[3]; /* of the Program: lhs, rhs, out */
     int64_t batch, m, n, k;
     int64_t offset[3], batch_stride[3]; /* lhs, rhs, out */
     int64_t stride[3][2];               /* lhs: m, k; rhs: n, k; out: m, n */
@@ -118,7 +119,7 @@ struct cuda_product {
 typedef enum cuda_way {
     CUDA_NOTHING,   /* there is nothing to do for these shapes, or another step does it */
     CUDA_LAUNCH,    /* launches, in order */
-    CUDA_PRODUCT,   /* products for the GEMM library, in any order; buffers: the step's arguments */
+    CUDA_PRODUCT,   /* products for the GEMM library, in any order */
     CUDA_COPY,      /* bytes from argument 0 to argument 1 */
     CUDA_COLLECTIVE /* the communicator's */
 } cuda_way;

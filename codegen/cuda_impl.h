@@ -85,6 +85,8 @@ struct cuda_set {
     LIST(struct cuda_attention) attentions;
     LIST(struct cuda_skinny) skinnies;
     uint32_t *skinny; /* per step, as attention */
+    uint32_t *
+        alike; /* per step: the last of the dots of one left operand and one shape, in whose place all are done; 0: it is alone */
     LIST(struct cuda_join) joins;
     uint32_t *join_at, *joined_by; /* per step: 1 + the one that runs in its place, and that it is part of */
     bool joined;                   /* attention may be taken together: cuda_join_steps */
@@ -142,6 +144,7 @@ bool cuda_view_of(const struct dot *d, const struct dims *t, const int64_t *of, 
 /* Product of a group's extents. */
 int64_t cuda_view_extent(const struct cuda_view *v, uint32_t group);
 uint32_t cuda_add_dot(struct cuda_set *set, const struct step *s);
+void cuda_find_alike(struct cuda_set *set);
 status cuda_dot_step(struct cuda_making *m, struct cuda_step *out);
 
 /* As products for the library; false: its strides do not allow that. */

@@ -278,6 +278,91 @@ static status own_launch(struct cuda_making *m, const struct cuda_view *v, const
     return TPC_OK;
 }
 
+/* ---- alike ---- */
+
+static bool same_dims(const dim *a, const dim *b, uint32_t count)
+{
+    return count == 0 || memcmp(a, b, count * sizeof *a) == 0;
+}
+
+/* Dots of one left operand and one shape: keys and values, gate and up. */
+static bool is_alike(const struct program *p, const struct step *a, const struct step *b)
+{
+    const struct dot *x = a->dot, *y = b->dot;
+    uint32_t axes = x->batch + x->m + x->n + x->k;
+    bool same = a->arg[0] == b->arg[0] && x->batch == y->batch && x->m == y->m && x->n == y->n && x->k == y->k &&
+                p->buffers.at[a->arg[2]].type == p->buffers.at[b->arg[2]].type &&
+                same_dims(x->extent, y->extent, axes) && same_dims(x->offset, y->offset, 3);
+    for (int o = 0; o < 3 && same; o++)
+        same = same_dims(x->stride[o], y->stride[o], axes);
+    return same;
+}
+
+static bool uses(const struct step *s, uint32_t buffer)
+{
+    for (uint32_t i = 0; i < s->arg_count; i++)
+        if (s->arg[i] == buffer)
+            return true;
+    return false;
+}
+
+static bool may_be_alike(const struct cuda_set *set, uint32_t step)
+{
+    const struct step *s = &set->program->steps.at[step];
+    return s->kind == STEP_DOT && s->phase == PHASE_RUN && !set->attention[step] && s->arg[0] != s->arg[2] &&
+           s->arg[1] != s->arg[2];
+}
+
+enum { FURTHEST = 8 };
+
+/* They wait for the last of them: nothing stands between but other dots, none of which uses what they make. */
+static uint32_t last_alike(const struct cuda_set *set, uint32_t first)
+{
+    const struct program *p = set->program;
+    const struct step *a = &p->steps.at[first];
+    uint32_t last = first;
+    for (uint32_t i = first + 1; i < p->steps.count && i < first + FURTHEST && may_be_alike(set, i); i++) {
+        const struct step *s = &p->steps.at[i];
+        if (uses(s, a->arg[2]) || s->arg[2] == a->arg[0] || s->arg[2] == a->arg[1])
+            break;
+        last = is_alike(p, a, s) ? i : last;
+    }
+    return last;
+}
+
+void cuda_find_alike(struct cuda_set *set)
+{
+    set->alike = NEW_ARRAY(set->arena, uint32_t, set->program->steps.count + 1);
+    for (uint32_t i = set->program->steps.count; i-- > 0;) {
+        uint32_t last = may_be_alike(set, i) ? last_alike(set, i) : i;
+        bool waits = set->alike[last] != 0 && set->alike[last] != last; /* for one that is too far from here */
+        if (last != i && !waits)
+            set->alike[i] = set->alike[last] = last;
+    }
+}
+
+/* The library's products of a step, or (its last) of all that are alike. */
+static bool products_step(struct cuda_making *m, const struct cuda_view *v, struct cuda_step *out)
+{
+    const struct program *p = m->set->program;
+    const struct step *s = &p->steps.at[m->step];
+    struct cuda_step own;
+    if (!cuda_products_of(m, v, p->buffers.at[s->arg[2]].type, &own))
+        return false;
+    LIST(struct cuda_product) all = {0};
+    uint32_t last = m->set->joined && m->set->alike[m->step] ? m->set->alike[m->step] : m->step;
+    if (last != m->step)
+        return true;
+    for (uint32_t i = last < FURTHEST ? 0 : last - FURTHEST; i <= last; i++)
+        for (uint32_t k = 0; k < own.count && (i == last || (m->set->joined && m->set->alike[i] == last)); k++) {
+            struct cuda_product *x = PUSH(m->arena, &all);
+            *x = own.product[k];
+            memcpy(x->buffer, p->steps.at[i].arg, sizeof x->buffer);
+        }
+    *out = (struct cuda_step){.way = CUDA_PRODUCT, .count = all.count, .product = all.at};
+    return true;
+}
+
 status cuda_dot_step(struct cuda_making *m, struct cuda_step *out)
 {
     const struct step *s = &m->set->program->steps.at[m->step];
@@ -292,8 +377,7 @@ status cuda_dot_step(struct cuda_making *m, struct cuda_step *out)
     *out = (struct cuda_step){.way = CUDA_NOTHING};
     if (elements == 0)
         return TPC_OK;
-    dtype type = m->set->program->buffers.at[s->arg[2]].type;
-    if (cuda_view_extent(&v, VIEW_K) > 0 && cuda_products_of(m, &v, type, out))
+    if (cuda_view_extent(&v, VIEW_K) > 0 && products_step(m, &v, out))
         return TPC_OK;
     return own_launch(m, &v, s, out);
 }

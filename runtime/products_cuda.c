@@ -1,7 +1,8 @@
 /* runtime/products_cuda.c - matrix products by cuBLASLt: rows and columns told in its terms, its choice asked once per product and kept.
  *
  * cuBLASLt thinks in columns. Of out [m][n] the axis with stride 1 becomes its rows: where that is n, it is asked for out' = rhs . lhs', else for out = lhs . rhs'.
- * Start with products_plan.
+ * Products of one left operand that are alike are done as one batched product, whose strides are what lies between their weights and between their results: one alone
+ * would leave a part of the GPU idle at its end. Start with products_plan.
  */
 #include "runtime/device_cuda.h"
 
@@ -195,6 +196,38 @@ status products_plan(struct products *p, const struct cuda_product *product, con
     *bucket = x;
     *out = x;
     return TPC_OK;
+}
+
+/* ---- several at once ---------------------------------------------------------------------------------------------------- */
+
+static bool alike(const struct cuda_product *a, const struct cuda_product *b)
+{
+    return a->type == b->type && a->batch == 1 && b->batch == 1 && a->m == b->m && a->n == b->n && a->k == b->k &&
+           a->buffer[0] == b->buffer[0] && memcmp(a->offset, b->offset, sizeof a->offset) == 0 &&
+           memcmp(a->stride, b->stride, sizeof a->stride) == 0;
+}
+
+/* From operand o of one product to that of the next, in elements; 0: it lies before, or between elements. */
+static int64_t distance(const struct cuda_product *a, const struct cuda_product *b, int o, void *const *address)
+{
+    uintptr_t from = (uintptr_t)address[a->buffer[o]], to = (uintptr_t)address[b->buffer[o]];
+    return to > from && (to - from) % CUDA_ALIGN == 0 ? (int64_t)((to - from) / dtype_size(a->type)) : 0;
+}
+
+uint32_t products_batch(const struct cuda_product *list, uint32_t count, void *const *address, struct cuda_product *out)
+{
+    uint32_t taken = 1;
+    *out = list[0];
+    for (; taken < count && alike(&list[0], &list[taken]); taken++) {
+        int64_t step[3] = {0};
+        for (int o = 1; o < 3; o++)
+            step[o] = distance(&list[taken - 1], &list[taken], o, address);
+        if (!step[1] || !step[2] || (taken > 1 && memcmp(step, out->batch_stride, sizeof step) != 0))
+            break;
+        memcpy(out->batch_stride, step, sizeof step);
+        out->batch++;
+    }
+    return taken;
 }
 
 /* ---- running ------------------------------------------------------------------------------------------------------------ */

@@ -127,6 +127,25 @@ static status multiply(struct cuda *c, const struct product_plan *plan, void *co
     return products_run(c->products, plan, operand, host_view(c->product_workspace), c->stream, f);
 }
 
+static status run_products(struct cuda *c, const struct prepared *p, void *const *address, struct failure *f)
+{
+    status s = TPC_OK;
+    for (uint32_t i = 0, taken = 1; i < p->step.count && s == TPC_OK; i += taken) {
+        const struct cuda_product *x = &p->step.product[i];
+        void *const operand[3] = {address[x->buffer[0]], address[x->buffer[1]], address[x->buffer[2]]};
+        const struct product_plan *plan = p->product[i];
+        struct cuda_product batch;
+        struct failure unused = {0};
+        taken = products_batch(x, p->step.count - i, address, &batch);
+        if (taken > 1 && products_plan(c->products, &batch, &plan, &unused) != TPC_OK) { /* then one by one */
+            plan = p->product[i];
+            taken = 1;
+        }
+        s = multiply(c, plan, operand, f);
+    }
+    return s;
+}
+
 static status copy_step(struct cuda *c, void *to, const void *from, uint64_t bytes, struct failure *f)
 {
     const uint64_t what[] = {CUDA_COPY, number_of(to), number_of(from), bytes};
@@ -144,11 +163,7 @@ status cuda_run_step(struct device *d, const struct step *step, const void *prep
         return copy_step(c, address[step->arg[1]], address[step->arg[0]], bytes[step->arg[1]], f);
     for (uint32_t i = 0; i < p->step.count && p->step.way == CUDA_LAUNCH && s == TPC_OK; i++)
         s = launch(c, &p->step.launch[i], address, NULL, NULL, f);
-    for (uint32_t i = 0; i < p->step.count && p->step.way == CUDA_PRODUCT && s == TPC_OK; i++) {
-        void *const operand[3] = {address[step->arg[0]], address[step->arg[1]], address[step->arg[2]]};
-        s = multiply(c, p->product[i], operand, f);
-    }
-    return s;
+    return p->step.way == CUDA_PRODUCT ? run_products(c, p, address, f) : s;
 }
 
 /* ---- runs that come again: graphs_cuda.c ---------------------------------------------------------------------------------- */

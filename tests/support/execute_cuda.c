@@ -160,10 +160,10 @@ static void launch(struct machine *m, const struct step *s, const struct cuda_la
 
 /* ---- products ---- */
 
-static void multiply(const struct machine *m, const struct step *s, const struct cuda_product *p)
+static void multiply(const struct machine *m, const struct cuda_product *p)
 {
-    const char *lhs = m->at[s->arg[0]], *rhs = m->at[s->arg[1]];
-    char *out = m->at[s->arg[2]];
+    const char *lhs = m->at[p->buffer[0]], *rhs = m->at[p->buffer[1]];
+    char *out = m->at[p->buffer[2]];
     for (int o = 0; o < 3; o++) {
         bool dense = false;
         int64_t extent[2] = {o == 1 ? p->n : p->m, o == 2 ? p->n : p->k};
@@ -199,7 +199,7 @@ static void run_step(struct machine *m, uint32_t number, uint32_t processors)
     for (uint32_t i = 0; i < now.count && now.way == CUDA_LAUNCH; i++)
         launch(m, s, &now.launch[i], workspace, now.workspace);
     for (uint32_t i = 0; i < now.count && now.way == CUDA_PRODUCT; i++)
-        multiply(m, s, &now.product[i]);
+        multiply(m, &now.product[i]);
     if ((now.way == CUDA_COPY || now.way == CUDA_COLLECTIVE) && s->arg[0] != s->arg[1])
         memcpy(m->at[s->arg[1]], m->at[s->arg[0]], m->bytes[s->arg[1]]);
     free(workspace);

@@ -73,6 +73,36 @@ static void expect_together(const struct cuda_trial *trial, int64_t size, uint32
     assert_int_equal(all, parts);
 }
 
+/* Dots of one left operand and one shape go to the library together, in the place of the last; one of another shape stands between, one that uses another's
+ * result ends it. */
+static const char alike_text[] =
+    "%x: $[b, s, 16] = input as \"x\"\n%k: $[24, 16] = input as \"k\"\n%q: $[40, 16] = input as \"q\"\n"
+    "%v: $[24, 16] = input as \"v\"\n%w: $[24, 24] = input as \"w\"\n%u: $[24, 16] = input as \"u\"\n"
+    "%xk = dot %x, %k contract 1\n%xq = dot %x, %q contract 1\n%xv = dot %x, %v contract 1\n"
+    "%kw = dot %xk, %w contract 1\n%xu = dot %x, %u contract 1\n"
+    "output \"xk\" %xk\noutput \"xq\" %xq\noutput \"xv\" %xv\noutput \"kw\" %kw\noutput \"xu\" %xu\n";
+
+static void add_alike(dtype t)
+{
+    struct cuda_trial *trial = trial_typed("alike", alike_text, t);
+    if (!trial)
+        return;
+    cuda_join_steps(trial->set, trial->program);
+    trial_size(trial, 3, 11, 0, 0);
+    uint32_t products = 0, most = 0;
+    for (uint32_t i = 0; i < trial->program->steps.count; i++) {
+        int64_t of[64] = {0};
+        struct cuda_step step;
+        for (uint32_t s = 0; s < dims_symbol_count(trial->program->graph->dims); s++)
+            of[s] = 11;
+        assert_int_equal(cuda_step(trial->set, i, of, 132, trial_arena, &step), TPC_OK);
+        products += step.way == CUDA_PRODUCT ? step.count : 0;
+        most = step.way == CUDA_PRODUCT && step.count > most ? step.count : most;
+    }
+    assert_int_equal(products, 5);
+    assert_int_equal(most, 2);
+}
+
 static void add_neighbours(dtype t)
 {
     struct cuda_trial *trial = trial_typed("neighbours", neighbours_text, t);
@@ -153,6 +183,7 @@ static int setup(void **state)
     add_attention(DT_F32);
     add_attention(DT_F16);
     add_attention(DT_BF16);
+    add_alike(DT_F32);
     add_neighbours(DT_F32);
     add_neighbours(DT_BF16);
     trial_compile();

@@ -423,11 +423,11 @@ static void test_windows_and_padding(void **state)
 static void test_a_value_behind_itself(void **state)
 {
     (void)state;
-    const struct program *p =
-        run_text("angles", "%f: f32[1, 4, 1] = input as \"f\"\n%i: i64[1, s] = input as \"i\"\n%x: f32[1, s] = cast %i\n"
-                           "%x3: f32[1, s, 1] = reshape %x\n%a = dot %x3, %f batch 1 contract 1\n"
-                           "%aa = concat %a, %a axis 2\n%c = cos %aa\n%s = sin %aa\n"
-                           "output \"c\" %c\noutput \"s\" %s\n");
+    const struct program *p = run_text(
+        "angles", "%f: f32[1, 4, 1] = input as \"f\"\n%i: i64[1, s] = input as \"i\"\n%x: f32[1, s] = cast %i\n"
+                  "%x3: f32[1, s, 1] = reshape %x\n%a = dot %x3, %f batch 1 contract 1\n"
+                  "%aa = concat %a, %a axis 2\n%c = cos %aa\n%s = sin %aa\n"
+                  "output \"c\" %c\noutput \"s\" %s\n");
     expect_steps("angles", p, 2, 0);
     p = run_text("repeated", "%x: f32[b, 3] = input as \"x\"\n%y: f32[n, 9] = input as \"y\"\n"
                              "%xxx = concat %x, %x, %x axis 1\n%z = dot %xxx, %y contract 1\noutput \"z\" %z\n"
