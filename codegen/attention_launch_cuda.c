@@ -229,13 +229,16 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
     dtype t = m->set->program->buffers.at[m->set->program->steps.at[a->product].arg[2]].type;
     if (!places_of(m, a, x))
         return TPC_DATA;
+    bool wide = is_wide(&s, x, t, key, row);
     if (s.group <= FEW_ROWS)
-        c.form = !is_wide(&s, x, t, key, row) ? CUDA_ATTENTION_NARROW : s.group > 1;
-    int64_t rows = cuda_attention_rows[c.form];
+        c.form = !wide ? CUDA_ATTENTION_NARROW : s.group > 1;
+    else if (wide && t != DT_F32)
+        c.form = CUDA_ATTENTION_MANY_WIDE;
+    int64_t rows = cuda_attention_rows(c.form, t);
     c.tiles = divide_up(s.group, rows);
     if (!i64_mul(s.rows / s.group, c.tiles, &blocks))
         return TPC_DATA;
-    if (c.form != CUDA_ATTENTION_MANY) {
+    if (c.form <= CUDA_ATTENTION_NARROW) {
         uint32_t keys = cuda_attention_keys(cuda_attention_lanes(t, key, row), c.form < CUDA_ATTENTION_NARROW);
         split_keys(m, &s, blocks, (int64_t)keys * CUDA_ATTENTION_THREADS / CUDA_WARP, &c);
     }
@@ -244,7 +247,9 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
     put_head(m, a, &s, &c, x);
     put_kernel(m, a);
     struct cuda_launch *launch = NEW(m->arena, struct cuda_launch);
-    *launch = cuda_launch_of(m, a->function[c.form], blocks, CUDA_ATTENTION_THREADS, 1, 0);
+    *launch = cuda_launch_of(
+        m, a->function[c.form], blocks, CUDA_ATTENTION_THREADS, 1,
+        c.form > CUDA_ATTENTION_NARROW && t != DT_F32 ? (uint32_t)cuda_attention_matrix_bytes(key, row) : 0);
     *out = (struct cuda_step){.way = CUDA_LAUNCH, .count = 1, .launch = launch};
     out->workspace = c.splits > 1 ? (uint64_t)bytes : 0;
     return TPC_OK;

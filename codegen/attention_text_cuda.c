@@ -109,6 +109,40 @@ static void print_score(struct printer *p, const struct cuda_attention *a)
     print_line(p, "score = (float)%s;", print_value(p, (uint32_t)a->score));
 }
 
+/* What is known with a row, or of both rows of a thread with `half`. */
+static void print_row(struct printer *p, const struct cuda_attention_form *form, const struct cuda_letters *l)
+{
+    const struct nest *n = p->nest;
+    p->indent = 2;
+    print_indices(p, DEPTH_ENTRY, 0);
+    print_values(p, DEPTH_ENTRY, 0);
+    if (form->rows) {
+        print_line(p, "int64_t coordinate[2][%u];", (unsigned)(n->points ? n->points : 1));
+        cuda_fill(p->out, form->rows, l);
+    }
+    p->indent = form->row_indent;
+    cuda_print_coordinates(p, n->point, n->points, "row");
+    for (uint32_t i = 0; i < n->points && form->rows; i++)
+        print_line(p, "coordinate[half][%u] = c%u;", (unsigned)i, (unsigned)n->point[i]);
+    if (form->rows) {
+        text_put(p->out, "        }\n");
+        return;
+    }
+    print_indices(p, DEPTH_POINT, 0);
+    print_values(p, DEPTH_POINT, 0);
+}
+
+static void print_half(struct printer *p, const struct cuda_attention_form *form, const struct cuda_letters *l)
+{
+    const struct nest *n = p->nest;
+    p->indent = form->element_indent;
+    for (uint32_t i = 0; i < n->points; i++)
+        print_line(p, "const int64_t c%u = coordinate[half][%u];", (unsigned)n->point[i], (unsigned)i);
+    print_indices(p, DEPTH_POINT, 0);
+    print_values(p, DEPTH_POINT, 0);
+    cuda_fill(p->out, form->element, l);
+}
+
 static void print_main(struct cuda_set *set, const struct cuda_attention *a, const struct cuda_attention_form *form,
                        const struct cuda_letters *l, const struct nest *n, struct text *out)
 {
@@ -128,13 +162,10 @@ static void print_main(struct cuda_set *set, const struct cuda_attention *a, con
     cuda_fill(out, arena_printf(set->arena, "ENTRY_EARLY_OF($N, 128, %d)\n{\n", form->blocks), l);
     cuda_print_locals(&p, skip);
     cuda_fill(out, form->start, l);
-    p.indent = form->row_indent;
-    print_indices(&p, DEPTH_ENTRY, 0);
-    print_values(&p, DEPTH_ENTRY, 0);
-    cuda_print_coordinates(&p, n->point, n->points, "row");
-    print_indices(&p, DEPTH_POINT, 0);
-    print_values(&p, DEPTH_POINT, 0);
+    print_row(&p, form, l);
     cuda_fill(out, form->loop, l);
+    if (form->rows)
+        print_half(&p, form, l);
     p.indent = form->score_indent;
     print_score(&p, a);
     cuda_fill(out, form->end, l);
@@ -170,6 +201,15 @@ static struct cuda_letters letters_of(struct cuda_set *set, const struct cuda_at
     return l;
 }
 
+static struct cuda_attention_form form_of(struct cuda_set *set, struct cuda_letters *l, int form, dtype t, int64_t key,
+                                          int64_t row)
+{
+    if (form <= CUDA_ATTENTION_NARROW)
+        return cuda_attention_few(set, l, t, cuda_attention_rows(form, t), form < CUDA_ATTENTION_NARROW, key, row);
+    return t == DT_F32 ? cuda_attention_many(set, l, t, key, row)
+                       : cuda_attention_matrix(set, l, t, form == CUDA_ATTENTION_MANY_WIDE, key, row);
+}
+
 void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
 {
     const struct program *p = set->program;
@@ -182,12 +222,10 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
         struct cuda_letters l = letters_of(set, a);
         int64_t key = 0, row = 0;
         (void)cuda_attention_widths(set, a, &key, &row);
-        if (i < CUDA_ATTENTION_NARROW && !cuda_attention_may_be_wide(t, key, row))
+        bool wide = i < CUDA_ATTENTION_NARROW || i == CUDA_ATTENTION_MANY_WIDE;
+        if (wide && (!cuda_attention_may_be_wide(t, key, row) || (i == CUDA_ATTENTION_MANY_WIDE && t == DT_F32)))
             continue;
-        struct cuda_attention_form form =
-            i == CUDA_ATTENTION_MANY
-                ? cuda_attention_many(set, &l, t, key, row)
-                : cuda_attention_few(set, &l, t, cuda_attention_rows[i], i < CUDA_ATTENTION_NARROW, key, row);
+        struct cuda_attention_form form = form_of(set, &l, i, t, key, row);
         struct text body = {.arena = set->arena};
         l.of['N' - 'A'] =
             arena_printf(set->arena, "tpc_attention_%s_%s_%s_%s_%s_%s_%s", form.name, kernel + 6, dtype_name(t),
@@ -196,4 +234,9 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
         print_main(set, a, &form, &l, n, &body);
         a->function[i] = cuda_add(set, l.of['N' - 'A'], body.at, CUDA_ATTENTION_THREADS, product->node);
     }
+}
+
+uint32_t cuda_attention_rows(int form, dtype t)
+{
+    return form == 0 ? 1 : form <= CUDA_ATTENTION_NARROW ? 4 : t == DT_F32 ? 16 : 64;
 }

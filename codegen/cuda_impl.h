@@ -54,7 +54,7 @@ struct cuda_kernel {
     uint32_t function;
 };
 
-enum { CUDA_ATTENTION_FORMS = 4 };
+enum { CUDA_ATTENTION_FORMS = 5 };
 
 /* Three steps that are one function: a product of q and k, a softmax of whatever is made of the scores, a product with v. */
 struct cuda_attention {
@@ -173,17 +173,17 @@ bool cuda_skinny_step(struct cuda_making *m, const struct cuda_skinny *a, struct
 
 /* ---- attention_cuda.c, attention_text_cuda.c, attention_few_cuda.c, attention_many_cuda.c, attention_launch_cuda.c ---- */
 
-/* The forms: for few rows by 16-byte accesses, for few rows by single elements, for many rows. Rows per block of each. */
-enum { CUDA_ATTENTION_NARROW = 2, CUDA_ATTENTION_MANY = 3, CUDA_ATTENTION_THREADS = 128 };
-enum { CUDA_ATTENTION_MANY_ROWS = 16, CUDA_ATTENTION_TILES = 4096, CUDA_ATTENTION_SPLITS = 64 };
-static const uint32_t cuda_attention_rows[CUDA_ATTENTION_FORMS] = {1, 4, 4, CUDA_ATTENTION_MANY_ROWS};
+/* The forms: for few rows by 16-byte accesses (two) or by single elements; for many rows by single elements or by 16-byte accesses (16-bit types). */
+enum { CUDA_ATTENTION_NARROW = 2, CUDA_ATTENTION_MANY = 3, CUDA_ATTENTION_MANY_WIDE = 4, CUDA_ATTENTION_THREADS = 128 };
+enum { CUDA_ATTENTION_TILES = 4096, CUDA_ATTENTION_SPLITS = 64 };
 
 /* A function's text around what is printed for the kernel: `row` is known behind `start`, `product` and the key's coordinate behind `loop`,
- * `score` before `end`. */
+ * `score` before `end`. Where a thread has two rows, `row` is known behind `rows` (for each half), whose coordinates are kept; `loop` ends for each half
+ * again, and `product` is known behind `element`. */
 struct cuda_attention_form {
-    const char *name, *functions, *start, *loop, *end;
-    int row_indent, score_indent, blocks; /* blocks at once on a multiprocessor, at least */
-    bool splits;                          /* its parts may have to be put together */
+    const char *name, *functions, *start, *rows, *loop, *element, *end;
+    int row_indent, element_indent, score_indent, blocks; /* blocks at once on a multiprocessor, at least */
+    bool splits;                                          /* its parts may have to be put together */
 };
 struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, uint32_t rows,
                                               bool wide, int64_t key, int64_t row);
@@ -195,6 +195,11 @@ static inline bool cuda_attention_may_be_wide(dtype t, int64_t key, int64_t row)
     int64_t width = 16 / (int64_t)dtype_size(t);
     return key % width == 0 && row % width == 0;
 }
+struct cuda_attention_form cuda_attention_matrix(struct cuda_set *set, struct cuda_letters *l, dtype t, bool wide,
+                                                 int64_t key, int64_t row);
+int64_t cuda_attention_matrix_bytes(int64_t key, int64_t row); /* of shared memory */
+/* Rows per block. */
+uint32_t cuda_attention_rows(int form, dtype t);
 /* Few rows: lanes that share a key; keys that a warp takes at a time. */
 uint32_t cuda_attention_lanes(dtype t, int64_t key, int64_t row);
 uint32_t cuda_attention_keys(uint32_t lanes, bool wide);
@@ -240,5 +245,8 @@ void function_cuda(struct printer *p, const char *name);
 /* As a device function that is told its block and how many there are. */
 void cuda_part_function(struct printer *p, const char *name);
 void prelude_cuda(struct text *out, const char *body);
+/* prelude_matrix_cuda.c: a part of its table */
+extern const struct prelude_function prelude_functions_matrix[];
+extern const uint32_t prelude_function_count_matrix;
 
 #endif

@@ -240,14 +240,16 @@ static const char *replacement(const char *name)
 static struct prelude_function *all_functions(struct arena *arena, uint32_t *count)
 {
     uint32_t of_c = prelude_function_count_c;
-    struct prelude_function *all = NEW_ARRAY(arena, struct prelude_function, of_c + OWN);
+    struct prelude_function *all =
+        NEW_ARRAY(arena, struct prelude_function, of_c + OWN + prelude_function_count_matrix);
     for (uint32_t i = 0; i < of_c; i++) {
         all[i] = prelude_functions_c[i];
         const char *text = replacement(all[i].name);
         all[i].text = text ? text : device_text(arena, all[i].text);
     }
     memcpy(all + of_c, own, sizeof own);
-    *count = of_c + OWN;
+    memcpy(all + of_c + OWN, prelude_functions_matrix, prelude_function_count_matrix * sizeof *all);
+    *count = of_c + OWN + prelude_function_count_matrix;
     return all;
 }
 

@@ -131,6 +131,18 @@ float tpc_from_f16(uint16_t h);
 uint16_t tpc_to_f16(float x);
 uint16_t tpc_to_bf16(float x);
 
+/* Two numbers in 16 bits each, the first in the lower half. */
+uint32_t tpc_pack_bf16(float low, float high);
+uint32_t tpc_pack_f16(float low, float high);
+
+/* ---- copies that are waited for: async.c ---- */
+
+/* 16 bytes from global to shared memory; zeros where there are none. */
+void tpc_copy_async_16(void *to, const void *from, bool there);
+/* The thread's copies since the last commit are a group; waits for all its groups but the last. */
+void tpc_commit_async(void);
+void tpc_wait_async(void);
+
 /* ---- tensor cores: by a warp together ---- */
 
 /* d[16][8] += a[16][16] * b[16][8], fragments as PTX has them; bf16 or f16, accumulated in f32 */

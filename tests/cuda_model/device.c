@@ -366,7 +366,7 @@ static void touch_global(const char *at, size_t bytes, bool write)
     model_failed("%s outside of every buffer%s", write ? "writes" : "reads", nearest);
 }
 
-static void touch(const void *address, size_t bytes, bool write)
+void model_touch(const void *address, size_t bytes, bool write)
 {
     const char *at = address;
     if (!m.now || m.failed)
@@ -385,7 +385,7 @@ static void touch_aligned(const void *address, size_t bytes, bool write)
     if ((uintptr_t)address % bytes != 0)
         model_failed("%s %u bytes at an address that is no multiple of that", write ? "writes" : "reads",
                      (unsigned)bytes);
-    touch(address, bytes, write);
+    model_touch(address, bytes, write);
 }
 
 unsigned long long atomicCAS(unsigned long long *at, unsigned long long seen, unsigned long long wanted)
@@ -423,12 +423,12 @@ uint32_t tpc_arrive(uint32_t *counter)
     HIDDEN void __tsan_unaligned_read##bytes(void *at);                                                                \
     void __tsan_unaligned_read##bytes(void *at)                                                                        \
     {                                                                                                                  \
-        touch(at, bytes, false);                                                                                       \
+        model_touch(at, bytes, false);                                                                                 \
     }                                                                                                                  \
     HIDDEN void __tsan_unaligned_write##bytes(void *at);                                                               \
     void __tsan_unaligned_write##bytes(void *at)                                                                       \
     {                                                                                                                  \
-        touch(at, bytes, true);                                                                                        \
+        model_touch(at, bytes, true);                                                                                  \
     }                                                                                                                  \
     HIDDEN void __tsan_volatile_read##bytes(void *at);                                                                 \
     void __tsan_volatile_read##bytes(void *at)                                                                         \
@@ -449,12 +449,12 @@ ACCESS(16)
 HIDDEN void __tsan_read_range(void *at, unsigned long bytes);
 void __tsan_read_range(void *at, unsigned long bytes)
 {
-    touch(at, bytes, false);
+    model_touch(at, bytes, false);
 }
 HIDDEN void __tsan_write_range(void *at, unsigned long bytes);
 void __tsan_write_range(void *at, unsigned long bytes)
 {
-    touch(at, bytes, true);
+    model_touch(at, bytes, true);
 }
 HIDDEN void __tsan_func_entry(void *at);
 void __tsan_func_entry(void *at)
@@ -473,14 +473,14 @@ void __tsan_init(void)
 HIDDEN void *__tsan_memcpy(void *to, const void *from, unsigned long bytes);
 void *__tsan_memcpy(void *to, const void *from, unsigned long bytes)
 {
-    touch(from, bytes, false);
-    touch(to, bytes, true);
+    model_touch(from, bytes, false);
+    model_touch(to, bytes, true);
     return memcpy(to, from, bytes);
 }
 HIDDEN void *__tsan_memset(void *to, int x, unsigned long bytes);
 void *__tsan_memset(void *to, int x, unsigned long bytes)
 {
-    touch(to, bytes, true);
+    model_touch(to, bytes, true);
     return memset(to, x, bytes);
 }
 

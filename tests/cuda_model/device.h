@@ -35,6 +35,7 @@ enum { MODEL_SLOT = 64 };
 /* All lanes of a warp leave `bytes` at `from`; what they left, by lane. Good until the meeting after the next. */
 unsigned char (*model_meet(uint32_t mask, const void *from, size_t bytes))[MODEL_SLOT];
 void model_touch_shared(const char *at, size_t bytes, bool write);
+void model_touch(const void *at, size_t bytes, bool write); /* any memory */
 /* Ends the launch; does not return to a thread. */
 void model_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -30,6 +30,16 @@ uint16_t tpc_to_bf16(float x)
     return x != x ? 0x7fff : (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+uint32_t tpc_pack_bf16(float low, float high)
+{
+    return tpc_to_bf16(low) | (uint32_t)tpc_to_bf16(high) << 16;
+}
+
+uint32_t tpc_pack_f16(float low, float high)
+{
+    return tpc_to_f16(low) | (uint32_t)tpc_to_f16(high) << 16;
+}
+
 /* ---- tensor cores ---- */
 
 static float half_of(uint32_t pair, uint32_t which, bool bf16)

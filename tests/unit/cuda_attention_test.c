@@ -174,8 +174,36 @@ static void programs(void **state)
     trial_run_all();
 }
 
+/* With ALL=1 (minutes), where there is NVRTC: it takes all of them for each architecture, and none spills. */
+static void compiles(void **state)
+{
+    static const uint32_t architectures[] = {80, 90, 100};
+    (void)state;
+    for (uint32_t i = 0; i < trials->count && getenv("ALL"); i++)
+        for (int k = 0; k < 3; k++) {
+            struct cuda_set *set = NULL;
+            const struct cuda_options options = {.compute = architectures[k]};
+            trial_lines[0] = '\0';
+            assert_int_equal(cuda_new(trial_arena, trials->at[i].program, &trial_diag, &set), TPC_OK);
+            status s = cuda_compile(set, &options, &trial_diag);
+            if (s == TPC_UNSUPPORTED)
+                skip();
+            if (s != TPC_OK)
+                fail_msg("%s for sm_%u: %s", trials->at[i].name, (unsigned)architectures[k], trial_lines);
+            for (uint32_t f = 0; f < cuda_function_count(set); f++) {
+                const struct cuda_function *function = cuda_function_at(set, f);
+                bool ours = strncmp(function->name, "tpc_attention", 13) == 0;
+                if (ours)
+                    print_message("%-50.50s sm_%u: %u registers, %u bytes spilled\n", function->name,
+                                  (unsigned)architectures[k], (unsigned)function->registers,
+                                  (unsigned)function->spill_bytes);
+                assert_true(!ours || function->spill_bytes == 0 || getenv("TELL"));
+            }
+        }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(programs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(programs), cmocka_unit_test(compiles)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,243 @@
+/* codegen/attention_matrix_cuda.c - the text of attention on CUDA for many rows in f16 and bf16: products by tensor cores, accumulated in f32.
+ *
+ * A block takes 64 rows, 16 per warp, and goes through keys and values $K at a time, two tiles in shared memory: the next one is copied while the last is
+ * computed with, $S keys at a time. Scores, the running maxima and sums, and the result stay in registers, in the layout of the instruction's fragments: a lane
+ * has rows lane / 4 and lane / 4 + 8 of its warp, and of 8 columns those at lane % 4 * 2 and behind it. Probabilities are the left operand of the second product as
+ * they are, rounded to 16 bits. Rows of shared memory are an odd number of 16-byte chunks, so that 8 of them lie in different banks.
+ */
+#include "codegen/cuda_impl.h"
+
+enum { ROWS = 64, STEP = 16, MOST_KEYS = 64, SHARED_LIMIT = 96 << 10, KEPT_WIDTH = 128, PART = 32 };
+
+/* [wide or not] */
+static const char *const functions_form[2] = {
+    "/* Keys (or values) from `first` on into shared memory; zeros behind the last. */\n"
+    "static __device__ inline void stage($E *to, const $E *from, int64_t first, int64_t stop, int64_t next, int64_t "
+    "step,\n"
+    "                                    int width, int pitch)\n"
+    "{\n"
+    "    for (int i = threadIdx.x; i < $K * width; i += 128) {\n"
+    "        const int key = next == 1 ? i % $K : i / width, d = next == 1 ? i / $K : i % width;\n"
+    "        to[key * pitch + d] = first + key < stop ? __ldg(from + (first + key) * next + d * step) : ($E)0;\n"
+    "    }\n"
+    "}\n"
+    "/* 64 rows per block; keys and values $K at a time. */\n",
+    "/* Keys (or values) from `first` on into shared memory; zeros behind the last. */\n"
+    "static __device__ inline void stage($E *to, const $E *from, int64_t first, int64_t stop, int64_t next, int64_t "
+    "step,\n"
+    "                                    int width, int pitch)\n"
+    "{\n"
+    "    UNROLL for (int i = threadIdx.x; i < $K * width / 8; i += 128) {\n"
+    "        const int key = i / (width / 8), d = i % (width / 8) * 8;\n"
+    "        const bool there = first + key < stop;\n"
+    "        tpc_copy_async_16(to + key * pitch + d, from + (there ? first + key : 0) * next + d, there);\n"
+    "    }\n"
+    "}\n"
+    "/* 64 rows per block; keys and values $K at a time, copied 16 bytes per access. */\n"};
+
+static const char start_form[] =
+    "    DYNAMIC_SHARED(memory);\n"
+    "    $E *const q_rows = ($E *)memory, *const k_rows = q_rows + 64 * $I, *const v_rows = k_rows + 2 * $K * $I;\n"
+    "    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, pair = lane % 4;\n"
+    "    const uint32_t tiles = (uint32_t)arguments.tiles;\n"
+    "    for (int i = threadIdx.x; i < 2 * $K; i += 128)\n"
+    "        for (int d = $D; d < $F; d++)\n"
+    "            k_rows[i * $I + d] = 0;\n"
+    "    for (uint32_t item = blockIdx.x; item < (uint32_t)arguments.items; item += gridDim.x) {\n"
+    "        const uint32_t group = item / tiles, in_group = (tiles - 1 - (item - group * tiles)) * 64;\n"
+    "        const uint32_t here = (uint32_t)arguments.group - in_group, base = group * (uint32_t)arguments.group + "
+    "in_group;\n"
+    "        const uint32_t own = warp * 16 + lane / 2; /* copied by this lane */\n"
+    "        int64_t q_at = arguments.q_offset, k_at = arguments.k_offset, v_at = arguments.v_offset, out_at = 0;\n"
+    "        uint32_t at_first = base + (own < here ? own : 0), at_second = base;\n"
+    "        LOCATE(first, $A, at_first, q_at, k_at)\n"
+    "        LOCATE(second, $B, at_second, out_at, v_at)\n"
+    "        WAIT_FOR_PREVIOUS();\n"
+    "        const int64_t stop = arguments.keys;\n"
+    "        stage(k_rows, arguments.k + k_at, 0, stop, arguments.k_next, arguments.k_step, $D, $I);\n"
+    "        stage(v_rows, arguments.v + v_at, 0, stop, arguments.v_next, arguments.v_step, $W, $J);\n"
+    "        tpc_commit_async();\n"
+    "        for (int d = lane % 2; d < $F; d += 2)\n"
+    "            q_rows[own * $I + d] = d < $D ? __ldg(&arguments.q[q_at + d * arguments.q_step]) : ($E)0;\n"
+    "        __syncwarp();\n";
+
+static const char rows_form[] = "        UNROLL for (int half = 0; half < 2; half++) {\n"
+                                "            const uint32_t r = warp * 16 + half * 8 + lane / 4;\n"
+                                "            const uint32_t row = base + (r < here ? r : 0);\n";
+
+/* Fragments of q: kept, or loaded for every tile of keys. */
+static const char *const load_form[2] = {
+    "        float most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, result[$Y][4];\n"
+    "        UNROLL for (int n = 0; n < $Y; n++)\n"
+    "            UNROLL for (int i = 0; i < 4; i++)\n"
+    "                result[n][i] = 0;\n"
+    "        int buffer = 0;\n"
+    "        for (int64_t from = 0; from < stop; from += $K, buffer ^= 1) {\n",
+    "        float most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, result[$Y][4];\n"
+    "        UNROLL for (int n = 0; n < $Y; n++)\n"
+    "            UNROLL for (int i = 0; i < 4; i++)\n"
+    "                result[n][i] = 0;\n"
+    "        uint32_t q[$U][4];\n"
+    "        UNROLL for (int step = 0; step < $U; step++)\n"
+    "            tpc_load_matrices(q[step], q_rows + (warp * 16 + lane % 16) * $I + step * 16 + lane / 16 * 8);\n"
+    "        int buffer = 0;\n"
+    "        for (int64_t from = 0; from < stop; from += $K, buffer ^= 1) {\n"};
+
+static const char first_form[] =
+    "            if (from + $K < stop) {\n"
+    "                stage(k_rows + (buffer ^ 1) * $K * $I, arguments.k + k_at, from + $K, stop, arguments.k_next,\n"
+    "                      arguments.k_step, $D, $I);\n"
+    "                stage(v_rows + (buffer ^ 1) * $K * $J, arguments.v + v_at, from + $K, stop, arguments.v_next,\n"
+    "                      arguments.v_step, $W, $J);\n"
+    "            }\n"
+    "            tpc_commit_async();\n"
+    "            tpc_wait_async(); /* for all but the last */\n"
+    "            __syncthreads();\n"
+    "            const $E *const k_tile = k_rows + buffer * $K * $I, *const v_tile = v_rows + buffer * $K * $J;\n"
+    "            const int count = stop - from > $K ? $K : (int)(stop - from);\n"
+    "            for (int part = 0; part < count; part += $S) {\n"
+    "                float s[$X][4];\n"
+    "                UNROLL for (int n = 0; n < $X; n++)\n"
+    "                    UNROLL for (int i = 0; i < 4; i++)\n"
+    "                        s[n][i] = 0;\n"
+    "                UNROLL for (int step = 0; step < $U; step++) {\n";
+
+static const char *const step_form[2] = {
+    "                    uint32_t q[4];\n"
+    "                    tpc_load_matrices(q, q_rows + (warp * 16 + lane % 16) * $I + step * 16 + lane / 16 * 8);\n",
+    ""};
+
+static const char second_form[] = "                    UNROLL for (int n = 0; n < $X; n += 2) {\n"
+                                  "                        uint32_t k[4];\n"
+                                  "                        tpc_load_matrices(k, k_tile + (part + n * 8 + lane / 16 * 8 "
+                                  "+ lane % 8) * $I + step * 16 +\n"
+                                  "                                                 lane / 8 % 2 * 8);\n"
+                                  "                        tpc_mma_$T(s[n], $Q, k);\n"
+                                  "                        tpc_mma_$T(s[n + 1], $Q, k + 2);\n"
+                                  "                    }\n"
+                                  "                }\n"
+                                  "                const int last = count - part - 1; /* key */\n"
+                                  "                float scale[2];\n"
+                                  "                UNROLL for (int half = 0; half < 2; half++) {\n";
+
+static const char element_form[] =
+    "                    float best = most[half];\n"
+    "                    UNROLL for (int e = 0; e < 2 * $X; e++) {\n"
+    "                        const int key = e / 2 * 8 + pair * 2 + e % 2;\n"
+    "                        const int64_t c$C = from + part + (key < last ? key : last);\n"
+    "                        const float product = s[e / 2][half * 2 + e % 2];\n"
+    "                        float score;\n"
+    "                        {\n";
+
+static const char end_form[] =
+    "                        }\n"
+    "                        score = key <= last ? score : -INFINITY;\n"
+    "                        s[e / 2][half * 2 + e % 2] = score;\n"
+    "                        best = score > best ? score : best;\n"
+    "                    }\n"
+    "                    UNROLL for (int distance = 1; distance < 4; distance <<= 1) {\n"
+    "                        const float other = __shfl_xor_sync(0xffffffffu, best, distance);\n"
+    "                        best = other > best ? other : best;\n"
+    "                    }\n"
+    "                    scale[half] = most[half] == best ? 1.0f : expf(most[half] - best);\n"
+    "                    most[half] = best;\n"
+    "                    sum[half] *= scale[half];\n"
+    "                    UNROLL for (int e = 0; e < 2 * $X; e++) {\n"
+    "                        const float score = s[e / 2][half * 2 + e % 2];\n"
+    "                        const float p = score == -INFINITY ? 0.0f : expf(score - best);\n"
+    "                        s[e / 2][half * 2 + e % 2] = p;\n"
+    "                        sum[half] += p;\n"
+    "                    }\n"
+    "                }\n"
+    "                if (__any_sync(0xffffffffu, scale[0] != 1.0f || scale[1] != 1.0f))\n"
+    "                    UNROLL for (int n = 0; n < $Y; n++)\n"
+    "                        UNROLL for (int i = 0; i < 4; i++)\n"
+    "                            result[n][i] *= scale[i / 2];\n"
+    "                UNROLL for (int k = 0; k < $X; k += 2) {\n"
+    "                    uint32_t p[4];\n"
+    "                    UNROLL for (int i = 0; i < 4; i++)\n"
+    "                        p[i] = tpc_pack_$T(s[k + i / 2][i % 2 * 2], s[k + i / 2][i % 2 * 2 + 1]);\n"
+    "                    UNROLL for (int n = 0; n < $Y; n += 2) {\n"
+    "                        uint32_t v[4];\n"
+    "                        tpc_load_matrices_transposed(v, v_tile + (part + k * 8 + lane % 16) * $J + n * 8 + lane / "
+    "16 * 8);\n"
+    "                        tpc_mma_$T(result[n], p, v);\n"
+    "                        tpc_mma_$T(result[n + 1], p, v + 2);\n"
+    "                    }\n"
+    "                }\n"
+    "            }\n"
+    "            __syncthreads(); /* the tile is done with */\n"
+    "        }\n"
+    "        UNROLL for (int half = 0; half < 2; half++) {\n"
+    "            UNROLL for (int distance = 1; distance < 4; distance <<= 1)\n"
+    "                sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], distance);\n"
+    "            const float inverse = 1.0f / sum[half];\n"
+    "            const uint32_t r = warp * 16 + half * 8 + lane / 4;\n"
+    "            at_second = base + (r < here ? r : 0);\n"
+    "            out_at = arguments.out_offset;\n"
+    "            LOCATE(second, $B, at_second, out_at, v_at)\n"
+    "            UNROLL for (int e = 0; e < 2 * $Y; e++) {\n"
+    "                const int d = e / 2 * 8 + pair * 2 + e % 2;\n"
+    "                const float x = result[e / 2][half * 2 + e % 2] * inverse;\n"
+    "                if (r < here && d < $W)\n"
+    "                    arguments.out[out_at + d * arguments.out_step] = element_of($Z);\n"
+    "            }\n"
+    "        }\n";
+
+static int64_t padded(int64_t width)
+{
+    return (width + STEP - 1) / STEP * STEP;
+}
+
+/* Elements of a row in shared memory. */
+static int64_t pitch(int64_t width)
+{
+    return padded(width) + 8;
+}
+
+static int64_t bytes_for(int64_t keys, int64_t key, int64_t row)
+{
+    return 2 * (ROWS * pitch(key) + 2 * keys * (pitch(key) + pitch(row)));
+}
+
+static int64_t keys_for(int64_t key, int64_t row)
+{
+    int64_t keys = MOST_KEYS;
+    while (keys > STEP && bytes_for(keys, key, row) > SHARED_LIMIT)
+        keys /= 2;
+    return keys;
+}
+
+int64_t cuda_attention_matrix_bytes(int64_t key, int64_t row)
+{
+    return bytes_for(keys_for(key, row), key, row);
+}
+
+struct cuda_attention_form cuda_attention_matrix(struct cuda_set *set, struct cuda_letters *l, dtype t, bool wide,
+                                                 int64_t key, int64_t row)
+{
+    int64_t keys = keys_for(key, row);
+    int64_t part = keys < PART ? keys : PART;
+    bool kept = padded(key) <= KEPT_WIDTH;
+    const struct {
+        char letter;
+        int64_t number;
+    } numbers[] = {{'F', padded(key)},        {'I', pitch(key)}, {'J', pitch(row)}, {'K', keys},
+                   {'U', padded(key) / STEP}, {'S', part},       {'X', part / 8},   {'Y', padded(row) / 8}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        l->of[numbers[i].letter - 'A'] = cuda_number(set->arena, numbers[i].number);
+    l->of['T' - 'A'] = dtype_name(t);
+    l->of['Q' - 'A'] = kept ? "q[step]" : "q";
+    return (struct cuda_attention_form){
+        .name = wide ? "matrix_wide" : "matrix",
+        .functions = functions_form[wide],
+        .start = start_form,
+        .rows = rows_form,
+        .loop = arena_printf(set->arena, "%s%s%s%s", load_form[kept], first_form, step_form[kept], second_form),
+        .element = element_form,
+        .end = end_form,
+        .row_indent = 3,
+        .element_indent = 5,
+        .score_indent = 7,
+        .blocks = 2};
+}
