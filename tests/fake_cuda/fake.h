@@ -7,7 +7,8 @@
  *
  * Environment: TPC_FAKE_GPUS (2), TPC_FAKE_MEMORY (bytes of each, 4 GiB), TPC_FAKE_DRIVER (13000), TPC_FAKE_COMPUTE (90), TPC_FAKE_FAIL ("cuMemAlloc_v2:3" or
  * "*:57": that call fails), TPC_FAKE_LOG (a file: a line per call), TPC_FAKE_OBJECTS (a folder where compiled kernels are kept),
- * TPC_FAKE_SLOW (milliseconds that each copy from host memory waits).
+ * TPC_FAKE_SLOW (milliseconds that each copy from host memory waits), TPC_FAKE_IDLE (kernels and products take so many microseconds, asleep, and do nothing: what is
+ * left is the host's time).
  *
  * Section: driver.c, kernels.c and graphs.c (libcuda.so.1; the others use what it exports), nvrtc.c, blas.c, nccl.c
  */
@@ -39,6 +40,8 @@ FAKE_API bool fake_is_device(const void *at, size_t bytes);
 enum { FAKE_BLOCKS = 4096, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719, INVALID = 1 };
 /* 90: compute capability 9.0. */
 int fake_compute(void);
+/* TPC_FAKE_IDLE is set, and the time it says over: the work is done. */
+FAKE_API bool fake_idles(void);
 struct model_buffer;
 /* Live memory of the GPU whose work this is; at most FAKE_BLOCKS. */
 uint32_t fake_ranges(struct model_buffer *to);

@@ -127,6 +127,8 @@ static void run_launch(void *argument)
     struct launching *l = argument;
     static struct model_buffer range[FAKE_BLOCKS];
     char error[1024] = "";
+    if (fake_idles())
+        return;
     pthread_mutex_lock(&kernel_lock);
     bool good = l->text->model || compile_waiting();
     struct model_launch m = {
