@@ -172,6 +172,8 @@ static status finish(struct device *d, struct failure *f)
                        "copying from it", f);
     if (s == TPC_OK)
         s = wait_stream(c, f);
+    if (s == TPC_RANKS) /* what this run still finds is not the next one's */
+        (void)c->api->fill(c->fault, 0, sizeof *c->fault_read, c->stream);
     if (s != TPC_OK || *c->fault_read == 0)
         return s;
     f->node = c->set ? cuda_fault_node(c->set, *c->fault_read) : 0;

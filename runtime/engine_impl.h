@@ -31,6 +31,7 @@ struct exchange {
 struct shape_plan {
     struct arena *arena; /* rewound when the plan is made for other shapes */
     struct arena_mark mark;
+    size_t held;      /* bytes that the arena holds in one piece */
     uint64_t age;     /* of its last use; 0: empty */
     int64_t *of;      /* symbols */
     uint64_t *bytes;  /* per buffer */
@@ -45,8 +46,9 @@ struct shape_plan {
 
 /* A run as a rank does it: its numbers and where its buffers are. */
 struct course {
-    const struct shape_plan *plan;
+    struct shape_plan *plan;
     void *const *address; /* per buffer */
+    uint64_t key;         /* of shapes and addresses */
 };
 
 /* Memory that is made larger on demand. */
@@ -75,12 +77,16 @@ struct rank {
     struct shape_plan *now; /* of this run */
     uint64_t clock;
     void **address, **next_address; /* per buffer: of this run, of the one that is expected */
+    bool ready;                     /* for the expected one: */
+    struct course next;
     struct store temporaries;
     struct store weights; /* copied slices */
     struct store kept, constants;
     double upload_seconds;
-    struct workers *fillers;   /* while weights are loaded to a device */
-    struct store *input;       /* per graph input: this rank's part of a cut one */
+    struct workers *fillers; /* while weights are loaded to a device */
+    struct store
+        *input; /* per graph input: this rank's part of a cut one; on a device that reads no host memory all, in: */
+    struct store inputs;
     struct store *output;      /* 2 per graph output: states are written to the one that the last run did not write */
     struct state_store *state; /* per state */
     struct engine_rank_stats stats;
@@ -128,7 +134,9 @@ struct engine {
         bool given;
         struct tensor *input; /* shapes */
         bool *keep;
-    } expected; /* the run behind it */
+    } expected;               /* the run behind it */
+    struct expected foreseen; /* what was expected of this one, when the last one ran */
+    bool as_foreseen;         /* it is just that, and ranks are ready for it */
     /* the last run */
     bool ran;
     uint32_t turn;        /* which of a state's two stores holds its last value */
@@ -155,6 +163,9 @@ struct sides {
 };
 /* Where all buffers of a run are. false: memory has to be taken first; address[] is then of no use. */
 bool addresses_of(const struct rank *r, const struct shape_plan *plan, const struct sides *x, void **address);
+struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address);
+/* On the engine's thread: is this the run that ranks are ready for? */
+bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool *keep);
 /* While the device computes: makes ready what is expected behind this run. */
 void expect_next(struct rank *r);
 
@@ -195,8 +206,8 @@ bool run_is_over(void *rank);
 bool output_shape(const struct engine *e, uint32_t index, const int64_t *of, struct tensor *out);
 
 /* ---- executor.c ---- */
-/* Runs the steps of one phase; r->now and all addresses are set. */
-status execute(struct rank *r, enum step_phase phase);
+/* Runs the steps of one phase. */
+status execute(struct rank *r, const struct course *c, enum step_phase phase);
 /* At least `bytes`, contents undefined. */
 status store_reserve(struct rank *r, struct store *s, uint64_t bytes);
 void store_free(struct rank *r, struct store *s);

@@ -133,6 +133,29 @@ void engine_expect(struct engine *e, const struct tensor *inputs, const bool *ke
     e->expected.given = true;
 }
 
+bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool *keep)
+{
+    const struct expected *x = &e->foreseen;
+    bool same = x->given && e->ran;
+    for (uint32_t i = 0; i < e->local && same; i++)
+        same = e->rank[i].ready;
+    for (uint32_t i = 0; i < e->graph->inputs.count && same; i++) {
+        const struct tensor *a = &inputs[i], *b = &x->input[i];
+        same = x->keep[i] == (keep && keep[i]);
+        if (same && !x->keep[i])
+            same = a->dtype == b->dtype && a->rank == b->rank &&
+                   memcmp(a->shape, b->shape, a->rank * sizeof *a->shape) == 0;
+    }
+    return same;
+}
+
+struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address)
+{
+    const struct engine *e = r->engine;
+    uint64_t shapes = hash_bytes(plan->of, dims_symbol_count(e->graph->dims) * sizeof *plan->of, 0);
+    return (struct course){plan, address, hash_bytes(address, e->program->buffers.count * sizeof *address, shapes)};
+}
+
 /* The symbols of the expected run. false: they cannot be told, or states will have other capacities. */
 static bool expected_symbols(struct rank *r, struct diag *diag, int64_t *of)
 {
@@ -168,8 +191,11 @@ static status make_next(void *context)
     if (!expected_symbols(r, &diag, of) || shape_plan_find(r, of, &plan) != TPC_OK)
         return TPC_OK;
     memcpy(r->next_address, r->address, e->program->buffers.count * sizeof *r->address);
-    if (addresses_of(r, plan, &sides, r->next_address))
-        make_ready(r, &(struct course){plan, r->next_address});
+    if (!addresses_of(r, plan, &sides, r->next_address))
+        return TPC_OK;
+    r->next = course_of(r, plan, r->next_address);
+    r->ready = true;
+    make_ready(r, &r->next);
     return TPC_OK;
 }
 

@@ -260,6 +260,24 @@ static status place_for_load(struct maker *m)
     return TPC_OK;
 }
 
+/* Where another plan's temporaries take as many units of the device's alignment each, they lie as there: a cache that grows seldom changes that. */
+static bool place_as_before(struct maker *m)
+{
+    const struct program *p = m->rank->engine->program;
+    struct shape_plan *plan = m->plan;
+    const struct shape_plan *before = m->rank->now;
+    uint64_t unit = m->rank->device->ops->alignment;
+    if (!before || before == plan || before->age == 0)
+        return false;
+    for (uint32_t b = 0; b < p->buffers.count; b++)
+        if (p->buffers.at[b].kind == BUFFER_TEMP &&
+            (plan->bytes[b] + unit - 1) / unit != (before->bytes[b] + unit - 1) / unit)
+            return false;
+    memcpy(plan->offset, before->offset, p->buffers.count * sizeof *plan->offset);
+    plan->arena_bytes = before->arena_bytes;
+    return true;
+}
+
 static status place_for_run(struct maker *m)
 {
     const struct program *p = m->rank->engine->program;
@@ -267,6 +285,8 @@ static status place_for_run(struct maker *m)
     for (uint32_t b = 0; b < p->buffers.count; b++)
         if (!buffer_bytes(p, b, plan->of, &plan->bytes[b]) || plan->bytes[b] > SIZE_MAX / 4)
             return too_large(m, p->buffers.at[b].node, "a buffer");
+    if (place_as_before(m))
+        return TPC_OK;
     return program_place_aligned(p, plan->of, m->rank->device->ops->alignment, m->rank->scratch, plan->offset,
                                  &plan->arena_bytes)
                ? TPC_OK
@@ -316,6 +336,18 @@ static bool bind_any(struct rank *r, int64_t *of)
     return bound;
 }
 
+/* The next plan is about as large as the last one: in one piece it needs no memory of the system's. */
+static void empty_arena(struct shape_plan *plan)
+{
+    size_t held = arena_bytes(plan->arena);
+    arena_rewind(plan->arena, plan->mark);
+    if (held > plan->held) {
+        (void)arena_alloc(plan->arena, held + held / 4);
+        arena_rewind(plan->arena, plan->mark);
+        plan->held = arena_bytes(plan->arena);
+    }
+}
+
 status shape_plan_find(struct rank *r, const int64_t *symbols, struct shape_plan **out)
 {
     struct engine *e = r->engine;
@@ -334,7 +366,7 @@ status shape_plan_find(struct rank *r, const int64_t *symbols, struct shape_plan
         }
     struct shape_plan *plan = oldest(r);
     plan->age = 0;
-    arena_rewind(plan->arena, plan->mark);
+    empty_arena(plan);
     plan->of = arena_copy(plan->arena, of, (count + 1) * sizeof *of);
     status s = make_plan(r, plan);
     if (s != TPC_OK)

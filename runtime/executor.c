@@ -221,25 +221,18 @@ static status run_steps(struct rank *r, const struct course *c, enum step_phase 
     return s;
 }
 
-static uint64_t key_of(const struct rank *r, const struct course *c)
-{
-    const struct engine *e = r->engine;
-    uint64_t shapes = hash_bytes(c->plan->of, dims_symbol_count(e->graph->dims) * sizeof *c->plan->of, 0);
-    return hash_bytes(c->address, e->program->buffers.count * sizeof *c->address, shapes);
-}
-
-static enum traced_run trace_run(struct rank *r, const struct course *c, uint64_t key, bool ahead)
+static enum traced_run trace_run(struct rank *r, const struct course *c, bool ahead)
 {
     const struct device_ops *ops = r->device->ops;
-    if (ops->fits(r->device, key))
+    if (ops->fits(r->device, c->key))
         return TRACED_FITS;
     ops->trace(r->device);
     status s = run_steps(r, c, PHASE_RUN);
-    enum traced_run known = ops->traced(r->device, key, ahead);
+    enum traced_run known = ops->traced(r->device, c->key, ahead);
     return s == TPC_OK ? known : TRACED_NEW;
 }
 
-static status record_run(struct rank *r, const struct course *c, uint64_t key)
+static status record_run(struct rank *r, const struct course *c)
 {
     const struct device_ops *ops = r->device->ops;
     status s = ops->record(r->device, &r->failure);
@@ -247,7 +240,7 @@ static status record_run(struct rank *r, const struct course *c, uint64_t key)
         return s;
     status steps = run_steps(r, c, PHASE_RUN);
     struct failure first = r->failure;
-    s = ops->recorded(r->device, key, &r->failure); /* in any case: the queue must be as before */
+    s = ops->recorded(r->device, c->key, &r->failure); /* in any case: the queue must be as before */
     if (steps == TPC_OK)
         return s;
     ops->forget(r->device, false);
@@ -258,11 +251,10 @@ static status record_run(struct rank *r, const struct course *c, uint64_t key)
 /* As one launch, where a run of this kind went before: of a recording that is set for it, or made now. The first of its kind goes step by step. */
 static status run_traced(struct rank *r, const struct course *c)
 {
-    uint64_t key = key_of(r, c);
-    enum traced_run known = trace_run(r, c, key, false);
+    enum traced_run known = trace_run(r, c, false);
     if (known == TRACED_NEW)
         return run_steps(r, c, PHASE_RUN);
-    status s = known == TRACED_AGAIN ? record_run(r, c, key) : TPC_OK;
+    status s = known == TRACED_AGAIN ? record_run(r, c) : TPC_OK;
     return s == TPC_OK ? r->device->ops->replay(r->device, &r->failure) : s;
 }
 
@@ -275,7 +267,7 @@ static bool can_record(const struct rank *r)
 void make_ready(struct rank *r, const struct course *c)
 {
     if (can_record(r))
-        (void)trace_run(r, c, key_of(r, c), true);
+        (void)trace_run(r, c, true);
 }
 
 static void count_collectives(struct rank *r)
@@ -288,10 +280,9 @@ static void count_collectives(struct rank *r)
         }
 }
 
-status execute(struct rank *r, enum step_phase phase)
+status execute(struct rank *r, const struct course *c, enum step_phase phase)
 {
-    const struct course c = {r->now, r->address};
-    status s = phase == PHASE_RUN && can_record(r) ? run_traced(r, &c) : run_steps(r, &c, phase);
+    status s = phase == PHASE_RUN && can_record(r) ? run_traced(r, c) : run_steps(r, c, phase);
     if (s != TPC_OK)
         return s;
     count_collectives(r);

@@ -36,26 +36,14 @@ int64_t last_place(const struct writer *w, int64_t row)
     return w->padding == PADDING_RIGHT && w->past == 0 ? w->length[row] - 1 : w->now - 1;
 }
 
-/* Does a token stand at this place, counted from the row's first? */
-static bool is_there(const struct writer *w, int64_t row, int64_t place)
-{
-    int64_t t = place - pad(w, row);
-    return t >= 0 && t < w->length[row] && place < w->past + w->now;
-}
-
 /* ---- elements ------------------------------------------------------------------------------------------------------------ */
 
-static int64_t element(const struct writer *w, uint32_t i, int64_t row, int64_t c, int64_t columns)
+static int64_t element(const struct writer *w, uint32_t i, int64_t row, int64_t c)
 {
-    int64_t t = token_at(w, row, c), total = w->past + w->now;
+    int64_t t = token_at(w, row, c);
     switch (w->roles.of[i]) {
     case ROLE_TOKENS:
         return t >= 0 && t < w->length[row] ? w->text[row][t] : 0;
-    case ROLE_MASK:
-        if (w->roles.whole[i])
-            return 1;
-        /* One that is shorter than all places is of the last of them. */
-        return is_there(w, row, columns < total ? total - columns + c : c);
     case ROLE_POSITIONS:
         if (input_node(w, i)->rank == 1 || w->input[i].shape[0] == 1)
             t = w->o->rows == 1 ? t : w->past + c;
@@ -63,7 +51,8 @@ static int64_t element(const struct writer *w, uint32_t i, int64_t row, int64_t 
     case ROLE_PAST_LENGTH:
         return w->past;
     case ROLE_TOTAL_LENGTH:
-        return total;
+        return w->past + w->now;
+    case ROLE_MASK:
     case ROLE_NONE:
     case ROLE_STATE:
     case ROLE_GIVEN:
@@ -73,14 +62,46 @@ static int64_t element(const struct writer *w, uint32_t i, int64_t row, int64_t 
     return 0;
 }
 
+/* Ones in elements [from, to). */
+static void fill_ones(struct tensor *t, size_t from, size_t to)
+{
+    size_t size = dtype_size(t->dtype);
+    char *at = (char *)t->data + from * size;
+    if (from >= to)
+        return;
+    if (dtype_is_float(t->dtype))
+        dtype_store_f64(t->dtype, at, 0, 1);
+    else
+        dtype_store_i64(t->dtype, at, 0, 1);
+    for (size_t done = 1; done < to - from; done *= 2)
+        memcpy(at + done * size, at, (2 * done <= to - from ? done : to - from - done) * size);
+}
+
+/* A row of a mask, as long as all places so far, at once; the rest is 0 already. One that is shorter is of the last of them. */
+static void fill_mask(const struct writer *w, uint32_t i, int64_t row, size_t first, int64_t columns)
+{
+    int64_t total = w->past + w->now, skipped = columns < total ? total - columns : 0;
+    int64_t from = pad(w, row), to = from + w->length[row] < total ? from + w->length[row] : total;
+    from = from > skipped ? from - skipped : 0;
+    to = to - skipped < columns ? to - skipped : columns;
+    if (w->roles.whole[i])
+        fill_ones(&w->input[i], first, first + (size_t)columns);
+    else if (from < to)
+        fill_ones(&w->input[i], first + (size_t)from, first + (size_t)to);
+}
+
 static void fill_input(struct writer *w, uint32_t i)
 {
     struct tensor *t = &w->input[i];
     int64_t columns = t->rank == 0 ? 1 : t->shape[t->rank - 1], rows = t->rank == 2 ? t->shape[0] : 1;
+    for (int64_t r = 0; r < rows && w->roles.of[i] == ROLE_MASK; r++)
+        fill_mask(w, i, r < (int64_t)w->o->rows ? r : 0, (size_t)(r * columns), columns);
+    if (w->roles.of[i] == ROLE_MASK)
+        return;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++) {
             int64_t row = r < (int64_t)w->o->rows ? r : 0; /* a fixed batch has more rows than there are prompts */
-            int64_t x = element(w, i, row, c, columns);
+            int64_t x = element(w, i, row, c);
             if (dtype_is_float(t->dtype))
                 dtype_store_f64(t->dtype, t->data, (size_t)(r * columns + c), (double)x);
             else
