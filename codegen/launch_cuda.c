@@ -70,14 +70,16 @@ static uint32_t round_to_warps(int64_t threads, uint32_t most)
     return whole > most ? most : (uint32_t)whole;
 }
 
-/* A warp per row while rows are short or there are many; a block each where rows are long or few: some four steps per thread. */
+/* A warp per row while rows are short or there are many; a block each where rows are long or few: a step per thread while the device is not full, else
+ * some four, or as many as a thread keeps. */
 static struct cuda_launch launch_rows(struct cuda_making *m, const struct cuda_kernel *k, int64_t rows, int64_t length)
 {
-    int64_t steps = divide_up(length, k->form.width), most = k->form.turns ? k->form.turns : steps;
-    bool many = rows >= (int64_t)m->processors * 2 * ROW_WARPS;
-    if (steps <= (many ? 16 : 2) * CUDA_WARP && steps <= most * CUDA_WARP)
+    int64_t steps = divide_up(length, k->form.width), turns = k->form.turns;
+    bool many = rows >= (int64_t)m->processors * 2 * ROW_WARPS, full = rows >= (int64_t)m->processors;
+    if (steps <= (many ? 16 : 2) * CUDA_WARP && (!turns || steps <= turns * CUDA_WARP))
         return cuda_launch_of(m, k->function, divide_up(rows, ROW_WARPS), CUDA_WARP, ROW_WARPS, 0);
-    uint32_t threads = round_to_warps(divide_up(steps, many && most > 4 ? 4 : many ? most : 1), k->form.threads);
+    int64_t each = turns ? (full ? turns : 1) : many ? 4 : 1;
+    uint32_t threads = round_to_warps(divide_up(steps, each), k->form.threads);
     return cuda_launch_of(m, k->function, rows, threads < 2 * CUDA_WARP ? 2 * CUDA_WARP : threads, 1, 0);
 }
 

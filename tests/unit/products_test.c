@@ -29,8 +29,10 @@ static void test_equal_distances(void **state)
     static const struct {
         int64_t at[BUFFERS]; /* lhs, weights, results; in CUDA_ALIGN bytes */
         uint32_t taken;
-    } cases[] = {{{0, 10, 20, 30, 40, 50, 51, 52, 53}, 4}, {{0, 10, 20, 31, 41, 50, 51, 52, 53}, 2},
-                 {{0, 10, 20, 30, 40, 50, 51, 53, 54}, 2}, {{0, 20, 10, 30, 40, 50, 51, 52, 53}, 1},
+    } cases[] = {{{0, 10, 20, 30, 40, 50, 51, 52, 53}, 4},
+                 {{0, 10, 20, 31, 41, 50, 51, 52, 53}, 2},
+                 {{0, 10, 20, 30, 40, 50, 51, 53, 54}, 2},
+                 {{0, 20, 10, 30, 40, 50, 51, 52, 53}, 1},
                  {{0, 10, 20, 30, 40, 51, 50, 52, 53}, 1}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct cuda_product list[COUNT], batch;
@@ -68,6 +70,7 @@ static void test_others_stay_alone(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_equal_distances), cmocka_unit_test(test_others_stay_alone)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_equal_distances),
+                                       cmocka_unit_test(test_others_stay_alone)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
