@@ -73,6 +73,8 @@ struct device_ops {
                   void *out, struct failure *f);
     status (*builtin)(struct device *d, struct builtin_call *call, struct failure *f);
     status (*finish)(struct device *d, struct failure *f);
+    /* Loads what steps will need, beside a thread that streams weights; what fails is left to the steps. NULL: nothing to do. */
+    void (*warm)(struct device *d);
     /* The other way; NULL on the CPU. `of`: values of all symbols. *out goes to `step`, with `address` of every buffer and `bytes` of every buffer. */
     status (*prepare)(struct device *d, uint32_t index, const int64_t *of, struct arena *arena, const void **out,
                       struct failure *f);

@@ -43,6 +43,7 @@ static void *alloc_bytes(struct device *d, size_t bytes)
     if (cuda_enter(c, &f) != TPC_OK || c->api->alloc(&at, room) != CU_OK)
         return NULL;
     c->generation++;
+    c->after_kernel = false;
     if (c->api->fill(at, 0, room, c->stream) == CU_OK)
         return host_view(at);
     (void)c->api->free(at);
@@ -94,6 +95,7 @@ static status stream_up(struct device *d, void *to, uint64_t bytes, device_fill 
         if (s != TPC_OK)
             break;
         fill(context, at, p->at, n);
+        c->after_kernel = false;
         s = cuda_check(c, c->api->upload(device_view(to) + at, p->at, n, c->stream), "copying to it", f);
         if (s == TPC_OK)
             s = cuda_check(c, c->api->event_record(p->done, c->stream), "copying to it", f);
@@ -123,6 +125,7 @@ static status download(struct device *d, void *host, const void *from, size_t by
         struct piece *p;
         size_t n = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
         s = take_piece(c, &p, f);
+        c->after_kernel = false;
         if (s == TPC_OK)
             s = cuda_check(c, c->api->download(p->at, device_view(from) + at, n, c->stream), "copying from it", f);
         if (s == TPC_OK)
@@ -140,6 +143,7 @@ status cuda_copy_bytes(struct device *d, void *to, const void *from, size_t byte
     if (bytes == 0 || to == from)
         return TPC_OK;
     c->totals.copies++;
+    c->after_kernel = false;
     return cuda_check(c, c->api->copy(device_view(to), device_view(from), bytes, c->stream), "copying in it", f);
 }
 
@@ -167,6 +171,7 @@ static status finish(struct device *d, struct failure *f)
 {
     struct cuda *c = cuda_of(d);
     status s = cuda_enter(c, f);
+    c->after_kernel = false;
     if (s == TPC_OK)
         s = cuda_check(c, c->api->download(c->fault_read, c->fault, sizeof *c->fault_read, c->stream),
                        "copying from it", f);
@@ -233,6 +238,7 @@ static const struct device_ops ops = {
     .copy = cuda_copy_bytes,
     .finish = finish,
     .prepare = cuda_prepare_step,
+    .warm = cuda_warm,
     .step = cuda_run_step,
     .fits = cuda_fits,
     .trace = cuda_trace,

@@ -40,7 +40,8 @@ struct cuda {
     struct loaded_function *function; /* per function of the set */
     uint64_t generation;
     bool broken;
-    bool overlap; /* a launch may begin before its predecessor has ended */
+    bool overlap;      /* a launch may begin before its predecessor has ended: */
+    bool after_kernel; /* which is a kernel of ours, what was queued last */
     char why[200];
     struct cuda_totals totals;
 };
@@ -69,6 +70,7 @@ status cuda_copy_bytes(struct device *d, void *to, const void *from, size_t byte
 /* ---- steps_cuda.c: slots of struct device_ops ---- */
 status cuda_prepare_step(struct device *d, uint32_t index, const int64_t *of, struct arena *arena, const void **out,
                          struct failure *f);
+void cuda_warm(struct device *d);
 status cuda_run_step(struct device *d, const struct step *step, const void *prepared, void *const *address,
                      const uint64_t *bytes, struct failure *f);
 bool cuda_fits(struct device *d, uint64_t key);

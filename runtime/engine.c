@@ -167,6 +167,20 @@ static status run_ranked(struct rank *r)
     return s == TPC_OK ? run_placed(r, PHASE_RUN) : s;
 }
 
+static void *warm(void *argument)
+{
+    struct device *d = argument;
+    d->ops->warm(d);
+    return NULL;
+}
+
+static void stop_warming(struct rank *r)
+{
+    if (r->warming)
+        (void)pthread_join(r->warmer, NULL);
+    r->warming = false;
+}
+
 static status obey(void *context)
 {
     struct rank *r = context;
@@ -183,8 +197,10 @@ static status obey(void *context)
     if (r->engine->command == COMMAND_RUN)
         return run_ranked(r);
     s = open_queued(r);
+    r->warming = s == TPC_OK && r->device->ops->warm && pthread_create(&r->warmer, NULL, warm, r->device) == 0;
     if (s == TPC_OK)
         s = load_weights(r);
+    stop_warming(r);
     if (s == TPC_OK && r->device->ops->reads_host &&
         r + 1 == r->engine->rank + r->engine->local) /* while the other ranks load */
         gemm_warm();
@@ -206,6 +222,7 @@ static void command_rank(struct rank *r)
     r->failed_at = 0;
     r->failure = (struct failure){.code = TPC_OK};
     r->result = guard_run(&diag, obey, r);
+    stop_warming(r); /* where the guard was left */
     if (r->result == TPC_NOMEM && r->failure.code == TPC_OK)
         fail(&r->failure, TPC_NOMEM, "out of memory");
     if (r->result != TPC_OK)

@@ -68,6 +68,8 @@ struct rank {
     uint32_t index;
     pthread_t thread; /* ranks behind 0 */
     bool started;
+    pthread_t warmer; /* while weights are loaded */
+    bool warming;
     struct comm *comm;   /* between hosts' memories */
     struct comm *queued; /* in the device's queue; NULL: none */
     struct device *device;

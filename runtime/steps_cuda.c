@@ -32,6 +32,28 @@ static status load_function(struct cuda *c, uint32_t number, uint32_t shared_byt
     return s;
 }
 
+void cuda_warm(struct device *d)
+{
+    struct cuda *c = cuda_of(d);
+    struct failure f = {.code = TPC_OK};
+    const struct product_plan *plan;
+    const struct cuda_product some = {
+        .type = DT_BF16, .batch = 1, .m = 256, .n = 256, .k = 256, .stride = {{256, 1}, {256, 1}, {256, 1}}};
+    if (c->api->context_set(c->context) != CU_OK)
+        return;
+    for (uint32_t i = 0; i < cuda_function_count(c->set); i++) {
+        struct loaded_function l = {0};
+        const struct cuda_function *x = cuda_function_at(c->set, i);
+        if (c->function[i].module || c->api->module_load(&l.module, x->image) != CU_OK)
+            continue;
+        if (c->api->module_function(&l.function, l.module, x->name) == CU_OK)
+            c->function[i] = l;
+        else
+            (void)c->api->module_unload(l.module);
+    }
+    (void)products_plan(c->products, &some, &plan, &f); /* cuBLASLt takes its tables in when it is first asked */
+}
+
 static status reserve_workspace(struct cuda *c, uint64_t bytes, struct failure *f)
 {
     if (bytes <= c->workspace_bytes)
@@ -101,11 +123,12 @@ static status launch(struct cuda *c, const struct cuda_launch *l, void *const *a
     struct cu_launch how = {.shared_bytes = l->shared_bytes, .stream = c->stream, .attribute = &overlapped};
     memcpy(how.grid, l->grid, sizeof how.grid);
     memcpy(how.block, l->block, sizeof how.block);
-    how.attributes = c->overlap ? 1 : 0;
+    how.attributes = c->overlap && c->after_kernel ? 1 : 0;
     cu_function function = c->function[l->function].function;
     if (address && graphs_note_kernel(c->graphs, function, &how, words, l->word_count))
         return TPC_OK;
     c->totals.launches++;
+    c->after_kernel = true;
     status s = cuda_check(c, c->api->launch(&how, function, (void *[]){words}, NULL), "launching a kernel", f);
     if (s == TPC_OK && address)
         s = cuda_check(c, graphs_captured(c->graphs, c->stream), "recording", f);
@@ -124,6 +147,7 @@ static status multiply(struct cuda *c, const struct product_plan *plan, void *co
     if (graphs_note(c->graphs, what, sizeof what / sizeof *what))
         return TPC_OK;
     c->totals.products++;
+    c->after_kernel = false;
     return products_run(c->products, plan, operand, host_view(c->product_workspace), c->stream, f);
 }
 
@@ -180,6 +204,7 @@ void cuda_trace(struct device *d)
 
 bool cuda_note(struct device *d, const uint64_t *word, uint32_t count)
 {
+    cuda_of(d)->after_kernel = false;
     return graphs_note(cuda_of(d)->graphs, word, count);
 }
 
@@ -192,6 +217,7 @@ status cuda_record(struct device *d, struct failure *f)
 {
     struct cuda *c = cuda_of(d);
     graphs_record(c->graphs);
+    c->after_kernel = false;
     status s = cuda_enter(c, f);
     if (s == TPC_OK)
         s = cuda_check(c, c->api->capture_begin(c->stream, CU_CAPTURE_THREAD), "recording", f);
@@ -213,6 +239,7 @@ status cuda_replay(struct device *d, struct failure *f)
 {
     struct cuda *c = cuda_of(d);
     status s = cuda_enter(c, f);
+    c->after_kernel = false;
     return s == TPC_OK ? cuda_check(c, graphs_replay(c->graphs, c->stream), "launching a graph", f) : s;
 }
 
