@@ -165,7 +165,7 @@ static const char topk_form[] =
     "    }\n"
     "}\n";
 
-static const char *order_text(dtype t)
+const char *cuda_order_text(dtype t)
 {
     if (t == DT_F64)
         return "    const uint64_t bits = (uint64_t)__double_as_longlong(x + 0.0);\n"
@@ -185,7 +185,7 @@ static uint32_t add_topk(struct cuda_set *set, const struct step *s)
     l.of['N' - 'A'] = arena_printf(set->arena, "tpc_topk_%s", dtype_name(t));
     l.of['E' - 'A'] = d.element[t];
     l.of['V' - 'A'] = d.type[t];
-    l.of['K' - 'A'] = order_text(t);
+    l.of['K' - 'A'] = cuda_order_text(t);
     cuda_put_element(&body, t);
     cuda_fill(&body, topk_form, &l);
     return cuda_add(set, l.of['N' - 'A'], body.at, THREADS, s->node);
@@ -343,7 +343,7 @@ uint32_t cuda_add_combine(struct cuda_set *set, dtype type, int32_t reduction)
     return cuda_add(set, l.of['N' - 'A'], body.at, THREADS, 0);
 }
 
-static void put_address(struct cuda_making *m)
+void cuda_put_address(struct cuda_making *m)
 {
     *PUSH(m->arena, &m->words) = (struct cuda_word){.kind = CUDA_ADDRESS};
 }
@@ -370,8 +370,8 @@ bool cuda_copy_rows(const struct cuda_set *set, int64_t rows, int64_t bytes, int
     int64_t all;
     if (rows <= 0 || bytes <= 0 || set->copy_rows == UINT32_MAX || !i64_mul(rows, bytes, &all))
         return false;
-    put_address(&m);
-    put_address(&m);
+    cuda_put_address(&m);
+    cuda_put_address(&m);
     put_copy_numbers(&m, rows, bytes, to_pitch, from_pitch);
     *out = cuda_launch_of(&m, set->copy_rows, blocks_for(all / 16 + 1), THREADS, 1, 0);
     return true;
@@ -385,8 +385,8 @@ bool cuda_combine(const struct cuda_set *set, dtype type, int32_t reduction, int
     const uint32_t *function = map_find(&set->by_name, name, strlen(name));
     if (!function || parts <= 0 || elements <= 0)
         return false;
-    put_address(&m);
-    put_address(&m);
+    cuda_put_address(&m);
+    cuda_put_address(&m);
     cuda_put_number(&m, parts);
     cuda_put_number(&m, elements);
     cuda_put_number(&m, pitch);

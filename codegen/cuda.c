@@ -80,6 +80,7 @@ status cuda_new(struct arena *arena, const struct program *p, struct diag *diag,
         add_kernel(set, i);
     for (uint32_t i = 0; i < p->steps.count; i++)
         add_step(set, i);
+    cuda_add_best(set);
     cuda_find_attention(set);
     cuda_find_skinny(set);
     cuda_find_joins(set);

@@ -20,7 +20,7 @@
  * compiles with).
  *
  * Sections: cuda.c (the set), launch_cuda.c (shapes -> launches), join_cuda.c (several kernels in one launch), form_cuda.c, function_cuda.c, dialect_cuda.c, prelude_cuda.c (Kernel -> text),
- * dot_cuda.c, builtin_cuda.c, fill_cuda.c (the other functions), nvrtc.c (text -> cubin), library.c (where CUDA's libraries are)
+ * dot_cuda.c, builtin_cuda.c, best_cuda.c, fill_cuda.c (the other functions), nvrtc.c (text -> cubin), library.c (where CUDA's libraries are)
  */
 #ifndef TPC_CODEGEN_CUDA_H
 #define TPC_CODEGEN_CUDA_H
@@ -167,5 +167,19 @@ bool cuda_copy_rows(const struct cuda_set *set, int64_t rows, int64_t bytes, int
  * parts; they may be the same. false: nothing to launch. `reduction`: REDUCTION_* of ir/op.h */
 bool cuda_combine(const struct cuda_set *set, dtype type, int32_t reduction, int64_t parts, int64_t elements,
                   int64_t pitch, struct arena *arena, struct cuda_launch *out);
+
+/* ---- the largest of lines: a function of every set whose Program has an output that may be logits ---- */
+
+/* Lines of a dense tensor, its last axis: numbers first, first + step, ... */
+struct cuda_lines {
+    int64_t count, first, step, extent;
+    int64_t base; /* added to where the largest is: of a line that is cut, the place of this part */
+};
+/* Per line two words: the order of its largest element, as cuda_best_value reads it, and where it is (the first of equals). word[0]: from, word[1]: to.
+ * false: there is nothing to launch, or no such function. */
+bool cuda_best(const struct cuda_set *set, dtype type, const struct cuda_lines *lines, struct arena *arena,
+               struct cuda_launch *out);
+/* Orders compare as the numbers do, but that NaN is above them all. */
+double cuda_best_value(uint64_t order, dtype type);
 
 #endif

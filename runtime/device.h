@@ -38,7 +38,8 @@ struct device {
     void *context;
 };
 
-struct step; /* ir/program.h */
+struct step;       /* ir/program.h */
+struct cuda_lines; /* codegen/cuda.h */
 
 /* What is known of a run that was traced. */
 enum traced_run {
@@ -80,6 +81,11 @@ struct device_ops {
                       struct failure *f);
     status (*step)(struct device *d, const struct step *step, const void *prepared, void *const *address,
                    const uint64_t *bytes, struct failure *f);
+    /* Of some lines of a tensor the largest numbers, to be read when it has finished: two words a line, as codegen/cuda.h says (cuda_best). Queued and noted as
+     * steps are. TPC_UNSUPPORTED: there is no way for that type. Both slots are NULL on devices that read host memory. */
+    status (*best)(struct device *d, dtype type, const struct cuda_lines *lines, const void *from, struct arena *arena,
+                   struct failure *f);
+    const uint64_t *(*best_words)(const struct device *d);
     /* Runs that come again, as one launch each. NULL on devices that have no such thing. `key` stands for a run's shapes and addresses. */
     /* Is a recording of just this run ready? Then replay launches it. */
     bool (*fits)(struct device *d, uint64_t key);

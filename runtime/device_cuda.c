@@ -212,6 +212,8 @@ static void close_device(struct device *d)
         }
         if (c->fault_read)
             (void)api->host_free(c->fault_read);
+        if (c->best)
+            (void)api->host_free(c->best);
         const cu_pointer memory[] = {c->fault, c->workspace, c->product_workspace};
         for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
             if (memory[i])
@@ -223,6 +225,11 @@ static void close_device(struct device *d)
     }
     base_free(c->function);
     base_free(c);
+}
+
+static const uint64_t *best_words(const struct device *d)
+{
+    return cuda_of(d)->best;
 }
 
 static const struct device_ops ops = {
@@ -240,6 +247,8 @@ static const struct device_ops ops = {
     .prepare = cuda_prepare_step,
     .warm = cuda_warm,
     .step = cuda_run_step,
+    .best = cuda_best_lines,
+    .best_words = best_words,
     .fits = cuda_fits,
     .trace = cuda_trace,
     .note = cuda_note,

@@ -86,6 +86,13 @@ status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct
 /* Its type and shape alone. false: there was no run. */
 bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out);
 
+/* From the next run on, beside the outputs: the largest element of the last line (along the last axis) of each of the first `rows` entries along the first axis of an output.
+ * rows 0: of none, as at first. On devices that do not read host memory: there the output need then not be brought to the host. */
+void engine_want_best(struct engine *e, uint32_t output, int64_t rows);
+/* Where in its line the last run's largest of that row is, of equals the first; -1: there is NaN, or all are -infinity. false: it is not known, so that
+ * engine_output has to be looked at. */
+bool engine_best(const struct engine *e, int64_t row, int64_t *place);
+
 /* This process has rank 0, which shows and writes results. */
 bool engine_leads(const struct engine *e);
 

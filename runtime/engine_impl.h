@@ -48,7 +48,7 @@ struct shape_plan {
 struct course {
     struct shape_plan *plan;
     void *const *address; /* per buffer */
-    uint64_t key;         /* of shapes and addresses */
+    uint64_t key;         /* of shapes, addresses, and what is wanted beside the outputs */
 };
 
 /* Memory that is made larger on demand. */
@@ -143,6 +143,11 @@ struct engine {
     bool ran;
     uint32_t turn;        /* which of a state's two stores holds its last value */
     struct store *joined; /* per output: a cut one, put together */
+    struct wanted_best {
+        uint32_t output;
+        uint32_t buffer; /* where it is */
+        int64_t rows;    /* 0: none */
+    } best;
     struct engine_stats stats;
     struct engine_rank_stats *rank_stats; /* what stats.rank points to */
 };
@@ -176,6 +181,10 @@ void expect_next(struct rank *r);
 status find_weights(struct engine *e, const char *folder, struct diag *diag);
 /* On the rank's: addresses of weights and constants; memory for what is kept. r->now is set. */
 status load_weights(struct rank *r);
+
+/* ---- engine_output.c ---- */
+/* What engine_want_best asks for of a run with these symbols: in the output's shape, which lines. false: nothing. */
+bool best_lines(const struct engine *e, const int64_t *of, struct tensor *shape, struct cuda_lines *lines);
 
 /* ---- engine_state.c ---- */
 void states_know(struct engine *e);

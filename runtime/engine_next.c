@@ -152,7 +152,8 @@ bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool
 struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address)
 {
     const struct engine *e = r->engine;
-    uint64_t shapes = hash_bytes(plan->of, dims_symbol_count(e->graph->dims) * sizeof *plan->of, 0);
+    uint64_t best = hash_bytes(&e->best.rows, sizeof e->best.rows, e->best.output);
+    uint64_t shapes = hash_bytes(plan->of, dims_symbol_count(e->graph->dims) * sizeof *plan->of, best);
     return (struct course){plan, address, hash_bytes(address, e->program->buffers.count * sizeof *address, shapes)};
 }
 

@@ -3,6 +3,7 @@
  * Invariant: every rank takes the same steps in the same order; a rank that cannot go on says so to the others through the communicator and leaves, and
  * the others leave at their next collective.
  */
+#include "codegen/cuda.h"
 #include "runtime/engine_impl.h"
 
 #include <time.h>
@@ -201,6 +202,20 @@ static value failing_node(const struct rank *r, uint32_t index)
 
 /* ---- a run ------------------------------------------------------------------------------------------------------------ */
 
+/* What engine_want_best asks for. The first rank of a process has the whole output, as all have. */
+static status run_best(struct rank *r, const struct course *c)
+{
+    const struct engine *e = r->engine;
+    struct cuda_lines lines;
+    struct tensor t;
+    if (r != e->rank || !best_lines(e, c->plan->of, &t, &lines))
+        return TPC_OK;
+    status s = r->device->ops->best(r->device, t.dtype, &lines, c->address[e->best.buffer], r->scratch, &r->failure);
+    if (s != TPC_OK)
+        r->failed_at = e->graph->outputs.at[e->best.output].value;
+    return s;
+}
+
 static status run_steps(struct rank *r, const struct course *c, enum step_phase phase)
 {
     const struct program *p = r->engine->program;
@@ -218,6 +233,8 @@ static status run_steps(struct rank *r, const struct course *c, enum step_phase 
         if (s != TPC_OK)
             r->failed_at = failing_node(r, i);
     }
+    if (s == TPC_OK && phase == PHASE_RUN)
+        s = run_best(r, c);
     return s;
 }
 

@@ -144,11 +144,21 @@ static bool stops(const struct generate_options *o, int64_t token)
     return false;
 }
 
+/* The device has found the likeliest token of every row. */
+static bool is_chosen(const struct writer *w)
+{
+    int64_t place;
+    return w->chosen && engine_best(w->engine, (int64_t)w->o->rows - 1, &place);
+}
+
 /* Chooses each row's next token from the logits; -1 in token[] for rows that had ended. */
 static status choose_tokens(struct writer *w, size_t step, int64_t *token)
 {
     struct tensor logits;
-    status s = engine_output(w->engine, w->roles.logits, w->diag, &logits);
+    bool chosen = is_chosen(w);
+    if (chosen)
+        (void)engine_output_shape(w->engine, w->roles.logits, &logits);
+    status s = chosen ? TPC_OK : engine_output(w->engine, w->roles.logits, w->diag, &logits);
     if (s != TPC_OK)
         return s;
     int64_t vocabulary = logits.shape[logits.rank - 1];
@@ -164,12 +174,24 @@ static status choose_tokens(struct writer *w, size_t step, int64_t *token)
                               "cannot generate with this model: it has no logits for the last token of prompt %zu",
                               r + 1);
         double uniform = sample_uniform(w->o->sampling.seed, r, step);
-        token[r] = sample_token(&w->o->sampling, &logits, first, (size_t)vocabulary, uniform, w->arena);
+        if (chosen)
+            (void)engine_best(w->engine, (int64_t)r, &token[r]);
+        else
+            token[r] = sample_token(&w->o->sampling, &logits, first, (size_t)vocabulary, uniform, w->arena);
         if (token[r] < 0)
             return diag_error(w->diag, TPC_DATA, NULL, "the logits of step %zu are no numbers: the model overflows",
                               step + 1);
     }
     return TPC_OK;
+}
+
+/* Where the likeliest tokens are wanted and all rows end in the step's last place, a device that has the logits finds them itself. */
+static void want_tokens(struct writer *w)
+{
+    w->chosen = w->o->sampling.temperature == 0;
+    for (size_t r = 0; r < w->o->rows; r++)
+        w->chosen = w->chosen && last_place(w, (int64_t)r) == w->now - 1;
+    engine_want_best(w->engine, w->roles.logits, w->chosen ? (int64_t)w->o->rows : 0);
 }
 
 /* Runs until all of the text so far is in. */
@@ -183,6 +205,8 @@ static status run_text(struct writer *w)
         w->now = now;
         if (s == TPC_OK)
             s = fill_inputs(w);
+        if (s == TPC_OK)
+            want_tokens(w);
         if (s == TPC_OK)
             expect_step(w);
         if (s == TPC_OK)

@@ -190,6 +190,43 @@ status cuda_run_step(struct device *d, const struct step *step, const void *prep
     return p->step.way == CUDA_PRODUCT ? run_products(c, p, address, f) : s;
 }
 
+/* ---- the largest of lines ------------------------------------------------------------------------------------------------- */
+
+static status reserve_best(struct cuda *c, int64_t lines, struct failure *f)
+{
+    void *at = NULL;
+    if (lines <= c->best_lines)
+        return TPC_OK;
+    status s = cuda_check(c, c->api->stream_wait(c->stream), "what it was given to do", f);
+    if (s != TPC_OK)
+        return s;
+    if (c->best)
+        s = cuda_check(c, c->api->host_free(c->best), "freeing memory", f);
+    c->best = NULL;
+    c->best_lines = 0;
+    c->generation++;
+    if (s == TPC_OK)
+        s = cuda_check(c, c->api->host_alloc(&at, (size_t)lines * 2 * sizeof *c->best, 0), "pinned memory", f);
+    if (s != TPC_OK)
+        return s;
+    c->best = at;
+    c->best_lines = lines;
+    return TPC_OK;
+}
+
+status cuda_best_lines(struct device *d, dtype type, const struct cuda_lines *lines, const void *from,
+                       struct arena *arena, struct failure *f)
+{
+    struct cuda *c = cuda_of(d);
+    struct cuda_launch l;
+    if (!cuda_best(c->set, type, lines, arena, &l))
+        return TPC_UNSUPPORTED;
+    status s = reserve_best(c, lines->count, f);
+    if (s == TPC_OK)
+        s = load_function(c, l.function, l.shared_bytes, f);
+    return s == TPC_OK ? launch(c, &l, (void *const[]){NULL}, from, c->best, f) : s;
+}
+
 /* ---- runs that come again: graphs_cuda.c ---------------------------------------------------------------------------------- */
 
 bool cuda_fits(struct device *d, uint64_t key)

@@ -38,7 +38,7 @@ echo '{"peer": "torch", "what": "prefill 16", "way": "compiled", "left_out": "no
 EOT
 chmod +x python
 (unset MODELS TPC MEASURE && PYTHON=$PWD/python timeout 200 packed/gpu-check --quick --only speed,peers --json speed.json --results results.md >out 2>&1) || bad "the packed gpu-check: $(tail -5 out)"
-grep -q '^tiny decode at 16, fixed room  *measured .* [1-9][0-9]*+[0-9]* kernels + products' out && grep -q '^tiny prefill of 16  *measured .* % of cuBLASLt' out || bad "the figures of tiny: $(cat out)"
+grep -q '^tiny decode at 16, fixed room  *measured .* [1-9][0-9]*+[0-9]* kernels + products in a step alone; [1-9][0-9]* graphs of [1-9]' out && grep -q '^tiny prefill of 16  *measured .* % of cuBLASLt' out || bad "the figures of tiny: $(cat out)"
 grep -q '^tiny start  *measured .*([1-9][0-9]* by NVRTC)' out || bad "the start of tiny: $(cat out)"
 grep -q '^tiny decode, torch compiled  *measured  500 ms; tpc .* times as fast' out && grep -q '^tiny prefill 16, torch compiled  *skipped  *not there' out || bad "torch beside: $(cat out)"
 grep -q '^| tiny decode at 16' results.md && grep -q 'fake libraries' results.md || bad "results.md"

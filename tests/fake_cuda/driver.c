@@ -139,7 +139,7 @@ uint32_t fake_ranges(struct model_buffer *to)
     uint32_t count = 0;
     pthread_mutex_lock(&lock);
     for (uint32_t i = 0; i < blocks; i++)
-        if (block[i].gpu == current)
+        if (block[i].gpu == current || block[i].gpu < 0) /* kernels reach pinned memory */
             to[count++] = (struct model_buffer){block[i].at, block[i].bytes, true};
     pthread_mutex_unlock(&lock);
     return count;
