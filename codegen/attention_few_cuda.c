@@ -208,11 +208,11 @@ uint32_t cuda_attention_keys(uint32_t lanes, bool wide)
     return keys_of[wide] * (CUDA_WARP / lanes);
 }
 
-struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, uint32_t rows,
+struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, int64_t rows,
                                               bool wide, int64_t key, int64_t row)
 {
     int64_t width = 16 / (int64_t)dtype_size(t), most = key > row ? key : row;
-    uint32_t lanes = cuda_attention_lanes(t, key, row), scores = rows * keys_of[wide];
+    uint32_t lanes = cuda_attention_lanes(t, key, row), scores = (uint32_t)rows * keys_of[wide];
     const struct {
         char letter;
         int64_t number;

@@ -232,9 +232,9 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
     bool wide = is_wide(&s, x, t, key, row);
     if (s.group <= FEW_ROWS)
         c.form = !wide ? CUDA_ATTENTION_NARROW : s.group > 1;
-    else if (wide && t != DT_F32)
+    else if (wide)
         c.form = CUDA_ATTENTION_MANY_WIDE;
-    int64_t rows = cuda_attention_rows(c.form, t);
+    int64_t rows = cuda_attention_rows(c.form, t, key, row);
     c.tiles = divide_up(s.group, rows);
     if (!i64_mul(s.rows / s.group, c.tiles, &blocks))
         return TPC_DATA;
@@ -247,9 +247,10 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
     put_head(m, a, &s, &c, x);
     put_kernel(m, a);
     struct cuda_launch *launch = NEW(m->arena, struct cuda_launch);
-    *launch = cuda_launch_of(
-        m, a->function[c.form], blocks, CUDA_ATTENTION_THREADS, 1,
-        c.form > CUDA_ATTENTION_NARROW && t != DT_F32 ? (uint32_t)cuda_attention_matrix_bytes(key, row) : 0);
+    int64_t shared = c.form <= CUDA_ATTENTION_NARROW ? 0
+                     : t == DT_F32                   ? cuda_attention_many_bytes(key, row)
+                                                     : cuda_attention_matrix_bytes(key, row);
+    *launch = cuda_launch_of(m, a->function[c.form], blocks, CUDA_ATTENTION_THREADS, 1, (uint32_t)shared);
     *out = (struct cuda_step){.way = CUDA_LAUNCH, .count = 1, .launch = launch};
     out->workspace = c.splits > 1 ? (uint64_t)bytes : 0;
     return TPC_OK;

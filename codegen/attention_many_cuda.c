@@ -1,120 +1,234 @@
-/* codegen/attention_many_cuda.c - the text of attention on CUDA for many rows per group of keys.
+/* codegen/attention_many_cuda.c - the text of attention on CUDA for many rows in f32: products by plain multiplication, since tensor cores round to fewer bits.
  *
- * A block takes $Q rows, $L threads each, and goes through keys and values $Y at a time: scores, the running maximum and sum (rescaled when the maximum
- * grows), and the result in registers. Products are of f32 by plain multiplication.
+ * A block takes $G rows and goes through keys and values $K at a time. 8 threads share $X rows: each has every 8th key's score of all of them, and of
+ * the result every 8th group of 4 columns; so 16 bytes from shared memory serve many multiplications. Values of a tile are copied while its scores are
+ * computed, the next tile's keys while values are summed.
  */
 #include "codegen/cuda_impl.h"
 
-enum { LANES = 8, ROWS = CUDA_ATTENTION_THREADS / LANES, MOST_KEYS = 32, SHARED_LIMIT = 48 << 10 };
+enum { LANES = 8, MOST_KEYS = 32, SHARED_LIMIT = 96 << 10 };
 
 static const char start_form[] =
-    "    SHARED(float, q_rows, [$Q][$D]);\n"
-    "    SHARED(float, k_rows, [$Y][$D + 1]);\n"
-    "    SHARED(float, v_rows, [$Y][$W]);\n"
-    "    SHARED(float, p_rows, [$Q][$Y + 1]);\n"
-    "    const uint32_t lane = threadIdx.x % $L, own = threadIdx.x / $L;\n"
+    "    DYNAMIC_SHARED(memory);\n"
+    "    SHARED(int, of_warp, [4]);\n"
+    "    float *const q_rows = (float *)memory, *const k_rows = q_rows + $G * $I, *const v_rows = k_rows + $K * $I;\n"
+    "    float *const p_rows = v_rows + $K * $J;\n"
+    "    const int lane = threadIdx.x % 8, first_row = threadIdx.x / 8 * $X;\n"
     "    const uint32_t tiles = (uint32_t)arguments.tiles;\n"
+    "    for (int i = threadIdx.x; i < $K; i += 128)\n"
+    "        for (int d = $D; d < $F; d++)\n"
+    "            k_rows[i * $I + d] = 0;\n"
     "    for (uint32_t item = blockIdx.x; item < (uint32_t)arguments.items; item += gridDim.x) {\n"
-    "        const uint32_t group = item / tiles, in_group = (item - group * tiles) * $Q;\n"
-    "        const bool inside = own < (uint32_t)arguments.group - in_group;\n"
-    "        const uint32_t row = group * (uint32_t)arguments.group + in_group + (inside ? own : 0);\n"
-    "        const int64_t stop = arguments.keys;\n"
-    "        int64_t q_at = arguments.q_offset, k_at = arguments.k_offset, v_at = arguments.v_offset;\n"
-    "        int64_t out_at = arguments.out_offset;\n"
-    "        uint32_t at_first = row, at_second = row;\n"
+    "        const uint32_t group = item / tiles, in_group = (tiles - 1 - (item - group * tiles)) * $G;\n"
+    "        const uint32_t here = (uint32_t)arguments.group - in_group;\n"
+    "        const uint32_t base = group * (uint32_t)arguments.group + in_group;\n"
+    "        const uint32_t copied = threadIdx.x / (128 / $G); /* row of q, by this thread */\n"
+    "        int64_t q_at = arguments.q_offset, k_at = arguments.k_offset, v_at = arguments.v_offset, out_at = 0;\n"
+    "        uint32_t at_first = base + (copied < here ? copied : 0), at_second = base;\n"
     "        LOCATE(first, $A, at_first, q_at, k_at)\n"
     "        LOCATE(second, $B, at_second, out_at, v_at)\n"
-    "        WAIT_FOR_PREVIOUS();\n"
-    "        for (int d = lane; d < $D; d += $L)\n"
-    "            q_rows[own][d] = value_of(__ldg(&arguments.q[q_at + d * arguments.q_step]));\n";
+    "        WAIT_FOR_PREVIOUS();\n";
 
-static const char loop_form[] = "        float most = -INFINITY, sum = 0, result[$R] = {0};\n"
-                                "        for (int64_t from = 0; from < stop; from += $Y) {\n"
-                                "            __syncthreads(); /* the last keys are done with */\n"
-                                "            for (int i = threadIdx.x; i < $Y * $D; i += 128) {\n"
-                                "                const int64_t key = from + i / $D;\n"
-                                "                k_rows[i / $D][i % $D] = key < stop\n"
-                                "                    ? value_of(__ldg(&arguments.k[k_at + key * arguments.k_next + i % "
-                                "$D * arguments.k_step])) : 0.0f;\n"
-                                "            }\n"
-                                "            for (int i = threadIdx.x; i < $Y * $W; i += 128) {\n"
-                                "                const int64_t key = from + i / $W;\n"
-                                "                v_rows[i / $W][i % $W] = key < stop\n"
-                                "                    ? value_of(__ldg(&arguments.v[v_at + key * arguments.v_next + i % "
-                                "$W * arguments.v_step])) : 0.0f;\n"
-                                "            }\n"
-                                "            __syncthreads();\n"
-                                "            float scores[$Y / $L], best = most;\n"
-                                "            UNROLL for (int j = 0; j < $Y / $L; j++) {\n"
-                                "                float product = 0;\n"
-                                "                for (int d = 0; d < $D; d++)\n"
-                                "                    product += q_rows[own][d] * k_rows[lane + j * $L][d];\n"
-                                "                scores[j] = -INFINITY;\n"
-                                "                if (from + lane + j * $L < stop) {\n"
-                                "                    const int64_t c$C = from + lane + j * $L;\n"
-                                "                    float score;\n";
+static const char fetch_form[] =
+    "        int64_t from = (int64_t)first_tile * $K, stop = (int64_t)end_tile * $K;\n"
+    "        stop = stop < arguments.keys ? stop : arguments.keys;\n"
+    "        stage(k_rows, arguments.k + k_at, from, stop, arguments.k_next, arguments.k_step, $D, $I);\n"
+    "        tpc_commit_async();\n";
+
+static const char rows_form[] = "        UNROLL for (int own = 0; own < $X; own++) {\n"
+                                "            const uint32_t r = first_row + own, row = base + (r < here ? r : 0);\n";
+
+static const char loop_form[] =
+    "        float most[$X], sum[$X], result[$X][$Y][4];\n"
+    "        UNROLL for (int own = 0; own < $X; own++) {\n"
+    "            most[own] = -INFINITY;\n"
+    "            sum[own] = 0;\n"
+    "            UNROLL for (int i = 0; i < $Y * 4; i++)\n"
+    "                result[own][i / 4][i % 4] = 0;\n"
+    "        }\n"
+    "        for (int pass = 0; pass < $R; pass++) {\n"
+    "        for (; from < stop; from += $K) {\n"
+    "            stage(v_rows, arguments.v + v_at, from, stop, arguments.v_next, arguments.v_step, $W, $J);\n"
+    "            tpc_commit_async();\n"
+    "            tpc_wait_async(); /* for all but the last */\n"
+    "            __syncthreads();\n"
+    "            float s[$X][$K / 8];\n"
+    "            UNROLL for (int own = 0; own < $X; own++)\n"
+    "                UNROLL for (int j = 0; j < $K / 8; j++)\n"
+    "                    s[own][j] = 0;\n"
+    "            for (int d = 0; d < $F; d += 4) {\n"
+    "                ALIGNED(16) float q[$X][4];\n"
+    "                UNROLL for (int own = 0; own < $X; own++)\n"
+    "                    tpc_write_16(q[own], &q_rows[(first_row + own) * $I + d]);\n"
+    "                UNROLL for (int j = 0; j < $K / 8; j++) {\n"
+    "                    ALIGNED(16) float k[4];\n"
+    "                    tpc_write_16(k, &k_rows[(j * 8 + lane) * $I + d]);\n"
+    "                    UNROLL for (int own = 0; own < $X; own++)\n"
+    "                        UNROLL for (int i = 0; i < 4; i++)\n"
+    "                            s[own][j] += q[own][i] * k[i];\n"
+    "                }\n"
+    "            }\n"
+    "            const int last = stop - from > $K ? $K - 1 : (int)(stop - from) - 1; /* key */\n"
+    "            bool grows = false;\n"
+    "            float scale[$X];\n"
+    "            UNROLL for (int own = 0; own < $X; own++) {\n";
+
+static const char element_form[] = "                float best = most[own];\n"
+                                   "                UNROLL for (int j = 0; j < $K / 8; j++) {\n"
+                                   "                    const int key = j * 8 + lane;\n"
+                                   "                    const int64_t c$C = from + (key < last ? key : last);\n"
+                                   "                    const float product = s[own][j];\n"
+                                   "                    float score;\n"
+                                   "                    {\n";
 
 static const char end_form[] =
-    "                    scores[j] = score;\n"
+    "                    }\n"
+    "                    score = key <= last ? score : -INFINITY;\n"
+    "                    s[own][j] = score;\n"
+    "                    best = score > best ? score : best;\n"
     "                }\n"
-    "                best = scores[j] > best ? scores[j] : best;\n"
+    "                UNROLL for (int distance = 1; distance < 8; distance <<= 1) {\n"
+    "                    const float other = __shfl_xor_sync(0xffffffffu, best, distance);\n"
+    "                    best = other > best ? other : best;\n"
+    "                }\n"
+    "                scale[own] = most[own] == best ? 1.0f : expf(most[own] - best);\n"
+    "                grows = grows || scale[own] != 1.0f;\n"
+    "                most[own] = best;\n"
+    "                sum[own] *= scale[own];\n"
+    "                UNROLL for (int j = 0; j < $K / 8; j++) {\n"
+    "                    const float p = s[own][j] == -INFINITY ? 0.0f : expf(s[own][j] - best);\n"
+    "                    p_rows[(first_row + own) * ($K + 4) + j * 8 + lane] = p;\n"
+    "                    sum[own] += p;\n"
+    "                }\n"
     "            }\n"
-    "            for (int distance = $L / 2; distance > 0; distance >>= 1) {\n"
-    "                const float other = __shfl_xor_sync(0xffffffffu, best, distance);\n"
-    "                best = other > best ? other : best;\n"
+    "            if (__any_sync(0xffffffffu, grows))\n"
+    "                UNROLL for (int own = 0; own < $X; own++)\n"
+    "                    UNROLL for (int i = 0; i < $Y * 4; i++)\n"
+    "                        result[own][i / 4][i % 4] *= scale[own];\n"
+    "            __syncthreads(); /* the keys are done with */\n"
+    "            if (from + $K < stop)\n"
+    "                stage(k_rows, arguments.k + k_at, from + $K, stop, arguments.k_next, arguments.k_step, $D, $I);\n"
+    "            tpc_commit_async();\n"
+    "            tpc_wait_async();\n"
+    "            __syncthreads();\n"
+    "            for (int key = 0; key < $K; key += 4) {\n"
+    "                ALIGNED(16) float p[$X][4];\n"
+    "                UNROLL for (int own = 0; own < $X; own++)\n"
+    "                    tpc_write_16(p[own], &p_rows[(first_row + own) * ($K + 4) + key]);\n"
+    "                UNROLL for (int i = 0; i < 4; i++)\n"
+    "                    UNROLL for (int c = 0; c < $Y; c++) {\n"
+    "                        ALIGNED(16) float v[4];\n"
+    "                        tpc_write_16(v, &v_rows[(key + i) * $J + c * 32 + lane * 4]);\n"
+    "                        UNROLL for (int own = 0; own < $X; own++)\n"
+    "                            UNROLL for (int e = 0; e < 4; e++)\n"
+    "                                result[own][c][e] += p[own][i] * v[e];\n"
+    "                    }\n"
     "            }\n"
-    "            const float scale = most == best ? 1.0f : expf(most - best);\n"
-    "            float more = 0;\n"
-    "            UNROLL for (int j = 0; j < $Y / $L; j++) {\n"
-    "                const float p = scores[j] == -INFINITY ? 0.0f : expf(scores[j] - best);\n"
-    "                p_rows[own][lane + j * $L] = p;\n"
-    "                more += p;\n"
-    "            }\n"
-    "            for (int distance = $L / 2; distance > 0; distance >>= 1)\n"
-    "                more += __shfl_xor_sync(0xffffffffu, more, distance);\n"
-    "            sum = sum * scale + more;\n"
-    "            most = best;\n"
-    "            __syncwarp();\n"
-    "            UNROLL for (int i = 0; i < $R; i++) {\n"
-    "                const int d = lane + i * $L;\n"
-    "                float x = result[i] * scale;\n"
-    "                if (d < $W)\n"
-    "                    for (int key = 0; key < $Y; key++)\n"
-    "                        x += p_rows[own][key] * v_rows[key][d];\n"
-    "                result[i] = x;\n"
-    "            }\n"
+    "            __syncthreads(); /* the values are done with */\n"
     "        }\n"
-    "        UNROLL for (int i = 0; i < $R; i++) {\n"
-    "            const int d = lane + i * $L;\n"
-    "            const float x = result[i] / sum;\n"
-    "            if (inside && d < $W)\n"
-    "                arguments.out[out_at + d * arguments.out_step] = element_of($Z);\n"
+    "        if (pass == 2 || $R == 1)\n"
+    "            break;\n"
+    "        if (pass == 0) { /* does every row see something? else what was left out counts too */\n"
+    "            bool sees = true;\n"
+    "            UNROLL for (int own = 0; own < $X; own++)\n"
+    "                sees = sees && (most[own] > $O || first_row + own >= (int)here);\n"
+    "            sees = __all_sync(0xffffffffu, sees);\n"
+    "            if (threadIdx.x % 32 == 0)\n"
+    "                of_warp[threadIdx.x / 32] = sees;\n"
+    "            __syncthreads();\n"
+    "            if (of_warp[0] && of_warp[1] && of_warp[2] && of_warp[3])\n"
+    "                break;\n"
+    "        }\n"
+    "        from = pass == 0 ? 0 : (int64_t)end_tile * $K;\n"
+    "        stop = pass == 0 ? (int64_t)first_tile * $K : arguments.keys;\n"
+    "        if (from < stop)\n"
+    "            stage(k_rows, arguments.k + k_at, from, stop, arguments.k_next, arguments.k_step, $D, $I);\n"
+    "        tpc_commit_async();\n"
     "        }\n";
 
-/* Keys in shared memory at a time. */
+static const char out_form[] =
+    "        UNROLL for (int own = 0; own < $X; own++) {\n"
+    "            UNROLL for (int distance = 1; distance < 8; distance <<= 1)\n"
+    "                sum[own] += __shfl_xor_sync(0xffffffffu, sum[own], distance);\n"
+    "            const uint32_t r = first_row + own;\n"
+    "            at_second = base + (r < here ? r : 0);\n"
+    "            out_at = arguments.out_offset;\n"
+    "            LOCATE(second, $B, at_second, out_at, v_at)\n"
+    "            const bool lies = $W % 4 == 0 && arguments.out_step == 1 && (uint64_t)(arguments.out + out_at) % 16 "
+    "== 0;\n"
+    "            UNROLL for (int c = 0; c < $Y; c++) {\n"
+    "                const int first = c * 32 + lane * 4;\n"
+    "                ALIGNED(16) float y[4];\n"
+    "                UNROLL for (int i = 0; i < 4; i++) {\n"
+    "                    const float x = result[own][c][i] / sum[own];\n"
+    "                    y[i] = $Z;\n"
+    "                }\n"
+    "                if (lies && r < here && first < $W)\n"
+    "                    tpc_write_16(&arguments.out[out_at + first], y);\n"
+    "                UNROLL for (int i = 0; i < 4; i++)\n"
+    "                    if (!lies && r < here && first + i < $W)\n"
+    "                        arguments.out[out_at + (first + i) * arguments.out_step] = y[i];\n"
+    "            }\n"
+    "        }\n";
+
+static int64_t round_up(int64_t width, int64_t to)
+{
+    return (width + to - 1) / to * to;
+}
+
+/* Floats of a row in shared memory: neighbouring rows start 4 banks apart. */
+static int64_t pitch(int64_t width)
+{
+    return round_up(width, 32) + 4;
+}
+
+static int64_t bytes_for(int64_t rows, int64_t keys, int64_t key, int64_t row)
+{
+    return 4 * (rows * pitch(key) + keys * (pitch(key) + pitch(row)) + rows * (keys + 4));
+}
+
+int64_t cuda_attention_many_rows(int64_t key, int64_t row)
+{
+    return bytes_for(64, MOST_KEYS, key, row) > SHARED_LIMIT ? 32 : 64;
+}
+
 static int64_t keys_for(int64_t key, int64_t row)
 {
     int64_t keys = MOST_KEYS;
-    while (keys > LANES && 4 * (ROWS * key + keys * (key + 1) + keys * row + ROWS * (keys + 1)) > SHARED_LIMIT)
+    while (keys > LANES && bytes_for(cuda_attention_many_rows(key, row), keys, key, row) > SHARED_LIMIT)
         keys /= 2;
     return keys;
 }
 
-struct cuda_attention_form cuda_attention_many(struct cuda_set *set, struct cuda_letters *l, dtype t, int64_t key,
+int64_t cuda_attention_many_bytes(int64_t key, int64_t row)
+{
+    return bytes_for(cuda_attention_many_rows(key, row), keys_for(key, row), key, row);
+}
+
+struct cuda_attention_form cuda_attention_many(struct cuda_set *set, struct cuda_letters *l, bool wide, int64_t key,
                                                int64_t row)
 {
-    (void)t;
-    l->of['L' - 'A'] = cuda_number(set->arena, LANES);
-    l->of['Q' - 'A'] = cuda_number(set->arena, ROWS);
-    l->of['R' - 'A'] = cuda_number(set->arena, (row + LANES - 1) / LANES);
-    l->of['Y' - 'A'] = cuda_number(set->arena, keys_for(key, row));
-    return (struct cuda_attention_form){.name = "many",
-                                        .functions =
-                                            "/* $Q rows per block, $L threads each; keys and values $Y at a time. */\n",
+    int64_t rows = cuda_attention_many_rows(key, row), own = rows * LANES / CUDA_ATTENTION_THREADS;
+    const struct {
+        char letter;
+        int64_t number;
+    } numbers[] = {{'G', rows},       {'K', keys_for(key, row)}, {'V', 4},   {'F', round_up(key, 4)},
+                   {'I', pitch(key)}, {'J', pitch(row)},         {'X', own}, {'Y', round_up(row, 32) / 32}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        l->of[numbers[i].letter - 'A'] = cuda_number(set->arena, numbers[i].number);
+    return (struct cuda_attention_form){.name = wide ? "many_wide" : "many",
+                                        .functions = cuda_attention_stage_form[wide],
                                         .start = start_form,
+                                        .fetch = fetch_form,
+                                        .rows = rows_form,
                                         .loop = loop_form,
+                                        .element = element_form,
                                         .end = end_form,
-                                        .row_indent = 2,
-                                        .score_indent = 5,
-                                        .blocks = 1};
+                                        .out = out_form,
+                                        .tiles = true,
+                                        .row_count = (int)own,
+                                        .row_indent = 3,
+                                        .element_indent = 4,
+                                        .score_indent = 6,
+                                        .blocks = 2};
 }

@@ -9,36 +9,11 @@
 
 enum { ROWS = 64, STEP = 16, MOST_KEYS = 64, SHARED_LIMIT = 96 << 10, KEPT_WIDTH = 128, PART = 32 };
 
-/* [wide or not] */
-static const char *const functions_form[2] = {
-    "/* Keys (or values) from `first` on into shared memory; zeros behind the last. */\n"
-    "static __device__ inline void stage($E *to, const $E *from, int64_t first, int64_t stop, int64_t next, int64_t "
-    "step,\n"
-    "                                    int width, int pitch)\n"
-    "{\n"
-    "    for (int i = threadIdx.x; i < $K * width; i += 128) {\n"
-    "        const int key = next == 1 ? i % $K : i / width, d = next == 1 ? i / $K : i % width;\n"
-    "        to[key * pitch + d] = first + key < stop ? __ldg(from + (first + key) * next + d * step) : ($E)0;\n"
-    "    }\n"
-    "}\n"
-    "/* 64 rows per block; keys and values $K at a time. */\n",
-    "/* Keys (or values) from `first` on into shared memory; zeros behind the last. */\n"
-    "static __device__ inline void stage($E *to, const $E *from, int64_t first, int64_t stop, int64_t next, int64_t "
-    "step,\n"
-    "                                    int width, int pitch)\n"
-    "{\n"
-    "    UNROLL for (int i = threadIdx.x; i < $K * width / 8; i += 128) {\n"
-    "        const int key = i / (width / 8), d = i % (width / 8) * 8;\n"
-    "        const bool there = first + key < stop;\n"
-    "        tpc_copy_async_16(to + key * pitch + d, from + (there ? first + key : 0) * next + d, there);\n"
-    "    }\n"
-    "}\n"
-    "/* 64 rows per block; keys and values $K at a time, copied 16 bytes per access. */\n"};
-
 static const char start_form[] =
     "    DYNAMIC_SHARED(memory);\n"
     "    $E *const q_rows = ($E *)memory, *const k_rows = q_rows + 64 * $I, *const v_rows = k_rows + 2 * $K * $I;\n"
     "    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, pair = lane % 4;\n"
+    "    SHARED(int, of_warp, [4]);\n"
     "    const uint32_t tiles = (uint32_t)arguments.tiles;\n"
     "    for (int i = threadIdx.x; i < 2 * $K; i += 128)\n"
     "        for (int d = $D; d < $F; d++)\n"
@@ -47,32 +22,34 @@ static const char start_form[] =
     "        const uint32_t group = item / tiles, in_group = (tiles - 1 - (item - group * tiles)) * 64;\n"
     "        const uint32_t here = (uint32_t)arguments.group - in_group, base = group * (uint32_t)arguments.group + "
     "in_group;\n"
-    "        const uint32_t own = warp * 16 + lane / 2; /* copied by this lane */\n"
+    "        const uint32_t copied = threadIdx.x / 2; /* row of q: one of this warp */\n"
     "        int64_t q_at = arguments.q_offset, k_at = arguments.k_offset, v_at = arguments.v_offset, out_at = 0;\n"
-    "        uint32_t at_first = base + (own < here ? own : 0), at_second = base;\n"
+    "        uint32_t at_first = base + (copied < here ? copied : 0), at_second = base;\n"
     "        LOCATE(first, $A, at_first, q_at, k_at)\n"
     "        LOCATE(second, $B, at_second, out_at, v_at)\n"
-    "        WAIT_FOR_PREVIOUS();\n"
-    "        const int64_t stop = arguments.keys;\n"
-    "        stage(k_rows, arguments.k + k_at, 0, stop, arguments.k_next, arguments.k_step, $D, $I);\n"
-    "        stage(v_rows, arguments.v + v_at, 0, stop, arguments.v_next, arguments.v_step, $W, $J);\n"
-    "        tpc_commit_async();\n"
-    "        for (int d = lane % 2; d < $F; d += 2)\n"
-    "            q_rows[own * $I + d] = d < $D ? __ldg(&arguments.q[q_at + d * arguments.q_step]) : ($E)0;\n"
-    "        __syncwarp();\n";
+    "        WAIT_FOR_PREVIOUS();\n";
 
-static const char rows_form[] = "        UNROLL for (int half = 0; half < 2; half++) {\n"
-                                "            const uint32_t r = warp * 16 + half * 8 + lane / 4;\n"
+static const char fetch_form[] =
+    "        int64_t from = (int64_t)first_tile * $K, stop = (int64_t)end_tile * $K;\n"
+    "        stop = stop < arguments.keys ? stop : arguments.keys;\n"
+    "        stage(k_rows, arguments.k + k_at, from, stop, arguments.k_next, arguments.k_step, $D, $I);\n"
+    "        stage(v_rows, arguments.v + v_at, from, stop, arguments.v_next, arguments.v_step, $W, $J);\n"
+    "        tpc_commit_async();\n";
+
+static const char rows_form[] = "        UNROLL for (int own = 0; own < 2; own++) {\n"
+                                "            const uint32_t r = warp * 16 + own * 8 + lane / 4;\n"
                                 "            const uint32_t row = base + (r < here ? r : 0);\n";
 
 /* Fragments of q: kept, or loaded for every tile of keys. */
 static const char *const load_form[2] = {
+    "        __syncwarp();\n"
     "        float most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, result[$Y][4];\n"
     "        UNROLL for (int n = 0; n < $Y; n++)\n"
     "            UNROLL for (int i = 0; i < 4; i++)\n"
     "                result[n][i] = 0;\n"
-    "        int buffer = 0;\n"
-    "        for (int64_t from = 0; from < stop; from += $K, buffer ^= 1) {\n",
+    "        for (int pass = 0, buffer = 0; pass < $R; pass++) {\n"
+    "        for (; from < stop; from += $K, buffer ^= 1) {\n",
+    "        __syncwarp();\n"
     "        float most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, result[$Y][4];\n"
     "        UNROLL for (int n = 0; n < $Y; n++)\n"
     "            UNROLL for (int i = 0; i < 4; i++)\n"
@@ -80,8 +57,8 @@ static const char *const load_form[2] = {
     "        uint32_t q[$U][4];\n"
     "        UNROLL for (int step = 0; step < $U; step++)\n"
     "            tpc_load_matrices(q[step], q_rows + (warp * 16 + lane % 16) * $I + step * 16 + lane / 16 * 8);\n"
-    "        int buffer = 0;\n"
-    "        for (int64_t from = 0; from < stop; from += $K, buffer ^= 1) {\n"};
+    "        for (int pass = 0, buffer = 0; pass < $R; pass++) {\n"
+    "        for (; from < stop; from += $K, buffer ^= 1) {\n"};
 
 static const char first_form[] =
     "            if (from + $K < stop) {\n"
@@ -118,35 +95,35 @@ static const char second_form[] = "                    UNROLL for (int n = 0; n 
                                   "                }\n"
                                   "                const int last = count - part - 1; /* key */\n"
                                   "                float scale[2];\n"
-                                  "                UNROLL for (int half = 0; half < 2; half++) {\n";
+                                  "                UNROLL for (int own = 0; own < 2; own++) {\n";
 
 static const char element_form[] =
-    "                    float best = most[half];\n"
+    "                    float best = most[own];\n"
     "                    UNROLL for (int e = 0; e < 2 * $X; e++) {\n"
     "                        const int key = e / 2 * 8 + pair * 2 + e % 2;\n"
     "                        const int64_t c$C = from + part + (key < last ? key : last);\n"
-    "                        const float product = s[e / 2][half * 2 + e % 2];\n"
+    "                        const float product = s[e / 2][own * 2 + e % 2];\n"
     "                        float score;\n"
     "                        {\n";
 
 static const char end_form[] =
     "                        }\n"
     "                        score = key <= last ? score : -INFINITY;\n"
-    "                        s[e / 2][half * 2 + e % 2] = score;\n"
+    "                        s[e / 2][own * 2 + e % 2] = score;\n"
     "                        best = score > best ? score : best;\n"
     "                    }\n"
     "                    UNROLL for (int distance = 1; distance < 4; distance <<= 1) {\n"
     "                        const float other = __shfl_xor_sync(0xffffffffu, best, distance);\n"
     "                        best = other > best ? other : best;\n"
     "                    }\n"
-    "                    scale[half] = most[half] == best ? 1.0f : expf(most[half] - best);\n"
-    "                    most[half] = best;\n"
-    "                    sum[half] *= scale[half];\n"
+    "                    scale[own] = most[own] == best ? 1.0f : expf(most[own] - best);\n"
+    "                    most[own] = best;\n"
+    "                    sum[own] *= scale[own];\n"
     "                    UNROLL for (int e = 0; e < 2 * $X; e++) {\n"
-    "                        const float score = s[e / 2][half * 2 + e % 2];\n"
+    "                        const float score = s[e / 2][own * 2 + e % 2];\n"
     "                        const float p = score == -INFINITY ? 0.0f : expf(score - best);\n"
-    "                        s[e / 2][half * 2 + e % 2] = p;\n"
-    "                        sum[half] += p;\n"
+    "                        s[e / 2][own * 2 + e % 2] = p;\n"
+    "                        sum[own] += p;\n"
     "                    }\n"
     "                }\n"
     "                if (__any_sync(0xffffffffu, scale[0] != 1.0f || scale[1] != 1.0f))\n"
@@ -168,19 +145,55 @@ static const char end_form[] =
     "            }\n"
     "            __syncthreads(); /* the tile is done with */\n"
     "        }\n"
-    "        UNROLL for (int half = 0; half < 2; half++) {\n"
+    "            if (pass == 2 || $R == 1)\n"
+    "                break;\n"
+    "            if (pass == 0) { /* does every row see something? else what was left out counts too */\n"
+    "                bool sees = true;\n"
+    "                UNROLL for (int own = 0; own < 2; own++)\n"
+    "                    sees = sees && (most[own] > $O || warp * 16 + own * 8 + lane / 4 >= (int)here);\n"
+    "                sees = __all_sync(0xffffffffu, sees);\n"
+    "                if (lane == 0)\n"
+    "                    of_warp[warp] = sees;\n"
+    "                __syncthreads();\n"
+    "                if (of_warp[0] && of_warp[1] && of_warp[2] && of_warp[3])\n"
+    "                    break;\n"
+    "            }\n"
+    "            from = pass == 0 ? 0 : (int64_t)end_tile * $K;\n"
+    "            stop = pass == 0 ? (int64_t)first_tile * $K : arguments.keys;\n"
+    "            if (from < stop) {\n"
+    "                stage(k_rows + buffer * $K * $I, arguments.k + k_at, from, stop, arguments.k_next, "
+    "arguments.k_step,\n"
+    "                      $D, $I);\n"
+    "                stage(v_rows + buffer * $K * $J, arguments.v + v_at, from, stop, arguments.v_next, "
+    "arguments.v_step,\n"
+    "                      $W, $J);\n"
+    "                tpc_commit_async();\n"
+    "            }\n"
+    "        }\n";
+
+static const char out_form[] =
+    "        UNROLL for (int own = 0; own < 2; own++) {\n"
     "            UNROLL for (int distance = 1; distance < 4; distance <<= 1)\n"
-    "                sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], distance);\n"
-    "            const float inverse = 1.0f / sum[half];\n"
-    "            const uint32_t r = warp * 16 + half * 8 + lane / 4;\n"
+    "                sum[own] += __shfl_xor_sync(0xffffffffu, sum[own], distance);\n"
+    "            const float inverse = 1.0f / sum[own];\n"
+    "            const uint32_t r = warp * 16 + own * 8 + lane / 4;\n"
     "            at_second = base + (r < here ? r : 0);\n"
     "            out_at = arguments.out_offset;\n"
     "            LOCATE(second, $B, at_second, out_at, v_at)\n"
-    "            UNROLL for (int e = 0; e < 2 * $Y; e++) {\n"
-    "                const int d = e / 2 * 8 + pair * 2 + e % 2;\n"
-    "                const float x = result[e / 2][half * 2 + e % 2] * inverse;\n"
-    "                if (r < here && d < $W)\n"
-    "                    arguments.out[out_at + d * arguments.out_step] = element_of($Z);\n"
+    "            const bool lies = $W % 2 == 0 && arguments.out_step == 1 && (uint64_t)(arguments.out + out_at) % 4 == "
+    "0;\n"
+    "            UNROLL for (int n = 0; n < $Y; n++) {\n"
+    "                const int d = n * 8 + pair * 2;\n"
+    "                ALIGNED(4) $E y[2];\n"
+    "                UNROLL for (int i = 0; i < 2; i++) {\n"
+    "                    const float x = result[n][own * 2 + i] * inverse;\n"
+    "                    y[i] = element_of($Z);\n"
+    "                }\n"
+    "                if (lies && r < here && d < $W)\n"
+    "                    tpc_write_4(&arguments.out[out_at + d], y);\n"
+    "                UNROLL for (int i = 0; i < 2; i++)\n"
+    "                    if (!lies && r < here && d + i < $W)\n"
+    "                        arguments.out[out_at + (d + i) * arguments.out_step] = y[i];\n"
     "            }\n"
     "        }\n";
 
@@ -222,20 +235,26 @@ struct cuda_attention_form cuda_attention_matrix(struct cuda_set *set, struct cu
     const struct {
         char letter;
         int64_t number;
-    } numbers[] = {{'F', padded(key)},        {'I', pitch(key)}, {'J', pitch(row)}, {'K', keys},
-                   {'U', padded(key) / STEP}, {'S', part},       {'X', part / 8},   {'Y', padded(row) / 8}};
+    } numbers[] = {{'G', ROWS},       {'F', padded(key)}, {'I', pitch(key)},
+                   {'J', pitch(row)}, {'K', keys},        {'U', padded(key) / STEP},
+                   {'S', part},       {'X', part / 8},    {'Y', padded(row) / 8}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         l->of[numbers[i].letter - 'A'] = cuda_number(set->arena, numbers[i].number);
     l->of['T' - 'A'] = dtype_name(t);
+    l->of['V' - 'A'] = cuda_number(set->arena, 16 / (int64_t)dtype_size(t));
     l->of['Q' - 'A'] = kept ? "q[step]" : "q";
     return (struct cuda_attention_form){
         .name = wide ? "matrix_wide" : "matrix",
-        .functions = functions_form[wide],
+        .functions = cuda_attention_stage_form[wide],
         .start = start_form,
+        .fetch = fetch_form,
         .rows = rows_form,
         .loop = arena_printf(set->arena, "%s%s%s%s", load_form[kept], first_form, step_form[kept], second_form),
         .element = element_form,
         .end = end_form,
+        .out = out_form,
+        .tiles = true,
+        .row_count = 2,
         .row_indent = 3,
         .element_indent = 5,
         .score_indent = 7,

@@ -91,6 +91,48 @@ const char cuda_attention_merge_form[] =
     "                $N_arrived[item / splits] = 0;\n"
     "        }\n";
 
+/* [wide or not]: tiles of $K keys in shared memory, for $G rows. */
+const char *const cuda_attention_stage_form[2] = {
+    "/* Keys (or values) from `first` on into shared memory; zeros behind the last. */\n"
+    "static __device__ inline void stage($E *to, const $E *from, int64_t first, int64_t stop, int64_t next, int64_t "
+    "step,\n"
+    "                                    int width, int pitch)\n"
+    "{\n"
+    "    for (int i = threadIdx.x; i < $K * width; i += 128) {\n"
+    "        const int key = next == 1 ? i % $K : i / width, d = next == 1 ? i / $K : i % width;\n"
+    "        to[key * pitch + d] = first + key < stop ? __ldg(from + (first + key) * next + d * step) : ($E)0;\n"
+    "    }\n"
+    "}\n"
+    "/* $G rows per block; keys and values $K at a time. */\n",
+    "/* Keys (or values) from `first` on into shared memory; zeros behind the last. */\n"
+    "static __device__ inline void stage($E *to, const $E *from, int64_t first, int64_t stop, int64_t next, int64_t "
+    "step,\n"
+    "                                    int width, int pitch)\n"
+    "{\n"
+    "    UNROLL for (int i = threadIdx.x; i < $K * width / $V; i += 128) {\n"
+    "        const int key = i / (width / $V), d = i % (width / $V) * $V;\n"
+    "        const bool there = first + key < stop;\n"
+    "        tpc_copy_async_16(to + key * pitch + d, from + (there ? first + key : 0) * next + d, there);\n"
+    "    }\n"
+    "}\n"
+    "/* $G rows per block; keys and values $K at a time, copied 16 bytes per access. */\n"};
+
+/* Row `copied` of q into shared memory, by 128 / $G threads. */
+const char cuda_attention_query_form[] =
+    "        const int share = threadIdx.x % (128 / $G);\n"
+    "        if ($D % $V == 0 && arguments.q_step == 1 && (uint64_t)(arguments.q + q_at) % 16 == 0) {\n"
+    "            UNROLL for (int d = share * $V; d < $D; d += 128 / $G * $V) {\n"
+    "                ALIGNED(16) $E x[$V];\n"
+    "                tpc_read_16(x, arguments.q + q_at + d);\n"
+    "                tpc_write_16(&q_rows[copied * $I + d], x);\n"
+    "            }\n"
+    "            for (int d = $D + share; d < $F; d += 128 / $G)\n"
+    "                q_rows[copied * $I + d] = 0;\n"
+    "        } else {\n"
+    "            for (int d = share; d < $F; d += 128 / $G)\n"
+    "                q_rows[copied * $I + d] = d < $D ? __ldg(&arguments.q[q_at + d * arguments.q_step]) : ($E)0;\n"
+    "        }\n";
+
 static void no_accumulator(struct printer *p, uint32_t i)
 {
     (void)p;
@@ -109,21 +151,19 @@ static void print_score(struct printer *p, const struct cuda_attention *a)
     print_line(p, "score = (float)%s;", print_value(p, (uint32_t)a->score));
 }
 
-/* What is known with a row, or of both rows of a thread with `half`. */
+/* What is known with a row, or of all rows of a thread. */
 static void print_row(struct printer *p, const struct cuda_attention_form *form, const struct cuda_letters *l)
 {
     const struct nest *n = p->nest;
     p->indent = 2;
-    print_indices(p, DEPTH_ENTRY, 0);
-    print_values(p, DEPTH_ENTRY, 0);
     if (form->rows) {
-        print_line(p, "int64_t coordinate[2][%u];", (unsigned)(n->points ? n->points : 1));
+        print_line(p, "int64_t coordinate[%d][%u];", form->row_count, (unsigned)(n->points ? n->points : 1));
         cuda_fill(p->out, form->rows, l);
     }
     p->indent = form->row_indent;
     cuda_print_coordinates(p, n->point, n->points, "row");
     for (uint32_t i = 0; i < n->points && form->rows; i++)
-        print_line(p, "coordinate[half][%u] = c%u;", (unsigned)i, (unsigned)n->point[i]);
+        print_line(p, "coordinate[own][%u] = c%u;", (unsigned)i, (unsigned)n->point[i]);
     if (form->rows) {
         text_put(p->out, "        }\n");
         return;
@@ -132,19 +172,20 @@ static void print_row(struct printer *p, const struct cuda_attention_form *form,
     print_values(p, DEPTH_POINT, 0);
 }
 
-static void print_half(struct printer *p, const struct cuda_attention_form *form, const struct cuda_letters *l)
+static void print_own(struct printer *p, const struct cuda_attention_form *form, const struct cuda_letters *l)
 {
     const struct nest *n = p->nest;
     p->indent = form->element_indent;
     for (uint32_t i = 0; i < n->points; i++)
-        print_line(p, "const int64_t c%u = coordinate[half][%u];", (unsigned)n->point[i], (unsigned)i);
+        print_line(p, "const int64_t c%u = coordinate[own][%u];", (unsigned)n->point[i], (unsigned)i);
     print_indices(p, DEPTH_POINT, 0);
     print_values(p, DEPTH_POINT, 0);
     cuda_fill(p->out, form->element, l);
 }
 
 static void print_main(struct cuda_set *set, const struct cuda_attention *a, const struct cuda_attention_form *form,
-                       const struct cuda_letters *l, const struct nest *n, struct text *out)
+                       const struct cuda_mask *mask, const struct cuda_letters *l, const struct nest *n,
+                       struct text *out)
 {
     struct dialect d = dialect_cuda_of(n->kernel);
     d.accumulate = no_accumulator;
@@ -162,13 +203,23 @@ static void print_main(struct cuda_set *set, const struct cuda_attention *a, con
     cuda_fill(out, arena_printf(set->arena, "ENTRY_EARLY_OF($N, 128, %d)\n{\n", form->blocks), l);
     cuda_print_locals(&p, skip);
     cuda_fill(out, form->start, l);
+    p.indent = 2;
+    print_indices(&p, DEPTH_ENTRY, 0);
+    print_values(&p, DEPTH_ENTRY, 0);
+    if (form->tiles) {
+        cuda_attention_print_range(&p, mask, l);
+        cuda_fill(out, form->fetch, l);
+        cuda_fill(out, cuda_attention_query_form, l);
+    }
     print_row(&p, form, l);
     cuda_fill(out, form->loop, l);
     if (form->rows)
-        print_half(&p, form, l);
+        print_own(&p, form, l);
     p.indent = form->score_indent;
     print_score(&p, a);
     cuda_fill(out, form->end, l);
+    if (form->out)
+        cuda_fill(out, form->out, l);
     if (form->splits)
         cuda_fill(out, cuda_attention_merge_form, l);
     cuda_fill(out, "        __syncthreads(); /* before the next rows */\n    }\n", l);
@@ -182,7 +233,8 @@ static void put_number(struct cuda_set *set, struct cuda_letters *l, char letter
     l->of[letter - 'A'] = cuda_number(set->arena, number);
 }
 
-static struct cuda_letters letters_of(struct cuda_set *set, const struct cuda_attention *a)
+static struct cuda_letters letters_of(struct cuda_set *set, const struct cuda_attention *a,
+                                      const struct cuda_mask *mask)
 {
     const struct step *first = &set->program->steps.at[a->scores], *second = &set->program->steps.at[a->product];
     const struct dialect d = dialect_cuda();
@@ -198,6 +250,8 @@ static struct cuda_letters letters_of(struct cuda_set *set, const struct cuda_at
     put_number(set, &l, 'D', key);
     put_number(set, &l, 'W', row);
     put_number(set, &l, 'P', cuda_attention_pitch(row));
+    put_number(set, &l, 'R', mask->finite ? 3 : 1);
+    l.of['O' - 'A'] = arena_printf(set->arena, "(%.9ef)", mask->least);
     return l;
 }
 
@@ -205,8 +259,9 @@ static struct cuda_attention_form form_of(struct cuda_set *set, struct cuda_lett
                                           int64_t row)
 {
     if (form <= CUDA_ATTENTION_NARROW)
-        return cuda_attention_few(set, l, t, cuda_attention_rows(form, t), form < CUDA_ATTENTION_NARROW, key, row);
-    return t == DT_F32 ? cuda_attention_many(set, l, t, key, row)
+        return cuda_attention_few(set, l, t, cuda_attention_rows(form, t, key, row), form < CUDA_ATTENTION_NARROW, key,
+                                  row);
+    return t == DT_F32 ? cuda_attention_many(set, l, form == CUDA_ATTENTION_MANY_WIDE, key, row)
                        : cuda_attention_matrix(set, l, t, form == CUDA_ATTENTION_MANY_WIDE, key, row);
 }
 
@@ -215,15 +270,16 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
     const struct program *p = set->program;
     const struct step *softmax = &p->steps.at[a->softmax], *product = &p->steps.at[a->product];
     const struct nest *n = &set->kernel[softmax->kernel].nest;
+    const struct cuda_mask mask = cuda_attention_mask(n, a->score, set->arena);
     dtype t = p->buffers.at[product->arg[2]].type;
     char kernel[KERNEL_NAME];
     kernel_name(n->kernel, p->graph->dims, set->arena, kernel);
     for (int i = 0; i < CUDA_ATTENTION_FORMS; i++) {
-        struct cuda_letters l = letters_of(set, a);
+        struct cuda_letters l = letters_of(set, a, &mask);
         int64_t key = 0, row = 0;
         (void)cuda_attention_widths(set, a, &key, &row);
         bool wide = i < CUDA_ATTENTION_NARROW || i == CUDA_ATTENTION_MANY_WIDE;
-        if (wide && (!cuda_attention_may_be_wide(t, key, row) || (i == CUDA_ATTENTION_MANY_WIDE && t == DT_F32)))
+        if (wide && !cuda_attention_may_be_wide(t, key, row))
             continue;
         struct cuda_attention_form form = form_of(set, &l, i, t, key, row);
         struct text body = {.arena = set->arena};
@@ -231,12 +287,14 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
             arena_printf(set->arena, "tpc_attention_%s_%s_%s_%s_%s_%s_%s", form.name, kernel + 6, dtype_name(t),
                          l.of['D' - 'A'], l.of['W' - 'A'], l.of['A' - 'A'], l.of['B' - 'A']);
         cuda_put_element(&body, t);
-        print_main(set, a, &form, &l, n, &body);
+        print_main(set, a, &form, &mask, &l, n, &body);
         a->function[i] = cuda_add(set, l.of['N' - 'A'], body.at, CUDA_ATTENTION_THREADS, product->node);
     }
 }
 
-uint32_t cuda_attention_rows(int form, dtype t)
+int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row)
 {
-    return form == 0 ? 1 : form <= CUDA_ATTENTION_NARROW ? 4 : t == DT_F32 ? 16 : 64;
+    if (form <= CUDA_ATTENTION_NARROW)
+        return form == 0 ? 1 : 4;
+    return t == DT_F32 ? cuda_attention_many_rows(key, row) : 64;
 }

@@ -171,23 +171,39 @@ void cuda_find_skinny(struct cuda_set *set);
 /* The step (the dot or its epilogue) for these shapes; false: it is as if there were no such functions. */
 bool cuda_skinny_step(struct cuda_making *m, const struct cuda_skinny *a, struct cuda_step *out);
 
-/* ---- attention_cuda.c, attention_text_cuda.c, attention_few_cuda.c, attention_many_cuda.c, attention_launch_cuda.c ---- */
+/* ---- attention_cuda.c, attention_text_cuda.c, attention_few_cuda.c, attention_many_cuda.c, attention_matrix_cuda.c,
+ * attention_mask_cuda.c, attention_launch_cuda.c ---- */
 
-/* The forms: for few rows by 16-byte accesses (two) or by single elements; for many rows by single elements or by 16-byte accesses (16-bit types). */
+/* The forms: for few rows by 16-byte accesses (two) or by single elements; for many rows by single elements or by 16-byte accesses. */
 enum { CUDA_ATTENTION_NARROW = 2, CUDA_ATTENTION_MANY = 3, CUDA_ATTENTION_MANY_WIDE = 4, CUDA_ATTENTION_THREADS = 128 };
 enum { CUDA_ATTENTION_TILES = 4096, CUDA_ATTENTION_SPLITS = 64 };
 
+/* Keys that a score hides from a row whatever the product is, by conditions (instructions) that change once along the keys. */
+enum { CUDA_MASK_CONDITIONS = 8 };
+struct cuda_mask {
+    uint32_t count;
+    int32_t condition[CUDA_MASK_CONDITIONS];
+    bool from_the_left; /* some hide the first keys */
+    bool finite;        /* some hide only where the row has a score above `least` */
+    double least;
+    bool *needed; /* per instruction: for the conditions */
+};
+struct cuda_mask cuda_attention_mask(const struct nest *n, int32_t score, struct arena *arena);
+/* Finds first_tile and end_tile, of $K keys, for the $G rows of a tile of rows (`base`, `here`): what lies outside is hidden from all of them. */
+void cuda_attention_print_range(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *letters);
+
 /* A function's text around what is printed for the kernel: `row` is known behind `start`, `product` and the key's coordinate behind `loop`,
- * `score` before `end`. Where a thread has two rows, `row` is known behind `rows` (for each half), whose coordinates are kept; `loop` ends for each half
+ * `score` before `end`. Where a thread has several rows, `row` is known behind `rows` (for each, `own`), whose coordinates are kept; `loop` ends for each
  * again, and `product` is known behind `element`. */
 struct cuda_attention_form {
-    const char *name, *functions, *start, *rows, *loop, *element, *end;
-    int row_indent, element_indent, score_indent, blocks; /* blocks at once on a multiprocessor, at least */
-    bool splits;                                          /* its parts may have to be put together */
+    const char *name, *functions, *start, *fetch, *rows, *loop, *element, *end, *out;
+    int row_count, row_indent, element_indent, score_indent, blocks; /* blocks at once on a multiprocessor, at least */
+    bool splits;                                                     /* its parts may have to be put together */
+    bool tiles; /* it goes through tiles of keys, found behind `start`; `fetch` comes behind that, then a copy of q */
 };
-struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, uint32_t rows,
+struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, int64_t rows,
                                               bool wide, int64_t key, int64_t row);
-struct cuda_attention_form cuda_attention_many(struct cuda_set *set, struct cuda_letters *l, dtype t, int64_t key,
+struct cuda_attention_form cuda_attention_many(struct cuda_set *set, struct cuda_letters *l, bool wide, int64_t key,
                                                int64_t row);
 /* Are keys and values whole 16-byte accesses long? */
 static inline bool cuda_attention_may_be_wide(dtype t, int64_t key, int64_t row)
@@ -197,9 +213,13 @@ static inline bool cuda_attention_may_be_wide(dtype t, int64_t key, int64_t row)
 }
 struct cuda_attention_form cuda_attention_matrix(struct cuda_set *set, struct cuda_letters *l, dtype t, bool wide,
                                                  int64_t key, int64_t row);
-int64_t cuda_attention_matrix_bytes(int64_t key, int64_t row); /* of shared memory */
+/* Bytes of shared memory. */
+int64_t cuda_attention_many_bytes(int64_t key, int64_t row);
+int64_t cuda_attention_matrix_bytes(int64_t key, int64_t row);
 /* Rows per block. */
-uint32_t cuda_attention_rows(int form, dtype t);
+int64_t cuda_attention_many_rows(int64_t key, int64_t row);
+int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row);
+extern const char *const cuda_attention_stage_form[2];
 /* Few rows: lanes that share a key; keys that a warp takes at a time. */
 uint32_t cuda_attention_lanes(dtype t, int64_t key, int64_t row);
 uint32_t cuda_attention_keys(uint32_t lanes, bool wide);

@@ -13,6 +13,8 @@ static const struct kind {
     int heads, groups, key, row;
     bool causal, mask, bias, window, zero; /* zero: a row without any key gives 0, not NaN */
     bool across;                           /* keys lie as [width, keys] */
+    bool added;                            /* a mask is a term, not a choice */
+    double low;                            /* what hides; 0: minus infinity */
     int softcap;
     dtype types[3];
     int64_t size[5][4]; /* b, s, p, n; n 0: no more */
@@ -35,6 +37,12 @@ static const struct kind {
     {"odd heads", 2, 1, 3, 5, .types = {DT_F32, DT_F16}, .size = {{1, 1, 0, 40}, {1, 40, 0, 5}}},
     {"keys across", 4, 2, 64, 64, .across = true, .causal = true, .types = {DT_F32, DT_BF16},
      .size = {{1, 1, 79, 80}, {1, 40, 0, 40}, {1, 33, 1, 34}}},
+    {"finite", 2, 1, 32, 32, .causal = true, .mask = true, .low = -1000, .types = {DT_F32, DT_BF16},
+     .size = {{2, 70, 130, 200}, {2, 1, 40, 100}, {3, 67, 0, 67}}},
+    {"finite and added", 2, 1, 16, 64, .causal = true, .window = true, .mask = true, .low = -1e38, .added = true,
+     .types = {DT_BF16, DT_F32}, .size = {{2, 70, 130, 300}, {2, 2, 40, 100}, {3, 67, 0, 67}}},
+    {"windows over tiles", 2, 2, 24, 24, .causal = true, .window = true, .types = {DT_BF16, DT_F32},
+     .size = {{1, 70, 130, 200}, {1, 33, 200, 300}}},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -65,10 +73,17 @@ static void put_products(struct text *t, const struct kind *k)
 /* Keeps scores where %NAME, over the axes in `list`, holds. */
 static int put_mask(struct text *t, const struct kind *k, int x, const char *name, const char *list)
 {
-    text_printf(t, "%%%s4: bool[b, %d, s, n] = broadcast %%%s list %s\n%%%sl: $[] = constant data [-inf]\n", name,
-                k->heads, name, list, name);
-    text_printf(t, "%%%sl4: $[b, %d, s, n] = broadcast %%%sl\n%%x%d = select %%%s4, %%x%d, %%%sl4\n", name, k->heads,
-                name, x + 1, name, x, name);
+    text_printf(t, "%%%s4: bool[b, %d, s, n] = broadcast %%%s list %s\n%%%sl: $[] = constant data [%s]\n", name,
+                k->heads, name, list, name, k->low != 0 ? arena_printf(trial_arena, "%g", k->low) : "-inf");
+    text_printf(t, "%%%sl4: $[b, %d, s, n] = broadcast %%%sl\n", name, k->heads, name);
+    if (k->added) {
+        text_printf(t, "%%%sz: $[] = constant data [0]\n%%%sz4: $[b, %d, s, n] = broadcast %%%sz\n", name, name,
+                    k->heads, name);
+        text_printf(t, "%%%sa = select %%%s4, %%%sz4, %%%sl4\n%%x%d = add %%x%d, %%%sa\n", name, name, name, name,
+                    x + 1, x, name);
+    } else {
+        text_printf(t, "%%x%d = select %%%s4, %%x%d, %%%sl4\n", x + 1, name, x, name);
+    }
     return x + 1;
 }
 
