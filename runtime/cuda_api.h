@@ -59,6 +59,11 @@ struct cu_launch {
     unsigned attributes;
 };
 
+struct cu_edge {
+    unsigned char from_port, to_port, type; /* type 1: programmatic, the later node may start early */
+    unsigned char reserved[5];
+};
+
 struct cu_kernel_node {
     cu_function function;
     unsigned grid[3], block[3], shared_bytes;
@@ -116,7 +121,9 @@ struct cu_kernel_node {
 #define CUDA_DRIVER_LATER(X)                                                                                           \
     X(capture_info, cuStreamGetCaptureInfo_v3,                                                                         \
       (cu_stream stream, int *state, uint64_t *id, cu_graph *graph, const cu_graph_node **node, const void **edge,     \
-       size_t *nodes))
+       size_t *nodes))                                                                                                 \
+    X(graph_edges, cuGraphGetEdges_v2,                                                                                 \
+      (cu_graph graph, cu_graph_node * from, cu_graph_node * to, struct cu_edge * edge, size_t * count))
 
 #define API_SLOT(slot, symbol, parameters) cu_result(*slot) parameters;
 struct cuda_driver {

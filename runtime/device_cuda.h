@@ -39,6 +39,7 @@ struct cuda_totals {
     uint64_t launches, products, copies, modules;
     struct graph_counts {
         uint64_t made, launched;
+        uint64_t overlaps;        /* edges of those made over which the later kernel may start early */
         uint64_t updates, nodes;  /* recordings that were set for another run; nodes that differed */
         uint64_t kernels, others; /* of ours, and what else, in all that were launched */
     } graphs;
@@ -85,6 +86,7 @@ enum traced_run graphs_traced(struct graphs *g, uint64_t key, uint64_t memory, b
 /* The run that was traced, captured: from graphs_record on its kernels and notes come again, and graphs_captured after each kernel. Then the graph that came of
  * it (NULL: none), which the recording owns from now on. */
 void graphs_record(struct graphs *g);
+bool graphs_recording(const struct graphs *g);
 cu_result graphs_captured(struct graphs *g, cu_stream stream);
 cu_result graphs_recorded(struct graphs *g, uint64_t key, uint64_t memory, cu_graph graph);
 /* Launches what graphs_fit or graphs_traced found, or was recorded last. */

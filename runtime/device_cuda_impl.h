@@ -42,7 +42,7 @@ struct cuda {
     struct loaded_function *function; /* per function of the set */
     uint64_t generation;
     bool broken;
-    bool overlap;      /* a launch may begin before its predecessor has ended: */
+    bool overlap;      /* in graphs a kernel may begin before its predecessor has ended: */
     bool after_kernel; /* which is a kernel of ours, what was queued last */
     char why[200];
     struct cuda_totals totals;

@@ -51,6 +51,7 @@ struct engine_stats {
     uint64_t launches, products, graphs, graph_launches;
     uint64_t graph_updates, graph_nodes; /* graphs set for a run with other arguments; nodes that differed, in all */
     uint64_t graph_kernels;              /* of ours, in all graphs that were launched */
+    uint64_t graph_overlaps;             /* edges of graphs made over which a kernel may start early */
     uint64_t graph_others;               /* products, copies, collectives in them */
     uint64_t uploaded;                   /* bytes of weights of all ranks of this process */
     double upload_seconds;

@@ -194,6 +194,7 @@ static void count_gpu(struct engine *e)
     e->stats.graph_nodes = t.graphs.nodes;
     e->stats.graph_kernels = t.graphs.kernels;
     e->stats.graph_others = t.graphs.others;
+    e->stats.graph_overlaps = t.graphs.overlaps;
     e->stats.uploaded = 0;
     e->stats.upload_seconds = 0;
     for (uint32_t i = 0; i < e->local; i++) {
@@ -233,11 +234,13 @@ static void profile_gpu(const struct engine_stats *t, struct text *out)
     double launched = t->graph_launches ? (double)t->graph_launches : 1,
            set = t->graph_updates ? (double)t->graph_updates : 1;
     text_printf(out,
-                "GPU: %llu kernels and %llu products launched one by one; %llu graphs made, %llu launched (each %.1f "
+                "GPU: %llu kernels and %llu products launched one by one; %llu graphs made (%llu kernels may start "
+                "early), %llu launched (each %.1f "
                 "kernels, %.1f other), %llu set for other arguments (each %.1f kernels); weights at %.2f GB/s\n",
                 (unsigned long long)t->launches, (unsigned long long)t->products, (unsigned long long)t->graphs,
-                (unsigned long long)t->graph_launches, (double)t->graph_kernels / launched,
-                (double)t->graph_others / launched, (unsigned long long)t->graph_updates, (double)t->graph_nodes / set,
+                (unsigned long long)t->graph_overlaps, (unsigned long long)t->graph_launches,
+                (double)t->graph_kernels / launched, (double)t->graph_others / launched,
+                (unsigned long long)t->graph_updates, (double)t->graph_nodes / set,
                 t->upload_seconds > 0 ? 1e-9 * (double)t->uploaded / t->upload_seconds : 0);
 }
 

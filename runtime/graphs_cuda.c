@@ -320,6 +320,28 @@ cu_result graphs_captured(struct graphs *g, cu_stream stream)
     return r;
 }
 
+/* How many nodes of it may start before the one they follow has ended. */
+static uint64_t count_overlaps(const struct graphs *g, cu_graph graph)
+{
+    size_t count = 0;
+    uint64_t overlaps = 0;
+    if (!g->api->graph_edges || g->api->graph_edges(graph, NULL, NULL, NULL, &count) != CU_OK || count == 0)
+        return 0;
+    cu_graph_node *node = base_alloc(2 * count * sizeof *node);
+    struct cu_edge *edge = base_alloc(count * sizeof *edge);
+    if (node && edge && g->api->graph_edges(graph, node, node + count, edge, &count) == CU_OK)
+        for (size_t i = 0; i < count; i++)
+            overlaps += edge[i].type == 1;
+    base_free(node);
+    base_free(edge);
+    return overlaps;
+}
+
+bool graphs_recording(const struct graphs *g)
+{
+    return g->mode == RECORDING;
+}
+
 cu_result graphs_recorded(struct graphs *g, uint64_t key, uint64_t memory, cu_graph graph)
 {
     struct recording *r = g->now;
@@ -334,6 +356,7 @@ cu_result graphs_recorded(struct graphs *g, uint64_t key, uint64_t memory, cu_gr
     r->key = key;
     r->memory = memory;
     g->counts.made++;
+    g->counts.overlaps += count_overlaps(g, graph);
     return CU_OK;
 }
 

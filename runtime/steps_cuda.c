@@ -123,7 +123,7 @@ static status launch(struct cuda *c, const struct cuda_launch *l, void *const *a
     struct cu_launch how = {.shared_bytes = l->shared_bytes, .stream = c->stream, .attribute = &overlapped};
     memcpy(how.grid, l->grid, sizeof how.grid);
     memcpy(how.block, l->block, sizeof how.block);
-    how.attributes = c->overlap && c->after_kernel ? 1 : 0;
+    how.attributes = c->overlap && c->after_kernel && graphs_recording(c->graphs) ? 1 : 0;
     cu_function function = c->function[l->function].function;
     if (address && graphs_note_kernel(c->graphs, function, &how, words, l->word_count))
         return TPC_OK;

@@ -51,6 +51,8 @@ struct fake_graph; /* a cu_graph: works in their order */
 struct fake_graph *fake_graph_new(void);
 void fake_graph_free(struct fake_graph *graph); /* NULL is allowed */
 void fake_graph_add(struct fake_graph *g, fake_work *work, const void *argument, size_t bytes);
+/* The next node that is added may start early. */
+void fake_graph_overlap(void);
 /* An array of its newest node's handle; none in an empty one. */
 const void *fake_graph_last(const struct fake_graph *g, size_t *count);
 struct cu_kernel_node;

@@ -14,6 +14,7 @@ struct node {
     const struct node *original; /* of an executable one: its node in the graph */
     fake_work *work;
     size_t bytes;
+    bool early; /* it may start before the one before it has ended */
     _Alignas(16) char argument[];
 };
 
@@ -78,9 +79,17 @@ static struct node *add(struct fake_graph *g, fake_work *work, const void *argum
     return n;
 }
 
+static _Thread_local bool next_is_early;
+
+void fake_graph_overlap(void)
+{
+    next_is_early = true;
+}
+
 void fake_graph_add(struct fake_graph *g, fake_work *work, const void *argument, size_t bytes)
 {
-    (void)add(g, work, argument, bytes);
+    add(g, work, argument, bytes)->early = next_is_early;
+    next_is_early = false;
 }
 
 const void *fake_graph_last(const struct fake_graph *g, size_t *count)
@@ -100,6 +109,23 @@ FAKE_API cu_result cuGraphInstantiateWithFlags(cu_graph_exec *executable, cu_gra
     for (const struct node *n = g->first; n; n = n->next)
         add(x, n->work, n->argument, n->bytes)->original = n;
     *executable = (cu_graph_exec)x;
+    return CU_OK;
+}
+
+FAKE_API cu_result cuGraphGetEdges_v2(cu_graph graph, cu_graph_node *from, cu_graph_node *to, struct cu_edge *edge,
+                                      size_t *count)
+{
+    size_t room = from ? *count : 0, all = 0;
+    CALL(INVALID);
+    if (!lives(graph, false) || !from != !to || (from && !edge))
+        return INVALID;
+    for (struct node *n = ((struct fake_graph *)graph)->first; n && n->next; n = n->next, all++)
+        if (all < room) {
+            from[all] = (cu_graph_node)n;
+            to[all] = (cu_graph_node)n->next;
+            edge[all] = (struct cu_edge){.from_port = n->next->early, .type = n->next->early};
+        }
+    *count = all;
     return CU_OK;
 }
 

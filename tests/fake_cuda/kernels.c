@@ -178,5 +178,7 @@ FAKE_API cu_result cuLaunchKernelEx(const struct cu_launch *launch, cu_function 
     for (unsigned i = 0; i < launch->attributes; i++)
         if (launch->attribute[i].attribute != CU_LAUNCH_OVERLAPPED || fake_compute() < 90)
             return INVALID;
+    if (launch->attributes)
+        fake_graph_overlap();
     return fake_enqueue(launch->stream, run_launch, &l, sizeof l) ? CU_OK : INVALID;
 }

@@ -39,6 +39,10 @@ static_assert(sizeof(struct cu_launch_attribute) == sizeof(CUlaunchAttribute) &&
                   offsetof(struct cu_launch_attribute, value) ==
                       offsetof(CUlaunchAttribute, value.programmaticStreamSerializationAllowed),
               "structs");
+static_assert(sizeof(struct cu_edge) == sizeof(CUgraphEdgeData) &&
+                  offsetof(struct cu_edge, type) == offsetof(CUgraphEdgeData, type) &&
+                  CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC == 1,
+              "structs");
 static_assert(sizeof(struct cu_kernel_node) == sizeof(CUDA_KERNEL_NODE_PARAMS_v2) &&
                   offsetof(struct cu_kernel_node, grid) == offsetof(CUDA_KERNEL_NODE_PARAMS_v2, gridDimX) &&
                   offsetof(struct cu_kernel_node, block) == offsetof(CUDA_KERNEL_NODE_PARAMS_v2, blockDimX) &&
@@ -116,6 +120,8 @@ static void driver_functions(void)
     CALLS(cuStreamGetCaptureInfo_v3((cu_stream)NULL, (CUstreamCaptureStatus *)NULL, (cuuint64_t *)NULL,
                                     (cu_graph *)NULL, (const cu_graph_node **)NULL, (const CUgraphEdgeData **)NULL,
                                     (size_t *)NULL));
+    CALLS(cuGraphGetEdges_v2((cu_graph)NULL, (cu_graph_node *)NULL, (cu_graph_node *)NULL, (CUgraphEdgeData *)NULL,
+                             (size_t *)NULL));
     CALLS(cuGraphLaunch((cu_graph_exec)NULL, (cu_stream)NULL));
     CALLS(cuGraphExecDestroy((cu_graph_exec)NULL));
     CALLS(cuGraphDestroy((cu_graph)NULL));

@@ -329,6 +329,7 @@ static void a_step_is_one_launch(void **state)
         const struct engine_stats *s = &gpu.after[TOKENS - 1];
         assert_true(s->graphs <= 2 && s->graph_updates >= TOKENS - WARM);
         assert_true(s->graph_nodes < s->graph_kernels); /* some stay as they are */
+        assert_true(s->graph_overlaps > 0);
         assert_int_equal(live(), 0);
         /* a cache that grows moves, which changes addresses but not the kind */
         write_text("llama-past-opt18", ranks, ENGINE_CUDA, 0, &gpu);
