@@ -116,7 +116,7 @@ status cuda_step(const struct cuda_set *set, uint32_t step, const int64_t *of, u
     const struct cuda_attention *a = set->attention[step] ? &set->attentions.at[set->attention[step] - 1] : NULL;
     if (a && set->joined && cuda_attention_fits(&m, a))
         return cuda_attention_step(&m, a, out);
-    if (set->skinny[step] && cuda_skinny_step(&m, &set->skinnies.at[set->skinny[step] - 1], out))
+    if (cuda_skinny_step(&m, out))
         return TPC_OK;
     memset(&m.words, 0, sizeof m.words);
     if (set->joined && set->joined_by[step])

@@ -66,12 +66,34 @@ struct cuda_attention {
     uint32_t function[CUDA_ATTENTION_FORMS];
 };
 
-/* A dot that may have few rows, and the kernel that may be its epilogue. */
+enum {
+    CUDA_SKINNY_ROWS = 8, /* at most */
+    CUDA_SKINNY_UNITS = 4,
+    CUDA_SKINNY_LEVELS = 4,
+    CUDA_SKINNY_THREADS = 256,
+    CUDA_SKINNY_TILES = 1024, /* most that several blocks may share */
+    CUDA_SKINNY_COLUMNS = 4   /* that a warp takes at once, of all weights, where they lie along k */
+};
+
+/* Steps that one function may do for few rows (skinny_cuda.c): units of one or two dots with weights, all of the same left operand, each with the
+ * kernel behind it; the row kernel before them. */
 struct cuda_skinny {
-    uint32_t dot, epilogue;     /* steps; epilogue 0: there is none */
-    int32_t load;               /* of the epilogue's kernel: reads the product */
-    bool along_k;               /* how the weight lies */
-    uint32_t alone[2], with[2]; /* functions: for one row, for several */
+    uint32_t place; /* the last of them: does it all */
+    uint32_t units, width;
+    struct cuda_skinny_unit {
+        uint32_t dot[2], epilogue; /* steps; epilogue 0: there is none */
+        int32_t load[2];           /* of the epilogue's kernel: reads the product */
+    } unit[CUDA_SKINNY_UNITS];     /* dot[width] */
+    uint32_t norm;                 /* step */
+    int32_t normal;                /* of the norm's kernel: stores the left operand; -1: there is no norm */
+    bool along_k;                  /* how the weights lie */
+    bool joins;                    /* only after cuda_join_steps */
+    uint32_t function[2];          /* for one row, for several; UINT32_MAX: not for these */
+};
+
+/* The candidates of a step, each contained in the next. */
+struct cuda_skinny_steps {
+    uint32_t count, at[CUDA_SKINNY_LEVELS];
 };
 
 struct cuda_set {
@@ -84,7 +106,7 @@ struct cuda_set {
     uint32_t copy_rows;         /* the function */
     LIST(struct cuda_attention) attentions;
     LIST(struct cuda_skinny) skinnies;
-    uint32_t *skinny; /* per step, as attention */
+    struct cuda_skinny_steps *skinny; /* per step */
     uint32_t *
         alike; /* per step: the last of the dots of one left operand and one shape, in whose place all are done; 0: it is alone */
     LIST(struct cuda_join) joins;
@@ -158,18 +180,15 @@ void cuda_keep_joined(const struct cuda_set *set, struct program *p);
 /* What runs in the place of a step that is part of one. */
 status cuda_join_step(struct cuda_making *m, struct cuda_step *out);
 
-/* ---- skinny_cuda.c, skinny_text_cuda.c ---- */
+/* ---- skinny_cuda.c, skinny_launch_cuda.c, skinny_text_cuda.c ---- */
 
-enum {
-    CUDA_SKINNY_THREADS = 256,
-    CUDA_SKINNY_TILES = 1024, /* most that several blocks may share */
-    CUDA_SKINNY_COLUMNS = 4   /* that a warp takes at once of a weight that lies along k */
-};
-/* The function for that many rows, with the epilogue where there is one. */
-uint32_t cuda_add_skinny(struct cuda_set *set, const struct cuda_skinny *a, uint32_t rows);
 void cuda_find_skinny(struct cuda_set *set);
-/* The step (the dot or its epilogue) for these shapes; false: it is as if there were no such functions. */
-bool cuda_skinny_step(struct cuda_making *m, const struct cuda_skinny *a, struct cuda_step *out);
+/* For cuda_join_steps. */
+void cuda_keep_skinny(const struct cuda_set *set, struct program *p);
+/* The function for one row or for several. */
+uint32_t cuda_add_skinny(struct cuda_set *set, const struct cuda_skinny *a, bool several);
+/* The step by the largest candidate that fits these shapes; false: none does. */
+bool cuda_skinny_step(struct cuda_making *m, struct cuda_step *out);
 
 /* ---- attention_cuda.c, attention_text_cuda.c, attention_few_cuda.c, attention_many_cuda.c, attention_matrix_cuda.c,
  * attention_mask_cuda.c, attention_launch_cuda.c ---- */
@@ -265,6 +284,8 @@ void cuda_add_best(struct cuda_set *set);
 void cuda_print_members(struct printer *p, const bool *skip);
 void cuda_print_locals(struct printer *p, const bool *skip);
 void cuda_print_fault_reports(struct printer *p);
+/* All sweeps of a row by its threads (CUDA_ROWS), or by one (CUDA_COLUMNS), the point's coordinates being known. */
+void cuda_print_row(struct printer *p, const struct cuda_form *form);
 /* The coordinates of these axes at row-major position `from`, a name. */
 void cuda_print_coordinates(struct printer *p, const uint8_t *axis, uint32_t count, const char *from);
 struct dialect dialect_cuda(void);

@@ -59,12 +59,13 @@ void cuda_print_members(struct printer *p, const bool *skip)
 void cuda_print_locals(struct printer *p, const bool *skip)
 {
     const struct kernel *k = p->nest->kernel;
+    const char *from = p->from ? p->from : "arguments";
     for (uint32_t i = 0; i < k->buffer_count; i++)
         if (!skip || !skip[i])
-            print_line(p, "%s%s *const b%u = arguments.b%u;", k->buffer[i].written ? "" : "const ",
-                       p->dialect->element[k->buffer[i].type], (unsigned)i, (unsigned)i);
+            print_line(p, "%s%s *const b%u = %s.b%u;", k->buffer[i].written ? "" : "const ",
+                       p->dialect->element[k->buffer[i].type], (unsigned)i, from, (unsigned)i);
     for (uint32_t i = 0; i < p->nest->symbol_count; i++)
-        print_line(p, "const int64_t s%u = arguments.s%u;", (unsigned)i, (unsigned)i);
+        print_line(p, "const int64_t s%u = %s.s%u;", (unsigned)i, from, (unsigned)i);
     for (uint32_t i = 0; i < k->outer + k->inner; i++)
         print_line(p, "const int64_t n%u = %s;", (unsigned)i, print_dim_text(p, k->extent[i]));
     for (uint32_t i = 0; i < k->instruction_count; i++)
@@ -74,10 +75,11 @@ void cuda_print_locals(struct printer *p, const bool *skip)
 
 void cuda_print_fault_reports(struct printer *p)
 {
+    const char *from = p->from ? p->from : "arguments";
     for (uint32_t i = 0; i < p->nest->kernel->instruction_count; i++)
         if (may_fault(p, i)) {
             print_line(p, "if (x%u)", (unsigned)i);
-            print_line(p, "    tpc_fault(arguments.fault, arguments.step + %u);", (unsigned)i);
+            print_line(p, "    tpc_fault(%s.fault, %s.step + %u);", from, from, (unsigned)i);
         }
 }
 
@@ -171,8 +173,10 @@ static void print_wide(struct writer *w, uint32_t sweep, instruction_kind kind)
         if (!w->form.wide[i] || w->form.kept[i] || nest_use(w->nest, sweep, i) != USE_COMPUTE)
             continue;
         unsigned bytes = (unsigned)(w->form.width * dtype_size(a->type)), number = (unsigned)i;
+        if (kind == INST_STORE && a->kind == INST_STORE && p->only)
+            print_line(p, "if (%s)", p->only);
         if (kind == INST_STORE && a->kind == INST_STORE)
-            print_line(p, "tpc_write_%u(%s, w%u);", bytes, address_text(w, i), number);
+            print_line(p, "%stpc_write_%u(%s, w%u);", p->only ? "    " : "", bytes, address_text(w, i), number);
         if (kind != INST_LOAD)
             continue;
         print_line(p, "ALIGNED(16) %s w%u[%u]%s;", p->dialect->element[a->type], number, (unsigned)w->form.width,
@@ -427,6 +431,27 @@ static void print_column_sweep(struct writer *w, uint32_t sweep)
         close_block(w);
 }
 
+void cuda_print_row(struct printer *p, const struct cuda_form *form)
+{
+    struct writer w = {.p = p, .nest = p->nest, .form = *form};
+    bool rows = form->shape == CUDA_ROWS;
+    p->once = rows ? "threadIdx.x == 0" : NULL;
+    stage_wide(&w);
+    print_indices(p, DEPTH_POINT, 0);
+    print_values(p, DEPTH_POINT, 0);
+    if (form->turns)
+        print_kept_row(&w);
+    for (uint32_t sweep = 0; sweep < p->nest->sweeps && p->nest->loops; sweep++) {
+        print_accumulators(&w, sweep);
+        if (rows)
+            print_row_sweep(&w, sweep);
+        else
+            print_column_sweep(&w, sweep);
+        print_results(&w, sweep);
+        print_values(p, DEPTH_POINT, sweep + 1);
+    }
+}
+
 static void print_rows(struct writer *w)
 {
     struct printer *p = w->p;
@@ -442,20 +467,7 @@ static void print_rows(struct writer *w)
     print_line(p, "     point += (int64_t)%s * %s) {", w->blocks, threads);
     open_block(w);
     cuda_print_coordinates(p, n->point, n->points, "point");
-    p->once = rows ? "threadIdx.x == 0" : NULL;
-    print_indices(p, DEPTH_POINT, 0);
-    print_values(p, DEPTH_POINT, 0);
-    if (w->form.turns)
-        print_kept_row(w);
-    for (uint32_t sweep = 0; sweep < n->sweeps && n->loops; sweep++) {
-        print_accumulators(w, sweep);
-        if (rows)
-            print_row_sweep(w, sweep);
-        else
-            print_column_sweep(w, sweep);
-        print_results(w, sweep);
-        print_values(p, DEPTH_POINT, sweep + 1);
-    }
+    cuda_print_row(p, &w->form);
     close_block(w);
 }
 

@@ -33,7 +33,7 @@ static int kind_of(const struct cuda_set *set, uint32_t step)
 static bool may_join(const struct cuda_set *set, uint32_t step)
 {
     const struct step *s = &set->program->steps.at[step];
-    return s->kind == STEP_KERNEL && s->phase == PHASE_RUN && !set->attention[step] && !set->skinny[step] &&
+    return s->kind == STEP_KERNEL && s->phase == PHASE_RUN && !set->attention[step] && !set->skinny[step].count &&
            set->kernel[s->kernel].nest.points + set->kernel[s->kernel].nest.loops > 0; /* more than one thread */
 }
 

@@ -323,6 +323,8 @@ static void print_store(struct printer *p, uint32_t i)
     p->dialect->store(&expression, a->type, print_value(p, (uint32_t)a->arg[0]));
     if (p->once && p->nest->value[i].depth < DEPTH_LOOP)
         text_printf(&condition, "%s%s", condition.length ? " && " : "", p->once);
+    if (p->only && !(p->staged && p->staged[i]))
+        text_printf(&condition, "%s%s", condition.length ? " && " : "", p->only);
     if (condition.length)
         print_line(p, "if (%s)", condition.at);
     p->indent += condition.length != 0;

@@ -1,9 +1,10 @@
 /* codegen/skinny_text_cuda.c - the text of skinny_cuda.c's functions.
  *
- * A function multiplies x, one row or up to 8, with one or more weights ("units", among which blocks are shared out), and either stores the products or
- * goes on with the kernel behind them. What counts is that enough 16-byte loads are under way at any time: each thread has $U of them for
- * the next step while it works on those of this one, and the first are made before the previous kernel has ended, since nothing writes weights. Two
- * forms by how the weight lies:
+ * A function multiplies x, one row or up to 8, with one or more weights, among whose tiles of columns blocks are shared out; two weights of a unit have
+ * the same columns and are read side by side. It stores the products or goes on with the kernel behind them; x may be made by the row kernel before
+ * them. What counts is that enough 16-byte loads are under way at any time: each thread has those of one half of its next steps under way while it
+ * works on the other half's, and the first are made before the previous kernel has ended, since nothing writes weights. Two forms by how the
+ * weight lies:
  *
  * Along n, a tile of columns is 128 bytes wide: 8 threads side by side, 32 such groups over k. Where there are few tiles, several blocks share
  * one, each a part of k: they leave their sums in the workspace, and the last to arrive adds them in the order of the parts, so that bits do not depend
@@ -13,6 +14,8 @@
  * Start at cuda_add_skinny.
  */
 #include "codegen/cuda_impl.h"
+
+enum { MOST_KEPT = 6 }; /* 16-byte reads of a norm's row that a thread keeps */
 
 static const char head_form[] = "struct $N_arguments {\n"
                                 "    const $E *x;\n"
@@ -59,6 +62,7 @@ static const char along_n_form[] =
     "    SHARED(float, left, [$M][$C]);\n"
     "    SHARED(float, of_warp, [8][$D * $M * $V * 8]);\n"
     "    SHARED(uint32_t, before, [1]);\n"
+    "$J"
     "    const int lane = threadIdx.x % 8, group = threadIdx.x / 8, part = blockIdx.y, part_count = gridDim.y;\n"
     "    const int64_t from = part * arguments.per_part, rest = arguments.k - from;\n"
     "    const int length = (int)(rest < arguments.per_part ? rest : arguments.per_part);\n"
@@ -76,9 +80,11 @@ static const char along_n_form[] =
     "        }\n"
     "$Y"
     "        UNROLL for (int d = 0; d < $D; d++)\n"
-    "            if (32 * $U + group + 32 * lane < limit)\n"
-    "                tpc_prefetch(w[d] + lane * (next[d] - $V));\n"
+    "            for (int i = lane; i < $H; i += 8)\n"
+    "                if (32 * $U + group + 32 * i < limit)\n"
+    "                    tpc_prefetch(w[d] + i * next[d] - lane * $V);\n"
     "        WAIT_FOR_PREVIOUS();\n"
+    "$P"
     "        float sum[$D * $M * $V] = {0};\n"
     "        for (int chunk = 0; chunk < length; chunk += $C) {\n"
     "            const int end = length - chunk < $C ? length - chunk : $C;\n"
@@ -86,7 +92,7 @@ static const char along_n_form[] =
     "            for (int i = threadIdx.x; i < $C && i < end + 64 * $U; i += 256)\n"
     "                UNROLL for (int r = 0; r < $M; r++)\n"
     "                    left[r][i] = r < arguments.rows && i < end\n"
-    "                        ? value_of(arguments.x[r * arguments.x_row + from + chunk + i]) : 0;\n"
+    "                        ? value_of($X[r * arguments.x_row + from + chunk + i]) : 0;\n"
     "            __syncthreads();\n"
     "            for (int i = group; i < end; i += 64 * $U) {\n"
     "                uint4 z[$D][$U];\n"
@@ -154,7 +160,7 @@ static const char multiply_columns_form[] =
     "UNROLL for (int r = 0; r < $M; r++) {\n"
     "    uint4 x = none;\n"
     "    if ($I < length)\n"
-    "        x = *(const uint4 *)(arguments.x + (r < arguments.rows ? r : 0) * arguments.x_row + ($I));\n"
+    "        x = *(const uint4 *)($X + (r < arguments.rows ? r : 0) * arguments.x_row + ($I));\n"
     "    UNROLL for (int d = 0; d < $D; d++)\n"
     "        UNROLL for (int q = 0; q < $Q; q++)\n"
     "            UNROLL for (int c = 0; c < $V; c++)\n"
@@ -167,6 +173,7 @@ static const char along_k_form[] =
     "ENTRY_EARLY_OF($N, 256, $K)\n"
     "{\n"
     "    SHARED(float, of_warp, [8][$D * $M * $Q]);\n"
+    "$J"
     "    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, sharing = (int)arguments.per_part;\n"
     "    const int step = sharing * 32 * $V, first = (warp % sharing * 32 + lane) * $V, length = (int)arguments.k;\n"
     "    const int across = 8 / sharing * $Q; /* columns of a block */\n"
@@ -188,6 +195,7 @@ static const char along_k_form[] =
     "                if (q < columns && first + (1 + lane % 2) * step < length)\n"
     "                    tpc_prefetch(w[d] + q * next[d] + first + (1 + lane % 2) * step);\n"
     "        WAIT_FOR_PREVIOUS();\n"
+    "$P"
     "        float sum[$D * $M * $Q] = {0};\n"
     "        for (int i = first; i < length; i += 2 * step) {\n"
     "            uint4 z[$D][$Q];\n"
@@ -220,29 +228,50 @@ static const char store_form[] =
     "arguments.of[unit].out_next[d]] =\n"
     "                    element_of(product[d]);\n";
 
-/* A printer of the kernel behind a product. */
-static struct printer *epilogue_printer(const struct cuda_set *set, const struct dialect *d, uint32_t kernel,
-                                        struct text *out)
+/* A kernel within the function: what its arguments are members of, and its buffers that are none of memory's. */
+struct inner {
+    struct printer *printer;
+    struct dialect dialect;
+    bool *skip;
+};
+
+static struct inner *inner_of(const struct cuda_set *set, uint32_t step, const char *from, struct text *out)
 {
-    struct printer *p = NEW(set->arena, struct printer);
-    *p = (struct printer){.nest = &set->kernel[kernel].nest, .dialect = d, .arena = set->arena, .out = out};
-    p->index_of = NEW_ARRAY(set->arena, uint32_t, p->nest->kernel->instruction_count + 1);
-    p->staged = NEW_ARRAY(set->arena, const char *, p->nest->kernel->instruction_count + 1);
-    p->indent = 3;
-    return p;
+    const struct nest *n = &set->kernel[set->program->steps.at[step].kernel].nest;
+    struct inner *k = NEW(set->arena, struct inner);
+    k->dialect = dialect_cuda_of(n->kernel);
+    k->dialect.read[0] = k->dialect.read[1] = ""; /* no load may be moved before the wait */
+    k->skip = NEW_ARRAY(set->arena, bool, n->kernel->buffer_count + 1);
+    k->printer = NEW(set->arena, struct printer);
+    *k->printer = (struct printer){.nest = n, .dialect = &k->dialect, .arena = set->arena, .out = out, .from = from};
+    k->printer->index_of = NEW_ARRAY(set->arena, uint32_t, n->kernel->instruction_count + 1);
+    k->printer->staged = NEW_ARRAY(set->arena, const char *, n->kernel->instruction_count + 1);
+    return k;
 }
 
-/* The kernel behind it, for the element whose products are known. */
-static void print_epilogue(struct printer *p, const struct cuda_skinny *a, const bool *skip)
+static void print_inner_members(struct inner *k, const char *name)
 {
+    text_put(k->printer->out, "    struct {\n");
+    k->printer->indent = 2;
+    cuda_print_members(k->printer, k->skip);
+    text_printf(k->printer->out, "    } %s;\n", name);
+}
+
+/* The kernel behind a product, for the element whose products are known. */
+static void print_epilogue(struct inner *e, const int32_t *load, uint32_t width)
+{
+    struct printer *p = e->printer;
     const struct kernel *k = p->nest->kernel;
     uint8_t axes[KERNEL_AXES];
     for (uint32_t i = 0; i < k->outer; i++)
         axes[i] = (uint8_t)i;
-    struct text element = {.arena = p->arena};
-    p->dialect->store(&element, k->instruction[a->load].type, "product[0]"); /* rounded as it would be in memory */
-    p->staged[a->load] = element.at;
-    cuda_print_locals(p, skip);
+    for (uint32_t d = 0; d < width; d++) { /* rounded as it would be in memory */
+        struct text element = {.arena = p->arena};
+        p->dialect->store(&element, k->instruction[load[d]].type, d ? "product[1]" : "product[0]");
+        p->staged[load[d]] = element.at;
+    }
+    p->indent = 4;
+    cuda_print_locals(p, e->skip);
     print_line(p, "const int64_t element = row * arguments.of[unit].n + column;");
     cuda_print_coordinates(p, axes, k->outer, "element");
     print_indices(p, DEPTH_ENTRY, 0);
@@ -251,6 +280,55 @@ static void print_epilogue(struct printer *p, const struct cuda_skinny *a, const
     print_values(p, DEPTH_POINT, 0);
     print_values(p, nest_fast_depth(p->nest), 0);
     cuda_print_fault_reports(p);
+}
+
+/* As the form of a row by a whole block; what a thread keeps of it must not cost the weights their registers. */
+static struct cuda_form norm_form(const struct inner *e, struct cuda_form form, uint32_t normal)
+{
+    const struct nest *n = e->printer->nest;
+    uint32_t count = n->kernel->instruction_count;
+    int64_t length = 0, kept = 0;
+    bool *wide = NEW_ARRAY(e->printer->arena, bool, count + 1), *keep = NEW_ARRAY(e->printer->arena, bool, count + 1);
+    for (uint32_t i = 0; i < count; i++) {
+        wide[i] = form.wide[i] && i != normal;
+        kept += form.kept[i];
+    }
+    int64_t per_turn = (int64_t)form.width * CUDA_SKINNY_THREADS;
+    bool constant = dim_is_const(n->dims, n->kernel->extent[nest_fast_axis(n)], &length);
+    int64_t turns = form.turns && constant ? (length + per_turn - 1) / per_turn : 0;
+    form.turns = kept * turns <= MOST_KEPT ? (uint32_t)turns : 0;
+    for (uint32_t i = 0; i < count; i++)
+        keep[i] = form.kept[i] && form.turns;
+    form.wide = wide;
+    form.kept = keep;
+    return form;
+}
+
+/* The row kernel before the products, by every block for itself; what it stores beside the row, the first block does. */
+static void print_norm(struct inner *e, const struct cuda_form *of_kernel, uint32_t normal)
+{
+    struct printer *p = e->printer;
+    const struct nest *n = p->nest;
+    struct cuda_form form = norm_form(e, *of_kernel, normal);
+    dtype t = n->kernel->instruction[normal].type;
+    p->staged[normal] =
+        arena_printf(p->arena, "((%s *)normal)[c%u]", p->dialect->element[t], (unsigned)nest_fast_axis(n));
+    p->only = "keeps";
+    p->indent = 2;
+    print_line(p, "{");
+    p->indent++;
+    print_line(p, "const bool keeps = blockIdx.x == 0 && blockIdx.y == 0;");
+    cuda_print_locals(p, e->skip);
+    for (uint32_t i = 0; i < n->points; i++) /* there is one row */
+        print_line(p, "const int64_t c%u = 0;", (unsigned)n->point[i]);
+    print_line(p, "__syncthreads();");
+    print_indices(p, DEPTH_ENTRY, 0);
+    print_values(p, DEPTH_ENTRY, 0);
+    cuda_print_row(p, &form);
+    cuda_print_fault_reports(p);
+    print_line(p, "__syncthreads();");
+    p->indent--;
+    print_line(p, "}");
 }
 
 /* ---- the function ---- */
@@ -311,53 +389,111 @@ static const char *folding(struct cuda_set *set, int count)
     return out.at;
 }
 
-uint32_t cuda_add_skinny(struct cuda_set *set, const struct cuda_skinny *a, uint32_t rows)
+/* All that the text depends on. */
+static const char *name_of(const struct cuda_set *set, const struct cuda_skinny *a, dtype t, unsigned rows)
 {
     const struct program *p = set->program;
-    const struct step *s = &p->steps.at[a->dot];
-    dtype t = p->buffers.at[s->arg[2]].type;
-    const struct nest *n = a->epilogue ? &set->kernel[p->steps.at[a->epilogue].kernel].nest : NULL;
-    struct dialect d = n ? dialect_cuda_of(n->kernel) : dialect_cuda();
-    struct text body = {.arena = set->arena};
-    struct cuda_letters l = {0};
-    char kernel[KERNEL_NAME] = "";
-    bool *skip = n ? NEW_ARRAY(set->arena, bool, n->kernel->buffer_count + 1) : NULL;
-    struct printer *printer = NULL;
-    d.read[0] = d.read[1] = ""; /* no load may be moved before the wait */
-    if (n) {
-        kernel_name(n->kernel, p->graph->dims, set->arena, kernel);
-        skip[n->kernel->instruction[a->load].buffer] = true;
-        printer = epilogue_printer(set, &d, p->steps.at[a->epilogue].kernel, &body);
+    struct text name = {.arena = set->arena};
+    char kernel[KERNEL_NAME];
+    text_printf(&name, "tpc_skinny_%s_%s_%u", dtype_name(t), a->along_k ? "k" : "n", rows);
+    if (a->units > 1)
+        text_printf(&name, "_of_%u", (unsigned)a->units);
+    text_put(&name, a->width > 1 ? "_pair" : "");
+    bool any = false;
+    for (uint32_t u = 0; u < a->units; u++)
+        any |= a->unit[u].epilogue != 0;
+    for (uint32_t u = 0; u < a->units && any; u++) {
+        if (a->unit[u].epilogue)
+            kernel_name(&p->kernels.at[p->steps.at[a->unit[u].epilogue].kernel], p->graph->dims, set->arena, kernel);
+        text_put(&name, a->unit[u].epilogue ? kernel + 5 : "_0");
     }
-    l.of['N' - 'A'] = arena_printf(set->arena, "tpc_skinny_%s_%s_%u%s", dtype_name(t), a->along_k ? "k" : "n",
-                                   (unsigned)rows, n ? kernel + 5 : "");
-    l.of['E' - 'A'] = d.element[t];
-    l.of['D' - 'A'] = l.of['W' - 'A'] = "1";
-    l.of['M' - 'A'] = cuda_number(set->arena, rows);
-    l.of['V' - 'A'] = cuda_number(set->arena, 16 / (int64_t)dtype_size(t));
-    l.of['U' - 'A'] = rows > 1 && dtype_size(t) == 2 ? "2" : "4"; /* registers */
-    l.of['Q' - 'A'] = "4";
-    l.of['C' - 'A'] = cuda_number(set->arena, rows == 1 ? 2048 : 256);
-    l.of['T' - 'A'] = cuda_number(set->arena, CUDA_SKINNY_TILES);
-    l.of['F' - 'A'] = only_unit_text;
-    l.of['S' - 'A'] = folding(set, (int)rows * 4);
-    l.of['K' - 'A'] = rows > 1 ? "2" : "4";
-    put_steps(set->arena, &l, a->along_k);
+    for (uint32_t u = 0; u < a->units && any; u++) /* which loads are the products */
+        for (uint32_t d = 0; d < a->width && a->unit[u].epilogue; d++)
+            text_printf(&name, "_%d", (int)a->unit[u].load[d]);
+    if (a->normal >= 0) {
+        kernel_name(&p->kernels.at[p->steps.at[a->norm].kernel], p->graph->dims, set->arena, kernel);
+        text_printf(&name, "_norm%s_%d", kernel + 5, (int)a->normal);
+    }
+    return name.at;
+}
+
+static void put_letters(struct cuda_set *set, const struct cuda_skinny *a, dtype t, uint32_t rows,
+                        struct cuda_letters *l)
+{
+    const struct dialect d = dialect_cuda();
+    bool normal = a->normal >= 0, small = dtype_size(t) == 2;
+    l->of['N' - 'A'] = name_of(set, a, t, rows);
+    l->of['E' - 'A'] = d.element[t];
+    l->of['D' - 'A'] = cuda_number(set->arena, a->width);
+    l->of['W' - 'A'] = cuda_number(set->arena, a->units);
+    l->of['M' - 'A'] = cuda_number(set->arena, rows);
+    l->of['V' - 'A'] = cuda_number(set->arena, 16 / (int64_t)dtype_size(t));
+    l->of['U' - 'A'] = a->width > 1 || (rows > 1 && small) ? "2" : "4"; /* registers */
+    l->of['Q' - 'A'] = cuda_number(set->arena, CUDA_SKINNY_COLUMNS / a->width);
+    l->of['C' - 'A'] = rows == 1 ? "2048" : "256";
+    l->of['T' - 'A'] = cuda_number(set->arena, CUDA_SKINNY_TILES);
+    l->of['H' - 'A'] = normal ? "16" : "8";
+    l->of['F' - 'A'] = a->units > 1 ? unit_text : only_unit_text;
+    l->of['X' - 'A'] = normal ? arena_printf(set->arena, "((const %s *)normal)", d.element[t]) : "arguments.x";
+    l->of['J' - 'A'] = normal ? "    DYNAMIC_SHARED(normal);\n" : "";
+    l->of['S' - 'A'] = folding(set, (int)rows * CUDA_SKINNY_COLUMNS);
+    l->of['K' - 'A'] = rows > 1 ? "2" : normal || a->width > 1 || a->unit[0].epilogue ? "3" : "4";
+    put_steps(set->arena, l, a->along_k);
+}
+
+/* What is done with the products of each unit. */
+static void put_ends(const struct cuda_skinny *a, struct inner *const *epilogue, const struct cuda_letters *l,
+                     struct text *body)
+{
+    bool any = false;
+    for (uint32_t u = 0; u < a->units; u++)
+        any |= epilogue[u] != NULL;
+    for (uint32_t u = 0; u < a->units && any; u++) {
+        text_printf(body, "            if (unit == %u) {\n", (unsigned)u);
+        if (epilogue[u])
+            print_epilogue(epilogue[u], a->unit[u].load, a->width);
+        else
+            cuda_fill(body, store_form, l);
+        text_put(body, "            }\n");
+    }
+    if (!any)
+        cuda_fill(body, store_form, l);
+    text_put(body, "        }\n    }\n}\n");
+}
+
+uint32_t cuda_add_skinny(struct cuda_set *set, const struct cuda_skinny *a, bool several)
+{
+    const struct program *p = set->program;
+    const struct step *s = &p->steps.at[a->unit[0].dot[0]];
+    dtype t = p->buffers.at[s->arg[2]].type;
+    struct text body = {.arena = set->arena}, prologue = {.arena = set->arena};
+    struct cuda_letters l = {0};
+    struct inner *epilogue[CUDA_SKINNY_UNITS] = {NULL};
+    put_letters(set, a, t, several ? CUDA_SKINNY_ROWS : 1, &l);
     cuda_put_element(&body, t);
     cuda_fill(&body, head_form, &l);
-    if (n) {
-        printer->indent = 1;
-        cuda_print_members(printer, skip);
-        printer->indent = 3;
+    for (uint32_t u = 0; u < a->units; u++) {
+        const char *name = arena_printf(set->arena, "e%u", (unsigned)u);
+        const char *from = arena_printf(set->arena, "arguments.%s", name);
+        if (!a->unit[u].epilogue)
+            continue;
+        epilogue[u] = inner_of(set, a->unit[u].epilogue, from, &body);
+        for (uint32_t d = 0; d < a->width; d++)
+            epilogue[u]->skip[epilogue[u]->printer->nest->kernel->instruction[a->unit[u].load[d]].buffer] = true;
+        print_inner_members(epilogue[u], name);
+    }
+    if (a->normal >= 0) {
+        const struct cuda_kernel *k = &set->kernel[p->steps.at[a->norm].kernel];
+        struct inner *norm = inner_of(set, a->norm, "arguments.norm", &body);
+        norm->skip[k->nest.kernel->instruction[a->normal].buffer] = true;
+        print_inner_members(norm, "norm");
+        norm->printer->out = &prologue;
+        print_norm(norm, &k->form, (uint32_t)a->normal);
     }
     text_put(&body, "};\n");
+    l.of['P' - 'A'] = prologue.at ? prologue.at : "";
     cuda_fill(&body, a->along_k ? along_k_form : along_n_form, &l);
     cuda_fill(&body, a->along_k ? "" : along_n_end_form, &l);
-    if (n)
-        print_epilogue(printer, a, skip);
-    else
-        cuda_fill(&body, store_form, &l);
-    text_put(&body, "        }\n    }\n}\n");
-    (void)unit_text;
+    put_ends(a, epilogue, &l, &body);
     return cuda_add(set, l.of['N' - 'A'], body.at, CUDA_SKINNY_THREADS, s->node);
 }

@@ -17,6 +17,7 @@ struct machine {
     char **at;
     uint64_t *bytes;
     int64_t *fault;
+    bool *left; /* per step: it was said to be done elsewhere */
 };
 
 struct cuda_model *compile_sets(struct cuda_set *const *sets, uint32_t count, struct arena *arena)
@@ -107,14 +108,17 @@ static bool step_writes(const struct machine *m, const struct step *s, uint32_t 
     return false;
 }
 
+/* By the step, by those that were joined here, or by one that was left to it. */
 static bool is_written(const struct machine *m, const struct step *s, uint32_t buffer)
 {
     const uint32_t *parts;
     uint32_t count = cuda_steps_at(m->set, (uint32_t)(s - m->program->steps.at), &parts);
+    bool written = count == 0 && step_writes(m, s, buffer);
     for (uint32_t i = 0; i < count; i++)
-        if (step_writes(m, &m->program->steps.at[parts[i]], buffer))
-            return true;
-    return count == 0 && step_writes(m, s, buffer);
+        written |= step_writes(m, &m->program->steps.at[parts[i]], buffer);
+    for (uint32_t i = 0; i < m->program->steps.count; i++)
+        written |= m->left[i] && step_writes(m, &m->program->steps.at[i], buffer);
+    return written;
 }
 
 static void put_range(struct model_buffer *list, uint32_t *count, void *at, uint64_t bytes, bool written)
@@ -195,6 +199,7 @@ static void run_step(struct machine *m, uint32_t number, uint32_t processors)
     status code = cuda_step(m->set, number, m->of, processors, m->arena, &now);
     if (code != TPC_OK)
         fail_msg("%s: step %u has no way: %d", m->name, (unsigned)number, (int)code);
+    m->left[number] = now.way == CUDA_NOTHING;
     void *workspace = aligned(now.workspace);
     for (uint32_t i = 0; i < now.count && now.way == CUDA_LAUNCH; i++)
         launch(m, s, &now.launch[i], workspace, now.workspace);
@@ -214,6 +219,7 @@ int64_t execute_cuda(const char *name, const struct cuda_set *set, const struct 
         return execute_gpu(name, set, p, of, inputs, outputs, arena);
     m.at = NEW_ARRAY(arena, char *, p->buffers.count + 1);
     m.bytes = NEW_ARRAY(arena, uint64_t, p->buffers.count + 1);
+    m.left = NEW_ARRAY(arena, bool, p->steps.count + 1);
     m.fault = aligned(sizeof *m.fault);
     *m.fault = 0;
     give_memory(&m, inputs);
