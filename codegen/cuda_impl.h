@@ -71,8 +71,7 @@ enum {
     CUDA_SKINNY_UNITS = 4,
     CUDA_SKINNY_LEVELS = 4,
     CUDA_SKINNY_THREADS = 256,
-    CUDA_SKINNY_TILES = 1024, /* most that several blocks may share */
-    CUDA_SKINNY_COLUMNS = 4   /* that a warp takes at once, of all weights, where they lie along k */
+    CUDA_SKINNY_TILES = 1024 /* most that several blocks may share */
 };
 
 /* Steps that one function may do for few rows (skinny_cuda.c): units of one or two dots with weights, all of the same left operand, each with the
@@ -90,6 +89,12 @@ struct cuda_skinny {
     bool joins;                    /* only after cuda_join_steps */
     uint32_t function[2];          /* for one row, for several; UINT32_MAX: not for these */
 };
+
+/* Columns of each weight that a warp takes at once, where weights lie along k. */
+static inline uint32_t cuda_skinny_columns(const struct cuda_skinny *a, bool several)
+{
+    return (several ? 2 : 4) / a->width;
+}
 
 /* The candidates of a step, each contained in the next. */
 struct cuda_skinny_steps {

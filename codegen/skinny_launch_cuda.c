@@ -117,7 +117,7 @@ static struct shares shares_of(const struct cuda_making *m, const struct cuda_sk
     int64_t rows = first->m > 1 ? CUDA_SKINNY_ROWS : 1;
     struct shares s = {.parts = 1, .per_part = 1};
     if (a->along_k) {
-        int64_t columns = BLOCK_WARPS * CUDA_SKINNY_COLUMNS / a->width;
+        int64_t columns = (int64_t)BLOCK_WARPS * cuda_skinny_columns(a, first->m > 1);
         for (count_tiles(a, x, columns, &s);
              s.per_part < BLOCK_WARPS && s.tiles < wanted && 2 * s.per_part * CUDA_WARP * width <= first->k;
              count_tiles(a, x, columns / s.per_part, &s))

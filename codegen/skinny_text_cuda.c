@@ -429,15 +429,16 @@ static void put_letters(struct cuda_set *set, const struct cuda_skinny *a, dtype
     l->of['M' - 'A'] = cuda_number(set->arena, rows);
     l->of['V' - 'A'] = cuda_number(set->arena, 16 / (int64_t)dtype_size(t));
     l->of['U' - 'A'] = a->width > 1 || (rows > 1 && small) ? "2" : "4"; /* registers */
-    l->of['Q' - 'A'] = cuda_number(set->arena, CUDA_SKINNY_COLUMNS / a->width);
+    l->of['Q' - 'A'] = cuda_number(set->arena, cuda_skinny_columns(a, rows > 1));
     l->of['C' - 'A'] = rows == 1 ? "2048" : "256";
     l->of['T' - 'A'] = cuda_number(set->arena, CUDA_SKINNY_TILES);
     l->of['H' - 'A'] = normal ? "16" : "8";
     l->of['F' - 'A'] = a->units > 1 ? unit_text : only_unit_text;
     l->of['X' - 'A'] = normal ? arena_printf(set->arena, "((const %s *)normal)", d.element[t]) : "arguments.x";
     l->of['J' - 'A'] = normal ? "    DYNAMIC_SHARED(normal);\n" : "";
-    l->of['S' - 'A'] = folding(set, (int)rows * CUDA_SKINNY_COLUMNS);
-    l->of['K' - 'A'] = rows > 1 ? "2" : normal || a->width > 1 || a->unit[0].epilogue ? "3" : "4";
+    l->of['S' - 'A'] = folding(set, (int)(rows * a->width * cuda_skinny_columns(a, rows > 1)));
+    bool more = normal || a->width > 1, much = rows > 1 || (a->along_k && more) || (normal && !small);
+    l->of['K' - 'A'] = much ? "2" : more || a->along_k || a->unit[0].epilogue ? "3" : "4";
     put_steps(set->arena, l, a->along_k);
 }
 
