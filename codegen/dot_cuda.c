@@ -325,7 +325,8 @@ static uint32_t last_alike(const struct cuda_set *set, uint32_t first)
         const struct step *s = &p->steps.at[i];
         if (uses(s, a->arg[2]) || s->arg[2] == a->arg[0] || s->arg[2] == a->arg[1])
             break;
-        last = is_alike(p, a, s) ? i : last;
+        bool same_way = !set->skinny[i].count == !set->skinny[first].count; /* for few rows */
+        last = same_way && is_alike(p, a, s) ? i : last;
     }
     return last;
 }

@@ -99,7 +99,7 @@ static struct launches count(const struct cuda_trial *trial, int64_t rows, uint3
         for (uint32_t s = 0; s < dims_symbol_count(trial->program->graph->dims); s++)
             of[s] = strcmp(dims_symbol(trial->program->graph->dims, s)->name, "s") == 0 ? rows : 1;
         assert_int_equal(cuda_step(trial->set, i, of, processors, trial_arena, &step), TPC_OK);
-        found.products += step.way == CUDA_PRODUCT;
+        found.products += step.way == CUDA_PRODUCT ? step.count : 0;
         if (step.way != CUDA_LAUNCH ||
             strncmp(cuda_function_at(trial->set, step.launch[0].function)->name, "tpc_skinny", 10) != 0)
             continue;
