@@ -10,9 +10,12 @@
 #include "ir/bind.h"
 #include "runtime/device_cuda.h"
 #include "runtime/plan.h"
+#include "runtime/sync.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 static double now(void)
 {
@@ -380,23 +383,39 @@ static int plan_work(const char *path, int count, char **size, bool timed)
 
 /* ---- weights ------------------------------------------------------------------------------------------------------------ */
 
-/* One block of numbers again and again, from another place of it each time. */
-static int weights(const char *path, uint64_t bytes, dtype type)
+struct writing {
+    int file;
+    uint64_t bytes;
+    unsigned char *block; /* two times BLOCK */
+    _Atomic bool failed;
+};
+
+/* Every parts-th block of the file: one block of numbers again and again, from another place of it each time. */
+static void write_part(void *context, uint32_t part, uint32_t parts)
 {
     enum { SHIFT = 4096 * 33 };
-    unsigned char *block = malloc(2 * (size_t)BLOCK);
-    FILE *file = block ? fopen(path, "wb") : NULL;
-    bool good = file != NULL;
-    if (good)
-        make_random(block, 2 * (size_t)BLOCK, type, 0.02);
-    uint64_t at = 0;
-    for (uint64_t i = 0; at < bytes && good; i++) {
-        size_t n = bytes - at < BLOCK ? (size_t)(bytes - at) : BLOCK;
-        good = fwrite(block + i * SHIFT % BLOCK, 1, n, file) == n;
-        at += n;
+    struct writing *w = context;
+    for (uint64_t i = part; i * BLOCK < w->bytes && !w->failed; i += parts) {
+        uint64_t at = i * BLOCK, left = w->bytes - at;
+        size_t n = left < BLOCK ? (size_t)left : BLOCK;
+        if (pwrite(w->file, w->block + i * SHIFT % BLOCK, n, (off_t)at) != (ssize_t)n)
+            w->failed = true;
     }
-    good = file && fclose(file) == 0 && good;
-    free(block);
+}
+
+static int weights(const char *path, uint64_t bytes, dtype type)
+{
+    struct writing w = {
+        .file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666), .bytes = bytes, .block = malloc(2 * (size_t)BLOCK)};
+    struct workers *workers = workers_new(8);
+    bool good = w.file >= 0 && w.block && workers;
+    if (good) {
+        make_random(w.block, 2 * (size_t)BLOCK, type, 0.02);
+        workers_run(workers, write_part, &w);
+    }
+    workers_free(workers);
+    good = w.file >= 0 && close(w.file) == 0 && good && !w.failed;
+    free(w.block);
     if (!good)
         fprintf(stderr, "gpu_measure: cannot write %s\n", path);
     return good ? 0 : TPC_IO;
