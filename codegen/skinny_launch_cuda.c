@@ -13,7 +13,7 @@ struct products {
     struct cuda_product of[CUDA_SKINNY_UNITS][2];
 };
 
-/* ---- does it fit? ---- */
+/* ---- shapes ---- */
 
 static const struct step *step_at(const struct cuda_making *m, uint32_t step)
 {
@@ -63,29 +63,6 @@ static bool takes_epilogue(const struct cuda_making *m, const struct cuda_skinny
     return elements_of(m, step_at(m, unit->epilogue)) == x->m * x->n;
 }
 
-/* The row that the norm gives is the left operand, and fits in shared memory. */
-static bool takes_norm(const struct cuda_making *m, const struct cuda_skinny *a, const struct cuda_product *x)
-{
-    return x->m == 1 && x->offset[0] == 0 && elements_of(m, step_at(m, a->norm)) == x->k &&
-           x->k * (int64_t)dtype_size(x->type) <= ROW_BYTES_LIMIT;
-}
-
-static bool fits(struct cuda_making *m, const struct cuda_skinny *a, struct products *x)
-{
-    const struct cuda_product *first = &x->of[0][0];
-    if (a->joins && !m->set->joined)
-        return false;
-    for (uint32_t u = 0; u < a->units; u++) {
-        for (uint32_t d = 0; d < a->width; d++)
-            if (!product_of(m, a->unit[u].dot[d], a->along_k, &x->of[u][d]) || x->of[u][d].m != first->m ||
-                x->of[u][d].k != first->k)
-                return false;
-        if (a->unit[u].epilogue && !takes_epilogue(m, &a->unit[u], a->width, x->of[u]))
-            return false;
-    }
-    return a->function[first->m > 1] != UINT32_MAX && (a->normal < 0 || takes_norm(m, a, first));
-}
-
 /* ---- shares ---- */
 
 static int64_t divide_up(int64_t a, int64_t b)
@@ -119,7 +96,7 @@ static struct shares shares_of(const struct cuda_making *m, const struct cuda_sk
     if (a->along_k) {
         int64_t columns = (int64_t)BLOCK_WARPS * cuda_skinny_columns(a, first->m > 1);
         for (count_tiles(a, x, columns, &s);
-             s.per_part < BLOCK_WARPS && s.tiles < wanted && 2 * s.per_part * CUDA_WARP * width <= first->k;
+             s.per_part < BLOCK_WARPS && 3 * s.tiles <= 2 * wanted && 2 * s.per_part * CUDA_WARP * width <= first->k;
              count_tiles(a, x, columns / s.per_part, &s))
             s.per_part *= 2;
         return s;
@@ -134,6 +111,34 @@ static struct shares shares_of(const struct cuda_making *m, const struct cuda_sk
         s.sums = a->width * rows * LANES * width;
     }
     return s;
+}
+
+/* ---- which candidate? ---- */
+
+/* The row that the norm gives is the left operand and fits in shared memory; and all blocks run at once: else some would do the norm when memory could
+ * be busy with weights. */
+static bool takes_norm(const struct cuda_making *m, const struct cuda_skinny *a, const struct products *all)
+{
+    const struct cuda_product *x = &all->of[0][0];
+    struct shares s = shares_of(m, a, all);
+    return s.tiles * s.parts <= 3 * (int64_t)m->processors && x->m == 1 && x->offset[0] == 0 &&
+           elements_of(m, step_at(m, a->norm)) == x->k && x->k * (int64_t)dtype_size(x->type) <= ROW_BYTES_LIMIT;
+}
+
+static bool fits(struct cuda_making *m, const struct cuda_skinny *a, struct products *x)
+{
+    const struct cuda_product *first = &x->of[0][0];
+    if (a->joins && !m->set->joined)
+        return false;
+    for (uint32_t u = 0; u < a->units; u++) {
+        for (uint32_t d = 0; d < a->width; d++)
+            if (!product_of(m, a->unit[u].dot[d], a->along_k, &x->of[u][d]) || x->of[u][d].m != first->m ||
+                x->of[u][d].k != first->k)
+                return false;
+        if (a->unit[u].epilogue && !takes_epilogue(m, &a->unit[u], a->width, x->of[u]))
+            return false;
+    }
+    return a->function[first->m > 1] != UINT32_MAX && (a->normal < 0 || takes_norm(m, a, x));
 }
 
 /* ---- the launch ---- */
