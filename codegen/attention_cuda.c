@@ -55,6 +55,9 @@ static bool match_softmax(const struct kernel *k, int32_t p, struct cuda_attenti
         at(k, at(k, p)->arg[0])->arg[0] == at(k, p)->arg[2]) {
         a->nan_is_zero = true;
         p = at(k, p)->arg[2];
+    } else if (is_map(k, p, OP_SELECT) && at(k, at(k, p)->arg[0])->level == 0 && is_zero(k, at(k, p)->arg[1])) {
+        a->zero = at(k, p)->arg[0];
+        p = at(k, p)->arg[2];
     }
     if (is_map(k, p, OP_DIV))
         return match_exponential(k, at(k, p)->arg[0], at(k, p)->arg[1], &a->score);
@@ -167,7 +170,7 @@ static bool match(struct cuda_set *set, uint32_t number, struct cuda_attention *
 {
     const struct program *p = set->program;
     int64_t key, row;
-    *a = (struct cuda_attention){.scores = number, .load = -1};
+    *a = (struct cuda_attention){.scores = number, .load = -1, .zero = -1};
     if (!is_half(p, &p->steps.at[number], 2))
         return false;
     uint32_t scores = p->steps.at[number].arg[2];

@@ -160,7 +160,7 @@ static const char out_form[] =
     "                const int first = c * 32 + lane * 4;\n"
     "                ALIGNED(16) float y[4];\n"
     "                UNROLL for (int i = 0; i < 4; i++) {\n"
-    "                    const float x = result[own][c][i] / sum[own];\n"
+    "                    const float x = zero[own] ? 0.0f : result[own][c][i] / sum[own];\n"
     "                    y[i] = $Z;\n"
     "                }\n"
     "                if (lies && r < here && first < $W)\n"

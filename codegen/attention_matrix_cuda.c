@@ -186,7 +186,7 @@ static const char out_form[] =
     "                const int d = n * 8 + pair * 2;\n"
     "                ALIGNED(4) $E y[2];\n"
     "                UNROLL for (int i = 0; i < 2; i++) {\n"
-    "                    const float x = result[n][own * 2 + i] * inverse;\n"
+    "                    const float x = zero[own] ? 0.0f : result[n][own * 2 + i] * inverse;\n"
     "                    y[i] = element_of($Z);\n"
     "                }\n"
     "                if (lies && r < here && d < $W)\n"

@@ -31,7 +31,7 @@ static const char locate_text[] =
     "        to_outer += i * arguments.axes[a].outer; \\\n"
     "    }\n";
 
-/* Behind the parts of a tile of rows: most_of and sum_of are shared arrays of [splits][$G], gathered of [threads][4], out_of of [$G]. The threads share a row's
+/* Behind the parts of a tile of rows: most_of and sum_of are shared arrays of [splits][$G], gathered of [threads][4], out_of and zero_of of [$G]. The threads share a row's
  * columns, 4 each, and what is left the splits. */
 const char cuda_attention_merge_form[] =
     "        if (splits > 1) {\n"
@@ -83,7 +83,7 @@ const char cuda_attention_merge_form[] =
     "sum_of[s][r];\n"
     "                    for (int s = 0; s < shares; s++)\n"
     "                        x += gathered[s * columns + d / 4][d % 4];\n"
-    "                    x = x / sum;\n"
+    "                    x = zero_of[r] ? 0.0f : x / sum;\n"
     "                    arguments.out[out_of[r] + d * arguments.out_step] = element_of($Z);\n"
     "                }\n"
     "            }\n"
@@ -151,25 +151,28 @@ static void print_score(struct printer *p, const struct cuda_attention *a)
     print_line(p, "score = (float)%s;", print_value(p, (uint32_t)a->score));
 }
 
-/* What is known with a row, or of all rows of a thread. */
-static void print_row(struct printer *p, const struct cuda_attention_form *form, const struct cuda_letters *l)
+/* What is known with a row, or of all rows of a thread: among it whether it gives 0 whatever the scores are. */
+static void print_row(struct printer *p, const struct cuda_attention *a, const struct cuda_attention_form *form,
+                      const struct cuda_letters *l)
 {
     const struct nest *n = p->nest;
+    const char *zero = a->zero >= 0 ? print_value(p, (uint32_t)a->zero) : "false";
     p->indent = 2;
     if (form->rows) {
         print_line(p, "int64_t coordinate[%d][%u];", form->row_count, (unsigned)(n->points ? n->points : 1));
+        print_line(p, "bool zero[%d];", form->row_count);
         cuda_fill(p->out, form->rows, l);
     }
     p->indent = form->row_indent;
     cuda_print_coordinates(p, n->point, n->points, "row");
+    if (!form->rows || a->zero >= 0) {
+        print_indices(p, DEPTH_POINT, 0);
+        print_values(p, DEPTH_POINT, 0);
+    }
     for (uint32_t i = 0; i < n->points && form->rows; i++)
         print_line(p, "coordinate[own][%u] = c%u;", (unsigned)i, (unsigned)n->point[i]);
-    if (form->rows) {
-        text_put(p->out, "        }\n");
-        return;
-    }
-    print_indices(p, DEPTH_POINT, 0);
-    print_values(p, DEPTH_POINT, 0);
+    print_line(p, form->rows ? "zero[own] = %s;" : "const bool zero = %s;", zero);
+    text_put(p->out, form->rows ? "        }\n" : "");
 }
 
 static void print_own(struct printer *p, const struct cuda_attention_form *form, const struct cuda_letters *l)
@@ -211,7 +214,7 @@ static void print_main(struct cuda_set *set, const struct cuda_attention *a, con
         cuda_fill(out, form->fetch, l);
         cuda_fill(out, cuda_attention_query_form, l);
     }
-    print_row(&p, form, l);
+    print_row(&p, a, form, l);
     cuda_fill(out, form->loop, l);
     if (form->rows)
         print_own(&p, form, l);

@@ -62,6 +62,7 @@ struct cuda_attention {
     int32_t load, score;               /* of the kernel: reads a product; gives what the softmax is of */
     uint32_t from, to;                 /* kernel-local buffers: products, probabilities */
     bool nan_is_zero;                  /* a row without any key gives 0 */
+    int32_t zero;                      /* of the kernel: a condition under which a row gives 0; -1: none */
     bool always;                       /* whatever the shapes: scores and probabilities then need no memory */
     uint32_t function[CUDA_ATTENTION_FORMS];
 };

@@ -12,6 +12,7 @@ static const struct kind {
     const char *name;
     int heads, groups, key, row;
     bool causal, mask, bias, window, zero; /* zero: a row without any key gives 0, not NaN */
+    bool told;                             /* which rows have none is computed before */
     bool across;                           /* keys lie as [width, keys] */
     bool added;                            /* a mask is a term, not a choice */
     double low;                            /* what hides; 0: minus infinity */
@@ -43,6 +44,8 @@ static const struct kind {
      .types = {DT_BF16, DT_F32}, .size = {{2, 70, 130, 300}, {2, 2, 40, 100}, {3, 67, 0, 67}}},
     {"windows over tiles", 2, 2, 24, 24, .causal = true, .window = true, .types = {DT_BF16, DT_F32},
      .size = {{1, 70, 130, 200}, {1, 33, 200, 300}}},
+    {"told rows", 4, 2, 32, 32, .causal = true, .mask = true, .told = true, .types = {DT_F32, DT_BF16},
+     .size = {{5, 1, 1, 2}, {6, 20, 0, 3}, {6, 2, 1, 3}}},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -136,7 +139,13 @@ static void put_rest(struct text *t, const struct kind *k, int x)
                     "%%bad = isnan %%soft\n%%z: $[] = constant data [0]\n%%z4: $[b, %d, s, n] = broadcast %%z\n"
                     "%%prob = select %%bad, %%z4, %%soft\n",
                     h);
-    text_printf(t, "%%a = dot %%%s, %%vx batch 2 contract 1\n", k->zero ? "prob" : "soft");
+    if (k->told)
+        text_printf(t,
+                    "%%any = reduce_max %%keep list [1]\n%%none = not %%any\n"
+                    "%%none4: bool[b, %d, s, n] = broadcast %%none list [0]\n%%z: $[] = constant data [0]\n"
+                    "%%z4: $[b, %d, s, n] = broadcast %%z\n%%prob = select %%none4, %%z4, %%soft\n",
+                    h, h);
+    text_printf(t, "%%a = dot %%%s, %%vx batch 2 contract 1\n", k->zero || k->told ? "prob" : "soft");
     text_printf(t, "%%a4 = transpose %%a list [0, 2, 1, 3]\n%%out: $[b, s, %d] = reshape %%a4\noutput \"out\" %%out\n",
                 h * k->row);
 }
