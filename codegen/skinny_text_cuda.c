@@ -57,7 +57,7 @@ static const char along_n_form[] =
     "/* Blocks that have arrived at a tile: 0 between launches. */\n"
     "static __device__ uint32_t $N_arrived[$T];\n"
     "/* A block per tile of 8 accesses' columns (x) and part of k (y). */\n"
-    "ENTRY_EARLY_OF($N, 256, $K)\n"
+    "ENTRY_EARLY_OF($N, $K)\n"
     "{\n"
     "    SHARED(float, left, [$M][$C]);\n"
     "    SHARED(float, of_warp, [8][$D * $M * $V * 8]);\n"
@@ -80,9 +80,9 @@ static const char along_n_form[] =
     "        }\n"
     "$Y"
     "        UNROLL for (int d = 0; d < $D; d++)\n"
-    "            for (int i = lane; i < $H; i += 8)\n"
-    "                if (32 * $U + group + 32 * i < limit)\n"
-    "                    tpc_prefetch(w[d] + i * next[d] - lane * $V);\n"
+    "            for (int i = $G + lane; i < $H; i += 8)\n"
+    "                if (group + 32 * i < limit)\n"
+    "                    tpc_prefetch(w[d] + (i - $U) * next[d] - lane * $V);\n"
     "        WAIT_FOR_PREVIOUS();\n"
     "$P"
     "        float sum[$D * $M * $V] = {0};\n"
@@ -170,7 +170,7 @@ static const char multiply_columns_form[] =
 
 static const char along_k_form[] =
     "/* A warp, or per_part of a block, for $Q columns. */\n"
-    "ENTRY_EARLY_OF($N, 256, $K)\n"
+    "ENTRY_EARLY_OF($N, $K)\n"
     "{\n"
     "    SHARED(float, of_warp, [8][$D * $M * $Q]);\n"
     "$J"
@@ -417,6 +417,16 @@ static const char *name_of(const struct cuda_set *set, const struct cuda_skinny 
     return name.at;
 }
 
+/* Threads and blocks of which a multiprocessor is to have room, which limits registers: to 128, 96, 80 or 64. Fewer leave more room to the successor, and
+ * fewer loads under way. */
+static const char *registers_of(const struct cuda_skinny *a, bool several, bool small)
+{
+    bool more = a->normal >= 0 || a->width > 1;
+    if (several || (more && (a->along_k || !small)))
+        return "256, 2";
+    return more ? "320, 2" : a->along_k || a->unit[0].epilogue ? "256, 3" : "256, 4";
+}
+
 static void put_letters(struct cuda_set *set, const struct cuda_skinny *a, dtype t, uint32_t rows,
                         struct cuda_letters *l)
 {
@@ -432,13 +442,13 @@ static void put_letters(struct cuda_set *set, const struct cuda_skinny *a, dtype
     l->of['Q' - 'A'] = cuda_number(set->arena, cuda_skinny_columns(a, rows > 1));
     l->of['C' - 'A'] = rows == 1 ? "2048" : "256";
     l->of['T' - 'A'] = cuda_number(set->arena, CUDA_SKINNY_TILES);
-    l->of['H' - 'A'] = normal ? "16" : "8";
+    l->of['G' - 'A'] = normal ? "0" : l->of['U' - 'A']; /* steps prefetched: from, to */
+    l->of['H' - 'A'] = a->width > 1 ? "10" : normal ? "20" : "12";
     l->of['F' - 'A'] = a->units > 1 ? unit_text : only_unit_text;
     l->of['X' - 'A'] = normal ? arena_printf(set->arena, "((const %s *)normal)", d.element[t]) : "arguments.x";
     l->of['J' - 'A'] = normal ? "    DYNAMIC_SHARED(normal);\n" : "";
     l->of['S' - 'A'] = folding(set, (int)(rows * a->width * cuda_skinny_columns(a, rows > 1)));
-    bool more = normal || a->width > 1, much = rows > 1 || (a->along_k && more) || (normal && !small);
-    l->of['K' - 'A'] = much ? "2" : more || a->along_k || a->unit[0].epilogue ? "3" : "4";
+    l->of['K' - 'A'] = registers_of(a, rows > 1, small);
     put_steps(set->arena, l, a->along_k);
 }
 
