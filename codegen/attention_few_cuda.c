@@ -238,6 +238,7 @@ struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_
                                         .end = end_form,
                                         .row_indent = 2,
                                         .score_indent = 5,
+                                        .threads = CUDA_ATTENTION_THREADS,
                                         .blocks = rows == 1 ? 4 : 2,
                                         .splits = true};
 }

@@ -250,7 +250,8 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
     int64_t shared = c.form <= CUDA_ATTENTION_NARROW ? 0
                      : t == DT_F32                   ? cuda_attention_many_bytes(key, row)
                                                      : cuda_attention_matrix_bytes(key, row);
-    *launch = cuda_launch_of(m, a->function[c.form], blocks, CUDA_ATTENTION_THREADS, 1, (uint32_t)shared);
+    *launch = cuda_launch_of(m, a->function[c.form], blocks, cuda_attention_threads(c.form, t, key, row), 1,
+                             (uint32_t)shared);
     *out = (struct cuda_step){.way = CUDA_LAUNCH, .count = 1, .launch = launch};
     out->workspace = c.splits > 1 ? (uint64_t)bytes : 0;
     return TPC_OK;

@@ -22,7 +22,7 @@ static const char start_form[] =
     "        const uint32_t group = item / tiles, in_group = (tiles - 1 - (item - group * tiles)) * $G;\n"
     "        const uint32_t here = (uint32_t)arguments.group - in_group;\n"
     "        const uint32_t base = group * (uint32_t)arguments.group + in_group;\n"
-    "        const uint32_t copied = threadIdx.x / (128 / $G); /* row of q, by this thread */\n"
+    "        const uint32_t copied = threadIdx.x / ($M / $G); /* row of q, by this thread */\n"
     "        int64_t q_at = arguments.q_offset, k_at = arguments.k_offset, v_at = arguments.v_offset, out_at = 0;\n"
     "        uint32_t at_first = base + (copied < here ? copied : 0), at_second = base;\n"
     "        LOCATE(first, $A, at_first, q_at, k_at)\n"
@@ -94,9 +94,10 @@ static const char end_form[] =
     "                scale[own] = most[own] == best ? 1.0f : expf(most[own] - best);\n"
     "                grows = grows || scale[own] != 1.0f;\n"
     "                most[own] = best;\n"
+    "                const float least = best == -INFINITY ? 0.0f : best;\n"
     "                sum[own] *= scale[own];\n"
     "                UNROLL for (int j = 0; j < $K / 8; j++) {\n"
-    "                    const float p = s[own][j] == -INFINITY ? 0.0f : expf(s[own][j] - best);\n"
+    "                    const float p = tpc_exp_near(s[own][j] - least);\n"
     "                    p_rows[(first_row + own) * ($K + 4) + j * 8 + lane] = p;\n"
     "                    sum[own] += p;\n"
     "                }\n"
@@ -212,8 +213,15 @@ struct cuda_attention_form cuda_attention_many(struct cuda_set *set, struct cuda
     const struct {
         char letter;
         int64_t number;
-    } numbers[] = {{'G', rows},       {'K', keys_for(key, row)}, {'V', 4},   {'F', round_up(key, 4)},
-                   {'I', pitch(key)}, {'J', pitch(row)},         {'X', own}, {'Y', round_up(row, 32) / 32}};
+    } numbers[] = {{'G', rows},
+                   {'K', keys_for(key, row)},
+                   {'V', 4},
+                   {'M', CUDA_ATTENTION_THREADS},
+                   {'F', round_up(key, 4)},
+                   {'I', pitch(key)},
+                   {'J', pitch(row)},
+                   {'X', own},
+                   {'Y', round_up(row, 32) / 32}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         l->of[numbers[i].letter - 'A'] = cuda_number(set->arena, numbers[i].number);
     return (struct cuda_attention_form){.name = wide ? "many_wide" : "many",
@@ -230,5 +238,6 @@ struct cuda_attention_form cuda_attention_many(struct cuda_set *set, struct cuda
                                         .row_indent = 3,
                                         .element_indent = 4,
                                         .score_indent = 6,
+                                        .threads = CUDA_ATTENTION_THREADS,
                                         .blocks = 2};
 }

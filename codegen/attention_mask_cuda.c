@@ -139,7 +139,7 @@ static const char range_form[] = "        {\n"
                                  "            const uint32_t r = threadIdx.x % $G, row = base + (r < here ? r : 0);\n";
 
 static const char scan_form[] =
-    "            const bool upward = threadIdx.x < 64; /* who looks for the first, who for the last */\n"
+    "            const bool upward = threadIdx.x < $M / 2; /* who looks for the first, who for the last */\n"
     "            int tile = upward ? 0 : end_tile - 1;\n"
     "            for (; tile >= 0 && tile < end_tile; tile += upward ? 1 : -1) {\n"
     "                bool holds[$H] = {false};\n"
@@ -162,8 +162,12 @@ static const char found_form[] =
     "            if (threadIdx.x % 32 == 0)\n"
     "                edge_tile[threadIdx.x / 32] = tile;\n"
     "            __syncthreads();\n"
-    "            first_tile = edge_tile[0] < edge_tile[1] ? edge_tile[0] : edge_tile[1];\n"
-    "            end_tile = (edge_tile[2] > edge_tile[3] ? edge_tile[2] : edge_tile[3]) + 1;\n"
+    "            first_tile = edge_tile[0];\n"
+    "            end_tile = edge_tile[$M / 64] + 1;\n"
+    "            UNROLL for (int w = 1; w < $M / 64; w++) {\n"
+    "                first_tile = edge_tile[w] < first_tile ? edge_tile[w] : first_tile;\n"
+    "                end_tile = edge_tile[$M / 64 + w] >= end_tile ? edge_tile[$M / 64 + w] + 1 : end_tile;\n"
+    "            }\n"
     "            first_tile = first_tile < end_tile ? first_tile : end_tile;\n"
     "        }\n";
 
@@ -192,7 +196,7 @@ void cuda_attention_print_range(struct printer *p, const struct cuda_mask *mask,
     if (mask->count == 0)
         return;
     l.of['H' - 'A'] = cuda_number(p->arena, mask->count);
-    text_put(p->out, "        SHARED(int, edge_tile, [4]);\n");
+    cuda_fill(p->out, "        SHARED(int, edge_tile, [$M / 32]);\n", &l);
     cuda_fill(p->out, range_form, &l);
     p->indent = 3;
     cuda_print_coordinates(p, n->point, n->points, "row");

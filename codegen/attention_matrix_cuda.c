@@ -1,28 +1,31 @@
 /* codegen/attention_matrix_cuda.c - the text of attention on CUDA for many rows in f16 and bf16: products by tensor cores, accumulated in f32.
  *
- * A block takes 64 rows, 16 per warp, and goes through keys and values $K at a time, two tiles in shared memory: the next one is copied while the last is
- * computed with, $S keys at a time. Scores, the running maxima and sums, and the result stay in registers, in the layout of the instruction's fragments: a lane
- * has rows lane / 4 and lane / 4 + 8 of its warp, and of 8 columns those at lane % 4 * 2 and behind it. Probabilities are the left operand of the second product as
- * they are, rounded to 16 bits. Rows of shared memory are an odd number of 16-byte chunks, so that 8 of them lie in different banks.
+ * A block takes $G rows and goes through keys and values $K at a time, two tiles in shared memory: the next one is copied while the last is computed with. A warp
+ * takes 16 rows and one half of the keys of every tile, and the two halves of a row are put together at the end: so there are enough warps to hide each
+ * other's waits. Scores, the running maxima and sums, and the result stay in registers, in the layout of the instruction's fragments: a lane has rows
+ * lane / 4 and lane / 4 + 8 of its warp, and of 8 columns those at lane % 4 * 2 and behind it. Probabilities are the left operand of the second product as they are,
+ * rounded to 16 bits. Rows of shared memory are an odd number of 16-byte chunks, so that 8 of them lie in different banks.
  */
 #include "codegen/cuda_impl.h"
 
-enum { ROWS = 64, STEP = 16, MOST_KEYS = 64, SHARED_LIMIT = 96 << 10, KEPT_WIDTH = 128, PART = 32 };
+enum { STEP = 16, MOST_ROWS = 64, MOST_KEYS = 64, SHARED_LIMIT = 96 << 10, KEPT_WIDTH = 128 };
 
 static const char start_form[] =
     "    DYNAMIC_SHARED(memory);\n"
-    "    $E *const q_rows = ($E *)memory, *const k_rows = q_rows + 64 * $I, *const v_rows = k_rows + 2 * $K * $I;\n"
-    "    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, pair = lane % 4;\n"
-    "    SHARED(int, of_warp, [4]);\n"
+    "    $E *const q_rows = ($E *)memory, *const k_rows = q_rows + $G * $I, *const v_rows = k_rows + 2 * $K * $I;\n"
+    "    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % ($G / 16), half = threadIdx.x / ($M / 2);\n"
+    "    const int pair = lane % 4, part = half * $S; /* its keys of a tile */\n"
+    "    SHARED(float, most_of, [2][$G]);\n"
+    "    SHARED(int, of_warp, [$M / 32]);\n"
     "    const uint32_t tiles = (uint32_t)arguments.tiles;\n"
-    "    for (int i = threadIdx.x; i < 2 * $K; i += 128)\n"
+    "    for (int i = threadIdx.x; i < 2 * $K; i += $M)\n"
     "        for (int d = $D; d < $F; d++)\n"
     "            k_rows[i * $I + d] = 0;\n"
     "    for (uint32_t item = blockIdx.x; item < (uint32_t)arguments.items; item += gridDim.x) {\n"
-    "        const uint32_t group = item / tiles, in_group = (tiles - 1 - (item - group * tiles)) * 64;\n"
+    "        const uint32_t group = item / tiles, in_group = (tiles - 1 - (item - group * tiles)) * $G;\n"
     "        const uint32_t here = (uint32_t)arguments.group - in_group, base = group * (uint32_t)arguments.group + "
     "in_group;\n"
-    "        const uint32_t copied = threadIdx.x / 2; /* row of q: one of this warp */\n"
+    "        const uint32_t copied = threadIdx.x / ($M / $G); /* row of q, by this thread */\n"
     "        int64_t q_at = arguments.q_offset, k_at = arguments.k_offset, v_at = arguments.v_offset, out_at = 0;\n"
     "        uint32_t at_first = base + (copied < here ? copied : 0), at_second = base;\n"
     "        LOCATE(first, $A, at_first, q_at, k_at)\n"
@@ -42,14 +45,14 @@ static const char rows_form[] = "        UNROLL for (int own = 0; own < 2; own++
 
 /* Fragments of q: kept, or loaded for every tile of keys. */
 static const char *const load_form[2] = {
-    "        __syncwarp();\n"
+    "        __syncthreads(); /* q is there */\n"
     "        float most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, result[$Y][4];\n"
     "        UNROLL for (int n = 0; n < $Y; n++)\n"
     "            UNROLL for (int i = 0; i < 4; i++)\n"
     "                result[n][i] = 0;\n"
     "        for (int pass = 0, buffer = 0; pass < $R; pass++) {\n"
     "        for (; from < stop; from += $K, buffer ^= 1) {\n",
-    "        __syncwarp();\n"
+    "        __syncthreads(); /* q is there */\n"
     "        float most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, result[$Y][4];\n"
     "        UNROLL for (int n = 0; n < $Y; n++)\n"
     "            UNROLL for (int i = 0; i < 4; i++)\n"
@@ -72,7 +75,7 @@ static const char first_form[] =
     "            __syncthreads();\n"
     "            const $E *const k_tile = k_rows + buffer * $K * $I, *const v_tile = v_rows + buffer * $K * $J;\n"
     "            const int count = stop - from > $K ? $K : (int)(stop - from);\n"
-    "            for (int part = 0; part < count; part += $S) {\n"
+    "            if (part < count) {\n"
     "                float s[$X][4];\n"
     "                UNROLL for (int n = 0; n < $X; n++)\n"
     "                    UNROLL for (int i = 0; i < 4; i++)\n"
@@ -118,10 +121,11 @@ static const char end_form[] =
     "                    }\n"
     "                    scale[own] = most[own] == best ? 1.0f : expf(most[own] - best);\n"
     "                    most[own] = best;\n"
+    "                    const float least = best == -INFINITY ? 0.0f : best;\n"
     "                    sum[own] *= scale[own];\n"
     "                    UNROLL for (int e = 0; e < 2 * $X; e++) {\n"
     "                        const float score = s[e / 2][own * 2 + e % 2];\n"
-    "                        const float p = score == -INFINITY ? 0.0f : expf(score - best);\n"
+    "                        const float p = tpc_exp_near(score - least);\n"
     "                        s[e / 2][own * 2 + e % 2] = p;\n"
     "                        sum[own] += p;\n"
     "                    }\n"
@@ -148,14 +152,20 @@ static const char end_form[] =
     "            if (pass == 2 || $R == 1)\n"
     "                break;\n"
     "            if (pass == 0) { /* does every row see something? else what was left out counts too */\n"
-    "                bool sees = true;\n"
     "                UNROLL for (int own = 0; own < 2; own++)\n"
-    "                    sees = sees && (most[own] > $O || warp * 16 + own * 8 + lane / 4 >= (int)here);\n"
+    "                    if (pair == 0)\n"
+    "                        most_of[half][warp * 16 + own * 8 + lane / 4] = most[own];\n"
+    "                __syncthreads();\n"
+    "                bool sees = true;\n"
+    "                if (threadIdx.x < here && threadIdx.x < $G)\n"
+    "                    sees = most_of[0][threadIdx.x] > $O || most_of[1][threadIdx.x] > $O;\n"
     "                sees = __all_sync(0xffffffffu, sees);\n"
     "                if (lane == 0)\n"
-    "                    of_warp[warp] = sees;\n"
+    "                    of_warp[threadIdx.x / 32] = sees;\n"
     "                __syncthreads();\n"
-    "                if (of_warp[0] && of_warp[1] && of_warp[2] && of_warp[3])\n"
+    "                UNROLL for (int w = 0; w < $M / 32; w++)\n"
+    "                    sees = sees && of_warp[w];\n"
+    "                if (sees)\n"
     "                    break;\n"
     "            }\n"
     "            from = pass == 0 ? 0 : (int64_t)end_tile * $K;\n"
@@ -171,29 +181,50 @@ static const char end_form[] =
     "            }\n"
     "        }\n";
 
+/* The second half of the keys goes to shared memory, to the lane that has the same of the first. */
 static const char out_form[] =
-    "        UNROLL for (int own = 0; own < 2; own++) {\n"
-    "            UNROLL for (int distance = 1; distance < 4; distance <<= 1)\n"
-    "                sum[own] += __shfl_xor_sync(0xffffffffu, sum[own], distance);\n"
-    "            const float inverse = 1.0f / sum[own];\n"
-    "            const uint32_t r = warp * 16 + own * 8 + lane / 4;\n"
-    "            at_second = base + (r < here ? r : 0);\n"
-    "            out_at = arguments.out_offset;\n"
-    "            LOCATE(second, $B, at_second, out_at, v_at)\n"
-    "            const bool lies = $W % 2 == 0 && arguments.out_step == 1 && (uint64_t)(arguments.out + out_at) % 4 == "
+    "        float *const other = (float *)k_rows + threadIdx.x % ($M / 2);\n"
+    "        if (half == 1) {\n"
+    "            UNROLL for (int own = 0; own < 2; own++) {\n"
+    "                other[own * ($M / 2)] = most[own];\n"
+    "                other[(2 + own) * ($M / 2)] = sum[own];\n"
+    "            }\n"
+    "            UNROLL for (int n = 0; n < $Y; n++)\n"
+    "                UNROLL for (int i = 0; i < 4; i++)\n"
+    "                    other[(4 + n * 4 + i) * ($M / 2)] = result[n][i];\n"
+    "        }\n"
+    "        __syncthreads();\n"
+    "        if (half == 0) {\n"
+    "            UNROLL for (int own = 0; own < 2; own++) {\n"
+    "                const float theirs = other[own * ($M / 2)], best = theirs > most[own] ? theirs : most[own];\n"
+    "                const float of_ours = most[own] == best ? 1.0f : tpc_exp_near(most[own] - best);\n"
+    "                const float of_theirs = theirs == best ? 1.0f : tpc_exp_near(theirs - best);\n"
+    "                sum[own] = of_ours * sum[own] + of_theirs * other[(2 + own) * ($M / 2)];\n"
+    "                UNROLL for (int distance = 1; distance < 4; distance <<= 1)\n"
+    "                    sum[own] += __shfl_xor_sync(0xffffffffu, sum[own], distance);\n"
+    "                const float inverse = 1.0f / sum[own];\n"
+    "                const uint32_t r = warp * 16 + own * 8 + lane / 4;\n"
+    "                at_second = base + (r < here ? r : 0);\n"
+    "                out_at = arguments.out_offset;\n"
+    "                LOCATE(second, $B, at_second, out_at, v_at)\n"
+    "                const bool lies = $W % 2 == 0 && arguments.out_step == 1 && (uint64_t)(arguments.out + out_at) % "
+    "4 == "
     "0;\n"
-    "            UNROLL for (int n = 0; n < $Y; n++) {\n"
-    "                const int d = n * 8 + pair * 2;\n"
-    "                ALIGNED(4) $E y[2];\n"
-    "                UNROLL for (int i = 0; i < 2; i++) {\n"
-    "                    const float x = zero[own] ? 0.0f : result[n][own * 2 + i] * inverse;\n"
-    "                    y[i] = element_of($Z);\n"
+    "                UNROLL for (int n = 0; n < $Y; n++) {\n"
+    "                    const int d = n * 8 + pair * 2;\n"
+    "                    ALIGNED(4) $E y[2];\n"
+    "                    UNROLL for (int i = 0; i < 2; i++) {\n"
+    "                        const float both = of_ours * result[n][own * 2 + i] +\n"
+    "                                       of_theirs * other[(4 + n * 4 + own * 2 + i) * ($M / 2)];\n"
+    "                        const float x = zero[own] ? 0.0f : both * inverse;\n"
+    "                        y[i] = element_of($Z);\n"
+    "                    }\n"
+    "                    if (lies && r < here && d < $W)\n"
+    "                        tpc_write_4(&arguments.out[out_at + d], y);\n"
+    "                    UNROLL for (int i = 0; i < 2; i++)\n"
+    "                        if (!lies && r < here && d + i < $W)\n"
+    "                            arguments.out[out_at + (d + i) * arguments.out_step] = y[i];\n"
     "                }\n"
-    "                if (lies && r < here && d < $W)\n"
-    "                    tpc_write_4(&arguments.out[out_at + d], y);\n"
-    "                UNROLL for (int i = 0; i < 2; i++)\n"
-    "                    if (!lies && r < here && d + i < $W)\n"
-    "                        arguments.out[out_at + (d + i) * arguments.out_step] = y[i];\n"
     "            }\n"
     "        }\n";
 
@@ -208,36 +239,39 @@ static int64_t pitch(int64_t width)
     return padded(width) + 8;
 }
 
-static int64_t bytes_for(int64_t keys, int64_t key, int64_t row)
+/* Of q, and of keys and values or of a half's results. */
+static int64_t bytes_for(int64_t rows, int64_t keys, int64_t key, int64_t row)
 {
-    return 2 * (ROWS * pitch(key) + 2 * keys * (pitch(key) + pitch(row)));
+    int64_t tiles = 2 * 2 * keys * (pitch(key) + pitch(row)), half = 4 * 2 * rows * (padded(row) / 2 + 4);
+    return 2 * rows * pitch(key) + (tiles > half ? tiles : half);
 }
 
 static int64_t keys_for(int64_t key, int64_t row)
 {
-    int64_t keys = MOST_KEYS;
-    while (keys > STEP && bytes_for(keys, key, row) > SHARED_LIMIT)
-        keys /= 2;
-    return keys;
+    return bytes_for(MOST_ROWS, MOST_KEYS, key, row) > SHARED_LIMIT ? MOST_KEYS / 2 : MOST_KEYS;
+}
+
+int64_t cuda_attention_matrix_rows(int64_t key, int64_t row)
+{
+    return bytes_for(MOST_ROWS, keys_for(key, row), key, row) > SHARED_LIMIT ? MOST_ROWS / 2 : MOST_ROWS;
 }
 
 int64_t cuda_attention_matrix_bytes(int64_t key, int64_t row)
 {
-    return bytes_for(keys_for(key, row), key, row);
+    return bytes_for(cuda_attention_matrix_rows(key, row), keys_for(key, row), key, row);
 }
 
 struct cuda_attention_form cuda_attention_matrix(struct cuda_set *set, struct cuda_letters *l, dtype t, bool wide,
                                                  int64_t key, int64_t row)
 {
-    int64_t keys = keys_for(key, row);
-    int64_t part = keys < PART ? keys : PART;
+    int64_t rows = cuda_attention_matrix_rows(key, row), keys = keys_for(key, row);
     bool kept = padded(key) <= KEPT_WIDTH;
     const struct {
         char letter;
         int64_t number;
-    } numbers[] = {{'G', ROWS},       {'F', padded(key)}, {'I', pitch(key)},
-                   {'J', pitch(row)}, {'K', keys},        {'U', padded(key) / STEP},
-                   {'S', part},       {'X', part / 8},    {'Y', padded(row) / 8}};
+    } numbers[] = {{'G', rows},       {'M', 4 * rows},       {'F', padded(key)},        {'I', pitch(key)},
+                   {'J', pitch(row)}, {'K', keys},           {'U', padded(key) / STEP}, {'S', keys / 2},
+                   {'X', keys / 16},  {'Y', padded(row) / 8}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         l->of[numbers[i].letter - 'A'] = cuda_number(set->arena, numbers[i].number);
     l->of['T' - 'A'] = dtype_name(t);
@@ -258,5 +292,6 @@ struct cuda_attention_form cuda_attention_matrix(struct cuda_set *set, struct cu
         .row_indent = 3,
         .element_indent = 5,
         .score_indent = 7,
-        .blocks = 2};
+        .threads = 4 * (uint32_t)rows,
+        .blocks = rows == MOST_ROWS ? 1 : 2};
 }

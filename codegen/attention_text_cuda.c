@@ -98,38 +98,41 @@ const char *const cuda_attention_stage_form[2] = {
     "step,\n"
     "                                    int width, int pitch)\n"
     "{\n"
-    "    for (int i = threadIdx.x; i < $K * width; i += 128) {\n"
+    "    for (int i = threadIdx.x; i < $K * width; i += $M) {\n"
     "        const int key = next == 1 ? i % $K : i / width, d = next == 1 ? i / $K : i % width;\n"
     "        to[key * pitch + d] = first + key < stop ? __ldg(from + (first + key) * next + d * step) : ($E)0;\n"
     "    }\n"
     "}\n"
     "/* $G rows per block; keys and values $K at a time. */\n",
-    "/* Keys (or values) from `first` on into shared memory; zeros behind the last. */\n"
+    "/* Keys (or values) from `first` on into shared memory; zeros behind the last. A thread has every so many chunks "
+    "of 16 bytes of a key. */\n"
     "static __device__ inline void stage($E *to, const $E *from, int64_t first, int64_t stop, int64_t next, int64_t "
     "step,\n"
     "                                    int width, int pitch)\n"
     "{\n"
-    "    UNROLL for (int i = threadIdx.x; i < $K * width / $V; i += 128) {\n"
-    "        const int key = i / (width / $V), d = i % (width / $V) * $V;\n"
-    "        const bool there = first + key < stop;\n"
-    "        tpc_copy_async_16(to + key * pitch + d, from + (there ? first + key : 0) * next + d, there);\n"
-    "    }\n"
+    "    const int chunks = width / $V, threads = $M / chunks; /* per key; keys at once */\n"
+    "    const int own = threadIdx.x / chunks, d = threadIdx.x % chunks * $V;\n"
+    "    const int count = stop - first < $K ? (int)(stop - first) : $K;\n"
+    "    const $E *at = from + (first + own) * next + d;\n"
+    "    UNROLL for (int key = 0; key < $K; key += threads, at += threads * next)\n"
+    "        if (own < threads && key + own < $K)\n"
+    "            tpc_copy_async_16(to + (key + own) * pitch + d, at, key + own < count);\n"
     "}\n"
     "/* $G rows per block; keys and values $K at a time, copied 16 bytes per access. */\n"};
 
-/* Row `copied` of q into shared memory, by 128 / $G threads. */
+/* Row `copied` of q into shared memory, by $M / $G threads. */
 const char cuda_attention_query_form[] =
-    "        const int share = threadIdx.x % (128 / $G);\n"
+    "        const int share = threadIdx.x % ($M / $G);\n"
     "        if ($D % $V == 0 && arguments.q_step == 1 && (uint64_t)(arguments.q + q_at) % 16 == 0) {\n"
-    "            UNROLL for (int d = share * $V; d < $D; d += 128 / $G * $V) {\n"
+    "            UNROLL for (int d = share * $V; d < $D; d += $M / $G * $V) {\n"
     "                ALIGNED(16) $E x[$V];\n"
     "                tpc_read_16(x, arguments.q + q_at + d);\n"
     "                tpc_write_16(&q_rows[copied * $I + d], x);\n"
     "            }\n"
-    "            for (int d = $D + share; d < $F; d += 128 / $G)\n"
+    "            for (int d = $D + share; d < $F; d += $M / $G)\n"
     "                q_rows[copied * $I + d] = 0;\n"
     "        } else {\n"
-    "            for (int d = share; d < $F; d += 128 / $G)\n"
+    "            for (int d = share; d < $F; d += $M / $G)\n"
     "                q_rows[copied * $I + d] = d < $D ? __ldg(&arguments.q[q_at + d * arguments.q_step]) : ($E)0;\n"
     "        }\n";
 
@@ -203,7 +206,7 @@ static void print_main(struct cuda_set *set, const struct cuda_attention *a, con
     text_put(out, "};\n");
     text_put(out, locate_text);
     cuda_fill(out, form->functions, l);
-    cuda_fill(out, arena_printf(set->arena, "ENTRY_EARLY_OF($N, 128, %d)\n{\n", form->blocks), l);
+    cuda_fill(out, arena_printf(set->arena, "ENTRY_EARLY_OF($N, %u, %d)\n{\n", form->threads, form->blocks), l);
     cuda_print_locals(&p, skip);
     cuda_fill(out, form->start, l);
     p.indent = 2;
@@ -291,7 +294,7 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
                          l.of['D' - 'A'], l.of['W' - 'A'], l.of['A' - 'A'], l.of['B' - 'A']);
         cuda_put_element(&body, t);
         print_main(set, a, &form, &mask, &l, n, &body);
-        a->function[i] = cuda_add(set, l.of['N' - 'A'], body.at, CUDA_ATTENTION_THREADS, product->node);
+        a->function[i] = cuda_add(set, l.of['N' - 'A'], body.at, form.threads, product->node);
     }
 }
 
@@ -299,5 +302,12 @@ int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row)
 {
     if (form <= CUDA_ATTENTION_NARROW)
         return form == 0 ? 1 : 4;
-    return t == DT_F32 ? cuda_attention_many_rows(key, row) : 64;
+    return t == DT_F32 ? cuda_attention_many_rows(key, row) : cuda_attention_matrix_rows(key, row);
+}
+
+uint32_t cuda_attention_threads(int form, dtype t, int64_t key, int64_t row)
+{
+    /* with tensor cores, a warp for 16 rows and half of the keys */
+    bool matrix = form > CUDA_ATTENTION_NARROW && t != DT_F32;
+    return matrix ? 4 * (uint32_t)cuda_attention_matrix_rows(key, row) : CUDA_ATTENTION_THREADS;
 }

@@ -222,6 +222,7 @@ void cuda_attention_print_range(struct printer *p, const struct cuda_mask *mask,
  * again, and `product` is known behind `element`. */
 struct cuda_attention_form {
     const char *name, *functions, *start, *fetch, *rows, *loop, *element, *end, *out;
+    uint32_t threads;
     int row_count, row_indent, element_indent, score_indent, blocks; /* blocks at once on a multiprocessor, at least */
     bool splits;                                                     /* its parts may have to be put together */
     bool tiles; /* it goes through tiles of keys, found behind `start`; `fetch` comes behind that, then a copy of q */
@@ -243,7 +244,9 @@ int64_t cuda_attention_many_bytes(int64_t key, int64_t row);
 int64_t cuda_attention_matrix_bytes(int64_t key, int64_t row);
 /* Rows per block. */
 int64_t cuda_attention_many_rows(int64_t key, int64_t row);
+int64_t cuda_attention_matrix_rows(int64_t key, int64_t row);
 int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row);
+uint32_t cuda_attention_threads(int form, dtype t, int64_t key, int64_t row);
 extern const char *const cuda_attention_stage_form[2];
 /* Few rows: lanes that share a key; keys that a warp takes at a time. */
 uint32_t cuda_attention_lanes(dtype t, int64_t key, int64_t row);

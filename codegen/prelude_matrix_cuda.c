@@ -72,6 +72,14 @@ const struct prelude_function prelude_functions_matrix[] = {
      "    asm volatile(\"cp.async.wait_group 1;\" ::: \"memory\");\n"
      "}\n"
      "#endif\n"},
+    {"tpc_exp_near", "#ifdef __CUDACC_RTC__\n"
+     "static __device__ __forceinline__ float tpc_exp_near(float x)\n"
+     "{\n"
+     "    float y;\n"
+     "    asm(\"ex2.approx.ftz.f32 %0, %1;\" : \"=f\"(y) : \"f\"(x * 1.44269504f));\n"
+     "    return y;\n"
+     "}\n"
+     "#endif\n"},
 };
 /* clang-format on */
 const uint32_t prelude_function_count_matrix = sizeof prelude_functions_matrix / sizeof prelude_functions_matrix[0];
