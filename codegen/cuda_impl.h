@@ -56,6 +56,14 @@ struct cuda_kernel {
 
 enum { CUDA_ATTENTION_FORMS = 5 };
 
+/* A product and the kernel that adds it to something and stores the sum: the library adds. */
+struct cuda_residual {
+    uint32_t dot, kernel;      /* steps */
+    uint32_t other, sum;       /* buffers */
+    struct cuda_kernel behind; /* that kernel, where the sum is made */
+    struct step step;          /* its arguments */
+};
+
 /* Three steps that are one function: a product of q and k, a softmax of whatever is made of the scores, a product with v. */
 struct cuda_attention {
     uint32_t scores, softmax, product; /* steps */
@@ -115,6 +123,8 @@ struct cuda_set {
     struct cuda_skinny_steps *skinny; /* per step */
     uint32_t *
         alike; /* per step: the last of the dots of one left operand and one shape, in whose place all are done; 0: it is alone */
+    LIST(struct cuda_residual) residuals;
+    uint32_t *residual; /* per step, as attention */
     LIST(struct cuda_join) joins;
     uint32_t *join_at, *joined_by; /* per step: 1 + the one that runs in its place, and that it is part of */
     bool joined;                   /* attention may be taken together: cuda_join_steps */
@@ -156,7 +166,9 @@ void cuda_put_fault(struct cuda_making *m); /* the cell and the step */
 struct cuda_launch cuda_launch_of(struct cuda_making *m, uint32_t function, int64_t blocks, uint32_t x, uint32_t y,
                                   uint32_t shared_bytes);
 /* The words of a kernel's arguments. */
-void cuda_put_kernel(struct cuda_making *m, const struct step *s);
+void cuda_put_kernel(struct cuda_making *m, const struct nest *n, const struct step *s);
+/* A kernel that is launched for step s. */
+status cuda_kernel_of(struct cuda_making *m, const struct cuda_kernel *k, const struct step *s, struct cuda_step *out);
 status cuda_kernel_step(struct cuda_making *m, struct cuda_step *out);
 
 /* ---- dot_cuda.c ---- */
@@ -177,6 +189,13 @@ status cuda_dot_step(struct cuda_making *m, struct cuda_step *out);
 
 /* As products for the library; false: its strides do not allow that. */
 bool cuda_products_of(struct cuda_making *m, const struct cuda_view *v, dtype type, struct cuda_step *out);
+
+/* ---- residual_cuda.c: after all others ---- */
+
+void cuda_find_residuals(struct cuda_set *set);
+void cuda_keep_residuals(const struct cuda_set *set, struct program *p);
+/* A step that is part of one, for these shapes; false: it is as ever. */
+bool cuda_residual_step(struct cuda_making *m, struct cuda_step *out);
 
 /* ---- join_cuda.c: after cuda_find_attention and cuda_find_skinny ---- */
 

@@ -280,7 +280,8 @@ static status launch_together(struct cuda_making *m, const struct cuda_join *j, 
     }
     for (uint32_t i = 0; i < j->count; i++) {
         m->step = j->step[i];
-        cuda_put_kernel(m, &m->set->program->steps.at[m->step]);
+        const struct step *part = &m->set->program->steps.at[m->step];
+        cuda_put_kernel(m, &m->set->kernel[part->kernel].nest, part);
     }
     m->step = place;
     *launch = cuda_launch_of(m, j->function, end, x, y, 0);

@@ -107,9 +107,8 @@ static bool launch_tiles(struct cuda_making *m, const struct cuda_kernel *k, str
     return true;
 }
 
-void cuda_put_kernel(struct cuda_making *m, const struct step *s)
+void cuda_put_kernel(struct cuda_making *m, const struct nest *n, const struct step *s)
 {
-    const struct nest *n = &m->set->kernel[s->kernel].nest;
     for (uint32_t i = 0; i < n->kernel->buffer_count; i++)
         cuda_put_buffer(m, s->arg[i], 0);
     for (uint32_t i = 0; i < n->symbol_count; i++)
@@ -120,7 +119,11 @@ void cuda_put_kernel(struct cuda_making *m, const struct step *s)
 status cuda_kernel_step(struct cuda_making *m, struct cuda_step *out)
 {
     const struct step *s = &m->set->program->steps.at[m->step];
-    const struct cuda_kernel *k = &m->set->kernel[s->kernel];
+    return cuda_kernel_of(m, &m->set->kernel[s->kernel], s, out);
+}
+
+status cuda_kernel_of(struct cuda_making *m, const struct cuda_kernel *k, const struct step *s, struct cuda_step *out)
+{
     const struct nest *n = &k->nest;
     struct cuda_launch *launch = NEW(m->arena, struct cuda_launch);
     int64_t points, row, items;
@@ -130,7 +133,7 @@ status cuda_kernel_step(struct cuda_making *m, struct cuda_step *out)
     *out = (struct cuda_step){.way = CUDA_NOTHING};
     if (points == 0 || (n->kernel->inner == 0 && row == 0))
         return TPC_OK;
-    cuda_put_kernel(m, s);
+    cuda_put_kernel(m, n, s);
     *out = (struct cuda_step){.way = CUDA_LAUNCH, .count = 1, .launch = launch};
     switch (k->form.shape) {
     case CUDA_POINTS:

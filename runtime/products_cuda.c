@@ -202,9 +202,9 @@ status products_plan(struct products *p, const struct cuda_product *product, con
 
 static bool alike(const struct cuda_product *a, const struct cuda_product *b)
 {
-    return a->type == b->type && a->batch == 1 && b->batch == 1 && a->m == b->m && a->n == b->n && a->k == b->k &&
-           a->buffer[0] == b->buffer[0] && memcmp(a->offset, b->offset, sizeof a->offset) == 0 &&
-           memcmp(a->stride, b->stride, sizeof a->stride) == 0;
+    return !a->adds && !b->adds && a->type == b->type && a->batch == 1 && b->batch == 1 && a->m == b->m &&
+           a->n == b->n && a->k == b->k && a->buffer[0] == b->buffer[0] &&
+           memcmp(a->offset, b->offset, sizeof a->offset) == 0 && memcmp(a->stride, b->stride, sizeof a->stride) == 0;
 }
 
 /* From operand o of one product to that of the next, in elements; 0: it lies before, or between elements. */
@@ -252,7 +252,7 @@ static status fill_zero(struct products *p, const struct cuda_product *q, void *
     return TPC_OK;
 }
 
-status products_run(struct products *p, const struct product_plan *plan, void *const operand[3], void *workspace,
+status products_run(struct products *p, const struct product_plan *plan, void *const operand[4], void *workspace,
                     cu_stream stream, struct failure *f)
 {
     const struct cuda_product *q = &plan->product;
@@ -260,16 +260,18 @@ status products_run(struct products *p, const struct product_plan *plan, void *c
     static const double one = 1, zero = 0;
     static const float one_f = 1, zero_f = 0;
     bool f64 = q->type == DT_F64;
-    void *at[3];
-    for (int i = 0; i < 3; i++)
-        at[i] = moved(operand[i], q->offset[i], size);
+    void *at[4] = {0};
+    for (int i = 0; i < 4; i++)
+        at[i] = operand[i] ? moved(operand[i], q->offset[i < 3 ? i : 2], size) : NULL;
+    const float *share_f = at[3] ? &one_f : &zero_f;
+    const double *share = at[3] ? &one : &zero;
     if (plan->nothing)
         return TPC_OK;
     if (plan->zero)
         return fill_zero(p, q, at[2], stream, f);
     int r = p->api->multiply(p->handle, plan->operation, f64 ? (const void *)&one : &one_f, at[plan->operand[0]],
                              plan->layout[0], at[plan->operand[1]], plan->layout[1],
-                             f64 ? (const void *)&zero : &zero_f, at[2], plan->layout[2], at[2], plan->layout[2],
-                             &plan->choice.algorithm, workspace, PRODUCTS_WORKSPACE, stream);
+                             f64 ? (const void *)share : share_f, at[3] ? at[3] : at[2], plan->layout[2], at[2],
+                             plan->layout[2], &plan->choice.algorithm, workspace, PRODUCTS_WORKSPACE, stream);
     return r == 0 ? TPC_OK : fail(f, TPC_INTERNAL, "cuBLASLt fails with status %d", r);
 }

@@ -148,7 +148,7 @@ FAKE_API int cublasLtMatmulAlgoGetHeuristic(blas_handle handle, blas_operation o
 
 struct product {
     struct blas_opaque operation, a, b, d;
-    const char *at[2];
+    const char *at[2], *added;
     char *to;
     double alpha, beta;
 };
@@ -183,9 +183,11 @@ static void multiply(void *argument)
         const char *at[2] = {p->at[0] + (int64_t)size * p->a.stride * batch,
                              p->at[1] + (int64_t)size * p->b.stride * batch};
         char *to = p->to + (int64_t)size * p->d.stride * batch;
+        const char *added = p->added + (int64_t)size * p->d.stride * batch;
         if (!fake_is_device(at[0], ((p->a.columns - 1) * (uint64_t)p->a.leading + p->a.rows) * size) ||
             !fake_is_device(at[1], ((p->b.columns - 1) * (uint64_t)p->b.leading + p->b.rows) * size) ||
-            !fake_is_device(to, ((n - 1) * (uint64_t)p->d.leading + m) * size)) {
+            !fake_is_device(to, ((n - 1) * (uint64_t)p->d.leading + m) * size) ||
+            !fake_is_device(added, ((n - 1) * (uint64_t)p->d.leading + m) * size)) {
             fake_break(NULL, "a product reaches outside of its memory");
             return;
         }
@@ -193,10 +195,12 @@ static void multiply(void *argument)
                *b = widen(&p->b, !p->operation.transposed[1], at[1], n, k);
         for (uint64_t i = 0; i < m; i++)
             for (uint64_t j = 0; j < n; j++) {
-                double sum = 0;
+                double sum = 0, c = 0;
                 for (uint64_t q = 0; q < k; q++)
                     sum += a[i * k + q] * b[j * k + q];
-                dtype_store_f64(t, to, i + j * (uint64_t)p->d.leading, p->alpha * sum);
+                if (p->beta != 0) /* otherwise it is not read */
+                    c = p->beta * dtype_load_f64(t, added, i + j * (uint64_t)p->d.leading);
+                dtype_store_f64(t, to, i + j * (uint64_t)p->d.leading, p->alpha * sum + c);
             }
         free(a);
         free(b);
@@ -209,7 +213,8 @@ FAKE_API int cublasLtMatmul(blas_handle handle, blas_operation operation, const 
                             void *workspace, size_t workspace_bytes, cu_stream stream)
 {
     CALL(FAILED);
-    struct product p = {.operation = *operation, .a = *a_layout, .b = *b_layout, .d = *d_layout, .at = {a, b}, .to = d};
+    struct product p = {
+        .operation = *operation, .a = *a_layout, .b = *b_layout, .d = *d_layout, .at = {a, b}, .added = c, .to = d};
     float one = 0, zero = 1;
     if (operation->scale == BLAS_TYPE_F64) {
         memcpy(&p.alpha, alpha, sizeof p.alpha);
@@ -220,7 +225,7 @@ FAKE_API int cublasLtMatmul(blas_handle handle, blas_operation operation, const 
         p.alpha = (double)one;
         p.beta = (double)zero;
     }
-    bool good = handle && c == d && c_layout == d_layout && algorithm->data[0] == 77 && p.beta == 0 &&
+    bool good = handle && (c == d || p.beta != 0) && c_layout == d_layout && algorithm->data[0] == 77 &&
                 fake_is_device(workspace, workspace_bytes) && fits(operation, a_layout, b_layout, d_layout);
     return good && fake_enqueue(stream, multiply, &p, sizeof p) ? 0 : INVALID_VALUE;
 }

@@ -103,6 +103,39 @@ static void add_alike(dtype t)
     assert_int_equal(most, 2);
 }
 
+/* A residual's sum, which a norm behind it stores, is made by the product; not where what is added is a product itself (%p), nor where a kernel reads the
+ * product for something else, too (%e). */
+static const char residual_text[] =
+    "%x: $[b, s, 17] = input as \"x\"\n%r: $[b, s, 24] = input as \"r\"\n%w: $[24, 17] = input as \"w\"\n"
+    "%u: $[24, 24] = input as \"u\"\n%y = dot %x, %w contract 1\n%h = add %r, %y\n%q = mul %h, %h\n"
+    "%v = reduce_sum %q list [2]\n%c3: $[b, s, 24] = broadcast %v list [0, 1]\n%o = div %h, %c3\n"
+    "output \"h\" %h\noutput \"o\" %o\n%p = dot %o, %u contract 1\n%p2 = dot %p, %u contract 1\n%i = add %p, %p2\n"
+    "%j = mul %i, %i\n%k = reduce_max %j list [2]\n%k3: $[b, s, 24] = broadcast %k list [0, 1]\n%l = sub %i, %k3\n"
+    "output \"i\" %i\noutput \"l\" %l\n%d = dot %l, %u contract 1\n%e = exp %d\n%f = add %d, %l\n%g = add %f, %e\n"
+    "output \"f\" %f\noutput \"g\" %g\n";
+
+static void add_residual(dtype t)
+{
+    struct cuda_trial *trial = trial_typed("residual", residual_text, t);
+    if (!trial)
+        return;
+    cuda_join_steps(trial->set, trial->program);
+    trial_size(trial, 3, 11, 0, 0);
+    trial_size(trial, 1, 1, 0, 0);
+    uint32_t added = 0, products = 0;
+    for (uint32_t i = 0; i < trial->program->steps.count; i++) {
+        int64_t of[64] = {0};
+        struct cuda_step step;
+        for (uint32_t s = 0; s < dims_symbol_count(trial->program->graph->dims); s++)
+            of[s] = 11;
+        assert_int_equal(cuda_step(trial->set, i, of, 132, trial_arena, &step), TPC_OK);
+        products += step.way == CUDA_PRODUCT;
+        added += step.way == CUDA_PRODUCT && step.product[0].adds;
+    }
+    assert_int_equal(products, 4);
+    assert_int_equal(added, 1);
+}
+
 static void add_neighbours(dtype t)
 {
     struct cuda_trial *trial = trial_typed("neighbours", neighbours_text, t);
@@ -184,6 +217,8 @@ static int setup(void **state)
     add_attention(DT_F16);
     add_attention(DT_BF16);
     add_alike(DT_F32);
+    add_residual(DT_F32);
+    add_residual(DT_BF16);
     add_neighbours(DT_F32);
     add_neighbours(DT_BF16);
     trial_compile();
