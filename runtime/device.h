@@ -81,11 +81,12 @@ struct device_ops {
                       struct failure *f);
     status (*step)(struct device *d, const struct step *step, const void *prepared, void *const *address,
                    const uint64_t *bytes, struct failure *f);
-    /* Of some lines of a tensor the largest numbers, to be read when it has finished: two words a line, as codegen/cuda.h says (cuda_best). Queued and noted as
-     * steps are. TPC_UNSUPPORTED: there is no way for that type. Both slots are NULL on devices that read host memory. */
-    status (*best)(struct device *d, dtype type, const struct cuda_lines *lines, const void *from, struct arena *arena,
-                   struct failure *f);
-    const uint64_t *(*best_words)(const struct device *d);
+    /* Of some lines of a tensor the largest numbers: two words a line, as codegen/cuda.h says (cuda_best), in the device's memory; NULL: to where `words` is, to be
+     * read when it has finished. show brings bytes of the device's memory there. Queued and noted as steps are. All NULL on devices that read host memory. */
+    status (*best)(struct device *d, dtype type, const struct cuda_lines *lines, const void *from, void *to,
+                   struct arena *arena, struct failure *f);
+    status (*show)(struct device *d, const void *from, uint64_t bytes, struct arena *arena, struct failure *f);
+    const uint64_t *(*words)(const struct device *d);
     /* Runs that come again, as one launch each. NULL on devices that have no such thing. `key` stands for a run's shapes and addresses. */
     /* Is a recording of just this run ready? Then replay launches it. */
     bool (*fits)(struct device *d, uint64_t key);

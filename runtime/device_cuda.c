@@ -212,8 +212,8 @@ static void close_device(struct device *d)
         }
         if (c->fault_read)
             (void)api->host_free(c->fault_read);
-        if (c->best)
-            (void)api->host_free(c->best);
+        if (c->shown)
+            (void)api->host_free(c->shown);
         const cu_pointer memory[] = {c->fault, c->workspace, c->product_workspace};
         for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
             if (memory[i])
@@ -227,9 +227,9 @@ static void close_device(struct device *d)
     base_free(c);
 }
 
-static const uint64_t *best_words(const struct device *d)
+static const uint64_t *words(const struct device *d)
 {
-    return cuda_of(d)->best;
+    return cuda_of(d)->shown;
 }
 
 static const struct device_ops ops = {
@@ -248,7 +248,8 @@ static const struct device_ops ops = {
     .warm = cuda_warm,
     .step = cuda_run_step,
     .best = cuda_best_lines,
-    .best_words = best_words,
+    .show = cuda_show,
+    .words = words,
     .fits = cuda_fits,
     .trace = cuda_trace,
     .note = cuda_note,

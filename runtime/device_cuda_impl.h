@@ -32,8 +32,8 @@ struct cuda {
     struct piece piece[PIECES];
     uint32_t next_piece;
     int64_t *fault_read; /* pinned */
-    uint64_t *best;      /* pinned: kernels write to it */
-    int64_t best_lines;
+    uint64_t *shown;     /* pinned: kernels write to it */
+    uint64_t shown_bytes;
     cu_pointer fault, workspace, product_workspace;
     uint64_t workspace_bytes;
     struct products *products;
@@ -75,8 +75,9 @@ status cuda_prepare_step(struct device *d, uint32_t index, const int64_t *of, st
 void cuda_warm(struct device *d);
 status cuda_run_step(struct device *d, const struct step *step, const void *prepared, void *const *address,
                      const uint64_t *bytes, struct failure *f);
-status cuda_best_lines(struct device *d, dtype type, const struct cuda_lines *lines, const void *from,
+status cuda_best_lines(struct device *d, dtype type, const struct cuda_lines *lines, const void *from, void *to,
                        struct arena *arena, struct failure *f);
+status cuda_show(struct device *d, const void *from, uint64_t bytes, struct arena *arena, struct failure *f);
 bool cuda_fits(struct device *d, uint64_t key);
 void cuda_trace(struct device *d);
 bool cuda_note(struct device *d, const uint64_t *word, uint32_t count);

@@ -164,6 +164,8 @@ static status run_ranked(struct rank *r)
         s = reserve_outputs(r);
     if (s == TPC_OK)
         s = states_place(r);
+    if (s == TPC_OK)
+        s = best_reserve(r);
     return s == TPC_OK ? run_placed(r, PHASE_RUN) : s;
 }
 
@@ -432,6 +434,8 @@ static void close_rank(struct rank *r)
     for (uint32_t i = 0; i < 2; i++)
         base_free(r->staged[i].at);
     store_free(r, &r->temporaries);
+    store_free(r, &r->best);
+    base_free(r->best_host.at);
     store_free(r, &r->weights);
     store_free(r, &r->kept);
     store_free(r, &r->constants);

@@ -4,7 +4,7 @@
  * states are gone. Where ranks are processes, all of them call engine_run and engine_output alike and in the same order; a failed run is the end, and the
  * rank that has not failed itself gets TPC_RANKS without a diagnostic (processes_leave says why).
  *
- * Sections: engine.c (open, run), engine_next.c (symbols, addresses, the run that comes next), engine_output.c (outputs, statistics), engine_load.c (weights), engine_state.c (states in place), engine_shape.c (everything that follows from the inputs' shapes), executor.c (a rank's
+ * Sections: engine.c (open, run), engine_next.c (symbols, addresses, the run that comes next), engine_output.c (outputs, statistics), engine_best.c (the largest of an output's lines), engine_load.c (weights), engine_state.c (states in place), engine_shape.c (everything that follows from the inputs' shapes), executor.c (a rank's
  * steps)
  */
 #ifndef TPC_RUNTIME_ENGINE_H
@@ -88,7 +88,7 @@ status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct
 bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out);
 
 /* From the next run on, beside the outputs: the largest element of the last line (along the last axis) of each of the first `rows` entries along the first axis of an output.
- * rows 0: of none, as at first. On devices that do not read host memory: there the output need then not be brought to the host. */
+ * rows 0: of none, as at first. For devices that do not read host memory; where ranks have parts of the lines the output itself may then not be there. */
 void engine_want_best(struct engine *e, uint32_t output, int64_t rows);
 /* Where in its line the last run's largest of that row is, of equals the first; -1: there is NaN, or all are -infinity. false: it is not known, so that
  * engine_output has to be looked at. */

@@ -73,7 +73,8 @@ struct rank {
     struct comm *comm;   /* between hosts' memories */
     struct comm *queued; /* in the device's queue; NULL: none */
     struct device *device;
-    struct store staged[2]; /* host memory for collectives that go through it */
+    struct store best, best_host; /* words of engine_best.c: of the device, of the host */
+    struct store staged[2];       /* host memory for collectives that go through it */
     struct arena *scratch;
     struct shape_plan plan[SHAPE_PLANS];
     struct shape_plan *now; /* of this run */
@@ -146,6 +147,7 @@ struct engine {
     struct wanted_best {
         uint32_t output;
         uint32_t buffer; /* where it is */
+        uint32_t gather; /* 1 + the step that puts it together, 0: none */
         int64_t rows;    /* 0: none */
     } best;
     struct engine_stats stats;
@@ -182,9 +184,14 @@ status find_weights(struct engine *e, const char *folder, struct diag *diag);
 /* On the rank's: addresses of weights and constants; memory for what is kept. r->now is set. */
 status load_weights(struct rank *r);
 
-/* ---- engine_output.c ---- */
-/* What engine_want_best asks for of a run with these symbols: in the output's shape, which lines. false: nothing. */
-bool best_lines(const struct engine *e, const int64_t *of, struct tensor *shape, struct cuda_lines *lines);
+/* ---- engine_best.c ---- */
+/* That step is left out, since run_best does with less. */
+bool best_instead_of(const struct rank *r, const struct shape_plan *plan, uint32_t step);
+/* Memory for a run that r->now says. */
+status best_reserve(struct rank *r);
+/* Behind the steps of a run; and when it has finished. */
+status run_best(struct rank *r, const struct course *c);
+status best_finished(struct rank *r);
 
 /* ---- engine_state.c ---- */
 void states_know(struct engine *e);
@@ -226,6 +233,8 @@ void store_free(struct rank *r, struct store *s);
 status host_reserve(struct rank *r, struct store *s, uint64_t bytes);
 /* While the device computes: what can be done already for a run that will come. */
 void make_ready(struct rank *r, const struct course *c);
+/* A call of a communicator was false. */
+status comm_failed(struct rank *r, const struct comm *comm);
 double seconds_now(void);
 
 #endif

@@ -6,8 +6,6 @@
 #include "runtime/engine_impl.h"
 #include "runtime/processes.h"
 
-#include <math.h>
-
 /* ---- outputs -------------------------------------------------------------------------------------------------------- */
 
 bool output_shape(const struct engine *e, uint32_t index, const int64_t *of, struct tensor *out)
@@ -127,6 +125,9 @@ status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct
 {
     if (!engine_output_shape(e, index, out))
         return diag_error(diag, TPC_USAGE, NULL, "there is no output: no run, or the last one failed");
+    if (index == e->best.output && e->best.gather && best_instead_of(&e->rank[0], e->rank[0].now, e->best.gather - 1))
+        return diag_error(diag, TPC_USAGE, NULL, "output '%s' was not put together: its largest elements were wanted",
+                          e->graph->outputs.at[index].name);
     bool in_place = state_of_output(e, index) != UINT32_MAX;
     out->data = in_place ? NULL : part_of_output(e, 0, index);
     if (!in_place && !e->cut_output[index] && e->rank[0].device->ops->reads_host)
@@ -136,46 +137,6 @@ status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct
     status s = guard_run(diag, join_output, &j);
     arena_rewind(e->scratch, mark);
     return s;
-}
-
-/* ---- the largest of lines -------------------------------------------------------------------------------------------- */
-
-void engine_want_best(struct engine *e, uint32_t output, int64_t rows)
-{
-    const struct node *n = graph_node(e->graph, e->graph->outputs.at[output].value);
-    bool possible = e->rank[0].device->ops->best && !e->cut_output[output] && !e->state_output[output] &&
-                    dtype_is_float(n->dtype) && dtype_size(n->dtype) > 1 && n->rank >= 2;
-    struct wanted_best before = e->best;
-    e->best = (struct wanted_best){.output = output};
-    for (uint32_t b = 0; b < e->program->buffers.count && possible; b++)
-        if (e->program->buffers.at[b].kind == BUFFER_OUTPUT && e->program->buffers.at[b].index == output)
-            e->best = (struct wanted_best){.output = output, .buffer = b, .rows = rows};
-    bool same = before.rows == e->best.rows && before.output == output;
-    for (uint32_t i = 0; i < e->local && !same; i++)
-        e->rank[i].ready = false; /* for a run without it */
-}
-
-bool best_lines(const struct engine *e, const int64_t *of, struct tensor *shape, struct cuda_lines *lines)
-{
-    if (e->best.rows == 0 || !shape_of_value(e->graph, e->graph->outputs.at[e->best.output].value, of, shape))
-        return false;
-    if (shape->count == 0 || shape->shape[0] < e->best.rows)
-        return false;
-    int64_t extent = shape->shape[shape->rank - 1], each = (int64_t)shape->count / extent / shape->shape[0];
-    *lines = (struct cuda_lines){.count = e->best.rows, .first = each - 1, .step = each, .extent = extent};
-    return true;
-}
-
-bool engine_best(const struct engine *e, int64_t row, int64_t *place)
-{
-    struct cuda_lines lines;
-    struct tensor t;
-    if (!e->ran || row >= e->best.rows || !best_lines(e, e->rank[0].now->of, &t, &lines))
-        return false;
-    const uint64_t *word = e->rank[0].device->ops->best_words(e->rank[0].device) + 2 * row;
-    double most = cuda_best_value(word[0], t.dtype);
-    *place = most > -(double)INFINITY ? (int64_t)word[1] : -1; /* neither -infinity nor NaN */
-    return true;
 }
 
 bool engine_leads(const struct engine *e)

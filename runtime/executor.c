@@ -3,7 +3,6 @@
  * Invariant: every rank takes the same steps in the same order; a rank that cannot go on says so to the others through the communicator and leaves, and
  * the others leave at their next collective.
  */
-#include "codegen/cuda.h"
 #include "runtime/engine_impl.h"
 
 #include <time.h>
@@ -97,8 +96,7 @@ static status stage(struct rank *r, const struct node *n, const struct exchange 
     return ops->upload(r->device, buffer[1], r->staged[1].at, bytes[1], &r->failure);
 }
 
-/* A call of a communicator was false. */
-static status comm_failed(struct rank *r, const struct comm *comm)
+status comm_failed(struct rank *r, const struct comm *comm)
 {
     if (comm->out_of_memory)
         return fail(&r->failure, TPC_NOMEM, "out of memory in a collective");
@@ -202,27 +200,13 @@ static value failing_node(const struct rank *r, uint32_t index)
 
 /* ---- a run ------------------------------------------------------------------------------------------------------------ */
 
-/* What engine_want_best asks for. The first rank of a process has the whole output, as all have. */
-static status run_best(struct rank *r, const struct course *c)
-{
-    const struct engine *e = r->engine;
-    struct cuda_lines lines;
-    struct tensor t;
-    if (r != e->rank || !best_lines(e, c->plan->of, &t, &lines))
-        return TPC_OK;
-    status s = r->device->ops->best(r->device, t.dtype, &lines, c->address[e->best.buffer], r->scratch, &r->failure);
-    if (s != TPC_OK)
-        r->failed_at = e->graph->outputs.at[e->best.output].value;
-    return s;
-}
-
 static status run_steps(struct rank *r, const struct course *c, enum step_phase phase)
 {
     const struct program *p = r->engine->program;
     bool timed = r->step_seconds != NULL;
     status s = TPC_OK;
     for (uint32_t i = 0; i < p->steps.count && s == TPC_OK; i++) {
-        if (p->steps.at[i].phase != phase)
+        if (p->steps.at[i].phase != phase || (phase == PHASE_RUN && best_instead_of(r, c->plan, i)))
             continue;
         double start = timed ? seconds_now() : 0;
         s = run_step(r, c, i);
@@ -291,7 +275,7 @@ static void count_collectives(struct rank *r)
 {
     const struct program *p = r->engine->program;
     for (uint32_t i = 0; i < p->steps.count && r == r->engine->rank; i++)
-        if (r->now->exchange[i]) {
+        if (r->now->exchange[i] && !best_instead_of(r, r->now, i)) {
             r->engine->stats.collectives++;
             r->engine->stats.collective_bytes += r->now->exchange[i]->bytes;
         }
@@ -311,5 +295,5 @@ status execute(struct rank *r, const struct course *c, enum step_phase phase)
     if (s == TPC_RANKS && r->queued && *r->queued->why)
         return comm_failed(r, r->queued);
     r->stopped = r->stopped || s == TPC_RANKS;
-    return s;
+    return s == TPC_OK && phase == PHASE_RUN ? best_finished(r) : s;
 }

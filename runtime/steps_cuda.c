@@ -193,39 +193,61 @@ status cuda_run_step(struct device *d, const struct step *step, const void *prep
 
 /* ---- the largest of lines ------------------------------------------------------------------------------------------------- */
 
-static status reserve_best(struct cuda *c, int64_t lines, struct failure *f)
+static status reserve_shown(struct cuda *c, uint64_t bytes, struct failure *f)
 {
     void *at = NULL;
-    if (lines <= c->best_lines)
+    if (bytes <= c->shown_bytes)
         return TPC_OK;
     status s = cuda_check(c, c->api->stream_wait(c->stream), "what it was given to do", f);
     if (s != TPC_OK)
         return s;
-    if (c->best)
-        s = cuda_check(c, c->api->host_free(c->best), "freeing memory", f);
-    c->best = NULL;
-    c->best_lines = 0;
+    if (c->shown)
+        s = cuda_check(c, c->api->host_free(c->shown), "freeing memory", f);
+    c->shown = NULL;
+    c->shown_bytes = 0;
     c->generation++;
     if (s == TPC_OK)
-        s = cuda_check(c, c->api->host_alloc(&at, (size_t)lines * 2 * sizeof *c->best, 0), "pinned memory", f);
+        s = cuda_check(c, c->api->host_alloc(&at, bytes, 0), "pinned memory", f);
     if (s != TPC_OK)
         return s;
-    c->best = at;
-    c->best_lines = lines;
+    memset(at, 0, bytes); /* the words of a rank that has no part of a line */
+    c->shown = at;
+    c->shown_bytes = bytes;
     return TPC_OK;
 }
 
-status cuda_best_lines(struct device *d, dtype type, const struct cuda_lines *lines, const void *from,
+/* A helper's launch that is noted. */
+static status launch_helper(struct cuda *c, const struct cuda_launch *l, const void *first, const void *second,
+                            struct failure *f)
+{
+    status s = load_function(c, l->function, l->shared_bytes, f);
+    return s == TPC_OK ? launch(c, l, (void *const[]){NULL}, first, second, f) : s;
+}
+
+status cuda_best_lines(struct device *d, dtype type, const struct cuda_lines *lines, const void *from, void *to,
                        struct arena *arena, struct failure *f)
 {
     struct cuda *c = cuda_of(d);
     struct cuda_launch l;
+    status s = to ? TPC_OK : reserve_shown(c, (uint64_t)lines->count * 2 * sizeof *c->shown, f);
+    if (s != TPC_OK || lines->extent == 0)
+        return s;
     if (!cuda_best(c->set, type, lines, arena, &l))
-        return TPC_UNSUPPORTED;
-    status s = reserve_best(c, lines->count, f);
-    if (s == TPC_OK)
-        s = load_function(c, l.function, l.shared_bytes, f);
-    return s == TPC_OK ? launch(c, &l, (void *const[]){NULL}, from, c->best, f) : s;
+        return fail(f, TPC_INTERNAL, "there is no function that finds the largest of lines");
+    return launch_helper(c, &l, from, to ? to : c->shown, f);
+}
+
+status cuda_show(struct device *d, const void *from, uint64_t bytes, struct arena *arena, struct failure *f)
+{
+    struct cuda *c = cuda_of(d);
+    struct cuda_launch l;
+    int64_t run = (int64_t)bytes;
+    status s = reserve_shown(c, bytes, f);
+    if (s != TPC_OK)
+        return s;
+    if (!cuda_copy_rows(c->set, 1, run, run, run, arena, &l))
+        return fail(f, TPC_INTERNAL, "there is no function that copies");
+    return launch_helper(c, &l, c->shown, from, f);
 }
 
 /* ---- runs that come again: graphs_cuda.c ---------------------------------------------------------------------------------- */

@@ -38,6 +38,13 @@ timeout 100 "$tpc" verify "$models/gpt2-ts17" --tp 2 --device cuda --collectives
 "$tpc" run plan.bin --prompt 'the ' --generate 8 --device cpu >cpu.txt 2>/dev/null || bad "generation on CPUs"
 timeout 100 "$tpc" run plan.bin --prompt 'the ' --generate 8 --threads 3 >gpu.txt 2>err || bad "generation on GPUs, by default: $(cat err)"
 cmp -s cpu.txt gpu.txt || bad "GPUs write something else"
+# logits are cut along the vocabulary: their gathering, one collective of ten, is left out
+for how in "--device cpu" "--device cuda" "--device cuda --collectives host"; do
+    timeout 100 "$tpc" run plan.bin --prompt 'the ' --generate 8 --times $how 2>err >some.txt || bad "$how: $(tail -1 err)"
+    cmp -s cpu.txt some.txt || bad "$how writes something else"
+    [ "$how" != "--device cpu" ] && wanted=72 || wanted=80
+    grep -q "^$wanted collectives" err || bad "$how does not have $wanted collectives: $(grep collectives err)"
+done
 printf '116,104,101,32\n97,110\n' >batch.txt # rows of unequal length; chosen on the GPU, then drawn on the host
 for how in "" "--temperature 0.9 --seed 3 --top-k 5"; do
     "$tpc" run plan.bin --batch-file batch.txt --generate 4 --device cpu $how >cpu-batch.txt 2>err || bad "a batch on CPUs: $(cat err)"
