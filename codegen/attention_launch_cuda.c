@@ -125,7 +125,17 @@ static void put_axes(struct cuda_making *m, const struct rows *r)
 }
 
 /* Places of operands: offsets of q, k, v, result; steps along the head of q, k, v, result; strides of k and v from key to key. */
-enum { OFFSET_K = 1, OFFSET_V = 2, STEP_K = 5, STEP_V = 6, NEXT_K = 8, NEXT_V = 9, PLACES = 10 };
+enum {
+    OFFSET_Q = 0,
+    OFFSET_K = 1,
+    OFFSET_V = 2,
+    STEP_Q = 4,
+    STEP_K = 5,
+    STEP_V = 6,
+    NEXT_K = 8,
+    NEXT_V = 9,
+    PLACES = 10
+};
 
 static bool places_of(const struct cuda_making *m, const struct cuda_attention *a, int64_t x[PLACES])
 {
@@ -153,6 +163,16 @@ static bool is_wide(const struct shape *s, const int64_t x[PLACES], dtype t, int
         wide = wide && (s->first.extent[i] == 1 || s->first.outer[i] % width == 0);
     for (uint32_t i = 0; i < s->second.count; i++)
         wide = wide && (s->second.extent[i] == 1 || s->second.outer[i] % width == 0);
+    return wide;
+}
+
+/* Rows of q, too? */
+static bool rows_are_wide(const struct shape *s, const int64_t x[PLACES], dtype t)
+{
+    int64_t width = 16 / (int64_t)dtype_size(t);
+    bool wide = x[STEP_Q] == 1 && x[OFFSET_Q] % width == 0;
+    for (uint32_t i = 0; i < s->first.count; i++)
+        wide = wide && (s->first.extent[i] == 1 || s->first.inner[i] % width == 0);
     return wide;
 }
 
@@ -231,7 +251,7 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
         return TPC_DATA;
     bool wide = is_wide(&s, x, t, key, row);
     if (s.group <= FEW_ROWS)
-        c.form = !wide ? CUDA_ATTENTION_NARROW : s.group > 1;
+        c.form = !wide || !rows_are_wide(&s, x, t) ? CUDA_ATTENTION_NARROW : s.group > 1;
     else if (wide)
         c.form = CUDA_ATTENTION_MANY_WIDE;
     int64_t rows = cuda_attention_rows(c.form, t, key, row);
