@@ -162,8 +162,8 @@ static struct kernel *kernel_behind(struct cuda_set *set, const struct kernel *k
         keeps[b] = accesses_of(out, b) > 0;
         place[b] = out->buffer_count;
         if (keeps[b])
-            buffers[out->buffer_count++] = (struct kernel_buffer){
-                k->buffer[b].type, k->buffer[b].written && b != k->instruction[f->store].buffer};
+            buffers[out->buffer_count++] =
+                (struct kernel_buffer){k->buffer[b].type, k->buffer[b].written && b != k->instruction[f->store].buffer};
     }
     for (uint32_t i = 0; i < out->instruction_count; i++)
         list[i].buffer = list[i].kind == INST_LOAD || list[i].kind == INST_STORE ? place[list[i].buffer] : 0;

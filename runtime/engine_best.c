@@ -160,7 +160,8 @@ bool engine_best(const struct engine *e, int64_t row, int64_t *place)
     if (!e->ran || row >= e->best.rows || !best_lines(e, r->now->of, &t, &lines))
         return false;
     const struct exchange *x = line_gather(e, r->now, lines.extent);
-    const uint64_t *word = x && !r->queued ? r->best_host.at : r->device->ops->words(r->device), *best = word + WORDS * row;
+    const uint64_t *word = x && !r->queued ? r->best_host.at : r->device->ops->words(r->device),
+                   *best = word + WORDS * row;
     for (uint32_t part = 1; x && part < parts_of(e, x->subaxes); part++) {
         const uint64_t *other = word + WORDS * (part * e->best.rows + row);
         best = other[0] > best[0] ? other : best; /* of equals the first part's */

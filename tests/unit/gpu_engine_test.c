@@ -379,49 +379,6 @@ static void every_call_may_fail(void **state)
     }
 }
 
-/* The largest of rows is found where they are, in the graphs too, and is what is found here; as many rows as are asked for, which may change. */
-static void finds_the_largest(void **state)
-{
-    (void)state;
-    static float got[64 * WIDTH];
-    enum { RUNS = 12 };
-    static const int64_t count[RUNS] = {3, 3, 3, 7, 7, 7, 7, 3, 2, 3, 3, 3};
-    static const int64_t wanted[RUNS] = {2, 2, 2, 7, 7, 0, 5, 3, 3, 0, 0, 2};
-    for (uint32_t ranks = 1; ranks <= 3; ranks++) {
-        struct trial t;
-        int64_t place;
-        compile(&t, ranks);
-        assert_int_equal(open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA}), TPC_OK);
-        for (size_t k = 0; k < RUNS; k++) {
-            struct tensor next;
-            engine_want_best(t.engine, 0, wanted[k]);
-            assert_true(tensor_shape(&next, DT_I64, 1, &count[k + 1 < RUNS ? k + 1 : 0]));
-            engine_expect(t.engine, &next, NULL); /* made ready for what this run wants; the next may want other rows */
-            assert_int_equal(run_ids(&t, count[k], (int64_t)k, got), TPC_OK);
-            bool known = wanted[k] <= count[k]; /* else there are fewer rows: the output has to be looked at */
-            for (int64_t row = 0; row < wanted[k]; row++) {
-                const float *line = got + row * WIDTH;
-                int64_t most = 0;
-                for (int64_t i = 1; i < WIDTH; i++)
-                    most = line[i] > line[most] ? i : most;
-                assert_int_equal(engine_best(t.engine, row, &place), known);
-                if (known)
-                    assert_int_equal(place, most);
-            }
-            assert_false(engine_best(t.engine, wanted[k], &place));
-        }
-        assert_true(engine_stats(t.engine)->graph_launches > 2);
-        end(&t);
-        compile(&t, ranks);
-        assert_int_equal(open_on(&t, NULL), TPC_OK);
-        engine_want_best(t.engine, 0, 2); /* CPUs have the output at hand */
-        assert_int_equal(run_ids(&t, 3, 1, got), TPC_OK);
-        assert_false(engine_best(t.engine, 0, &place));
-        end(&t);
-        assert_int_equal(live(), 0);
-    }
-}
-
 static void index_out_of_range(void **state)
 {
     (void)state;
@@ -553,17 +510,11 @@ static void early_refill_is_noticed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equals_the_cpu),
-        cmocka_unit_test(public_interface),
-        cmocka_unit_test(repeats_are_one_launch),
-        cmocka_unit_test(a_step_is_one_launch),
-        cmocka_unit_test(finds_the_largest),
-        cmocka_unit_test(index_out_of_range),
-        cmocka_unit_test(nccl_fails),
-        cmocka_unit_test(too_little_memory),
-        cmocka_unit_test(streams_through_pieces),
-        cmocka_unit_test(early_refill_is_noticed),
-        cmocka_unit_test(every_call_may_fail),
+        cmocka_unit_test(equals_the_cpu),          cmocka_unit_test(public_interface),
+        cmocka_unit_test(repeats_are_one_launch),  cmocka_unit_test(a_step_is_one_launch),
+        cmocka_unit_test(index_out_of_range),      cmocka_unit_test(nccl_fails),
+        cmocka_unit_test(too_little_memory),       cmocka_unit_test(streams_through_pieces),
+        cmocka_unit_test(early_refill_is_noticed), cmocka_unit_test(every_call_may_fail),
     };
     alarm(240); /* nothing may wait for ever */
     return cmocka_run_group_tests(tests, open_fakes, NULL);

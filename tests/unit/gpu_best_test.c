@@ -1,0 +1,226 @@
+/* tests/unit/gpu_best_test.c - the largest of an output's lines where the output is, on the fake GPUs: of one that every rank has whole, and of one that is gathered
+ * from parts of lines, whose gathering is then left out; alone and in graphs, under NCCL and through host memory; and that a call that fails ends it cleanly.
+ */
+#include "frontend/compile.h"
+#include "runtime/engine.h"
+#include "runtime/tensor_file.h"
+
+#include <dlfcn.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { WORDS = 23, WIDTH = 12, MOST = 8 };
+
+static char last_line[1100];
+static int lines;
+
+static void keep_line(void *user, severity level, const char *line)
+{
+    (void)user;
+    (void)level;
+    lines++;
+    snprintf(last_line, sizeof last_line, "%s", line);
+}
+
+static struct diag quiet = {.sink = keep_line};
+static void (*fail_after)(uint64_t n);
+static uint64_t (*calls)(void);
+static int64_t (*live)(void);
+
+static void find(void *library, const char *name, void *to)
+{
+    void *symbol = dlsym(library, name);
+    assert_non_null(symbol);
+    memcpy(to, &symbol, sizeof symbol);
+}
+
+static int open_fakes(void **state)
+{
+    char path[4200];
+    const char *build = getenv("BUILD");
+    (void)state;
+    snprintf(path, sizeof path, "%s/fake_cuda", build ? build : ".");
+    setenv("TPC_CUDA_PATH", path, 1);
+    setenv("TPC_FAKE_OBJECTS", "objects", 1);
+    setenv("TPC_FAKE_GPUS", "4", 1);
+    strncat(path, "/libcuda.so.1", sizeof path - strlen(path) - 1);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    assert_non_null(library);
+    find(library, "fake_fail_after", &fail_after);
+    find(library, "fake_calls", &calls);
+    find(library, "fake_live", &live);
+    return 0;
+}
+
+static value param(struct graph *g, const char *name, int64_t rows)
+{
+    struct tensor t;
+    int64_t shape[2] = {rows, WIDTH};
+    assert_true(tensor_new(g->arena, &t, DT_F32, 2, shape));
+    tensor_random(&t, g->params.count + 7, 0);
+    *PUSH(g->arena, &g->params) = (struct param){.name = name,
+                                                 .dtype = DT_F32,
+                                                 .rank = 2,
+                                                 .shape = arena_copy(g->arena, shape, sizeof shape),
+                                                 .file = NO_FILE,
+                                                 .length = tensor_bytes(&t),
+                                                 .data = t.data};
+    return graph_param(g, g->params.count - 1);
+}
+
+/* ids[batch] -> rows of a table, and these less than their largest number: whole on each rank, outputs 0 and 2; -> 23 logits, cut over the ranks unevenly and
+ * gathered: output 1 */
+static struct graph *model(struct arena *arena)
+{
+    struct graph *g = graph_new(arena);
+    graph_set_origin(g, graph_add_origin(g, "test.onnx", 0, "model", "Test"));
+    dim batch = dim_symbol(g->dims, "batch"), shape[] = {batch, dim_const(g->dims, WIDTH)};
+    value ids = graph_input(g, "ids", DT_I64, 1, &batch);
+    value x = graph_gather(g, param(g, "table", WORDS), ids, 0, 0);
+    graph_output(g, "x", graph_unary(g, OP_TANH, x));
+    graph_output(g, "logits", graph_dot(g, x, param(g, "head", WORDS), 0, 1));
+    value most = graph_reduce(g, OP_REDUCE_MAX, x, 1, (int32_t[]){1});
+    graph_output(g, "least", graph_binary(g, OP_SUB, graph_broadcast(g, most, 2, shape, (int32_t[]){0}), x));
+    return g;
+}
+
+struct trial {
+    struct arena *arena;
+    struct compiled compiled;
+    struct engine *engine;
+};
+
+static status open_trial(struct trial *t, uint32_t ranks, const struct engine_options *o)
+{
+    *t = (struct trial){.arena = arena_new()};
+    assert_int_equal(
+        compile_graph(t->arena, model(t->arena), &(struct compile_options){.ranks = ranks}, &quiet, &t->compiled),
+        TPC_OK);
+    return engine_open(t->compiled.program, NULL, NULL, o, &quiet, &t->engine);
+}
+
+static void end(struct trial *t)
+{
+    engine_close(t->engine);
+    arena_free(t->arena);
+}
+
+static status run(struct trial *t, int64_t count, int64_t first)
+{
+    int64_t ids[MOST];
+    struct tensor in;
+    for (int64_t i = 0; i < count; i++)
+        ids[i] = (first + i * 5) % WORDS;
+    assert_true(tensor_shape(&in, DT_I64, 1, &count));
+    in.data = ids;
+    return engine_run(t->engine, &in, NULL, &quiet);
+}
+
+/* Places of the largest of each row of an output, on CPUs. */
+static void reference(uint32_t output, int64_t count, int64_t first, int64_t *place)
+{
+    struct trial t;
+    struct tensor y;
+    assert_int_equal(open_trial(&t, 1, NULL), TPC_OK);
+    engine_want_best(t.engine, output, 2); /* CPUs have the output at hand */
+    assert_int_equal(run(&t, count, first), TPC_OK);
+    assert_false(engine_best(t.engine, 0, &place[0]));
+    assert_int_equal(engine_output(t.engine, output, &quiet, &y), TPC_OK);
+    const float *at = y.data;
+    int64_t extent = y.shape[1];
+    for (int64_t row = 0; row < count; row++, at += extent) {
+        place[row] = 0;
+        for (int64_t i = 1; i < extent; i++)
+            place[row] = at[i] > at[place[row]] ? i : place[row];
+    }
+    end(&t);
+}
+
+/* Runs of several shapes that want several numbers of rows, each made ready for what the one before it wants. */
+static void try_output(uint32_t output, uint32_t ranks, bool host)
+{
+    enum { RUNS = 12 };
+    static const int64_t count[RUNS] = {3, 3, 3, 7, 7, 7, 7, 3, 2, 3, 3, 3};
+    static const int64_t wanted[RUNS] = {2, 2, 2, 7, 7, 0, 5, 3, 3, 0, 0, 2};
+    struct engine_options o = {.kind = ENGINE_CUDA, .host_collectives = host};
+    struct trial t;
+    bool cut = output == 1 && ranks > 1;
+    uint64_t without = 0, all = 0;
+    assert_int_equal(open_trial(&t, ranks, &o), TPC_OK);
+    for (size_t k = 0; k < RUNS; k++) {
+        int64_t most[MOST], place;
+        struct tensor next, y;
+        uint64_t before = engine_stats(t.engine)->collectives;
+        bool known = wanted[k] <= count[k]; /* else there are fewer rows: the output has to be looked at */
+        reference(output, count[k], (int64_t)k, most);
+        engine_want_best(t.engine, output, wanted[k]);
+        assert_true(tensor_shape(&next, DT_I64, 1, &count[k + 1 < RUNS ? k + 1 : 0]));
+        engine_expect(t.engine, &next, NULL);
+        assert_int_equal(run(&t, count[k], (int64_t)k), TPC_OK);
+        for (int64_t row = 0; row < wanted[k]; row++) {
+            assert_int_equal(engine_best(t.engine, row, &place), known);
+            if (known)
+                assert_int_equal(place, most[row]);
+        }
+        assert_false(engine_best(t.engine, wanted[k], &place));
+        bool there = !cut || !known || wanted[k] == 0;
+        *(there ? &all : &without) = engine_stats(t.engine)->collectives - before;
+        assert_int_equal(engine_output(t.engine, output, &quiet, &y), there ? TPC_OK : TPC_USAGE);
+        assert_int_equal(engine_output(t.engine, output == 0, &quiet, &y), TPC_OK);
+    }
+    assert_true(!cut || all == without + 1);
+    assert_true((host && ranks > 1) || engine_stats(t.engine)->graph_launches > 2);
+    end(&t);
+    assert_int_equal(live(), 0);
+}
+
+static void finds_the_largest(void **state)
+{
+    (void)state;
+    for (uint32_t ranks = 1; ranks <= 3; ranks++)
+        for (uint32_t output = 0; output < 3; output++) {
+            try_output(output, ranks, false);
+            try_output(output, ranks, true);
+        }
+}
+
+static void every_call_may_fail(void **state)
+{
+    (void)state;
+    const char *sanitize = getenv("TPC_SANITIZE");
+    uint64_t step = sanitize && *sanitize ? 23 : 9, failed = 0;
+    int64_t most[MOST], place;
+    reference(1, 3, 1, most);
+    for (uint32_t host = 0; host < 2; host++)
+        for (uint64_t n = 1;; n += step) {
+            struct trial t;
+            uint64_t before = calls();
+            lines = 0;
+            fail_after(n);
+            status s = open_trial(&t, 2, &(struct engine_options){.kind = ENGINE_CUDA, .host_collectives = host});
+            for (int64_t k = 0; k < 4 && s == TPC_OK; k++) {
+                engine_want_best(t.engine, 1, k < 2 ? 1 : 3);
+                s = run(&t, 3, 1);
+                assert_true(s != TPC_OK || (engine_best(t.engine, k < 2 ? 0 : 2, &place) && place == most[k < 2 ? 0 : 2]));
+            }
+            end(&t);
+            fail_after(0);
+            if ((s != TPC_OK && lines != 1) || live() != 0)
+                fail_msg("call %llu fails: %d lines, the last is '%s', %lld objects are left", (unsigned long long)n, lines,
+                         last_line, (long long)live());
+            failed += s != TPC_OK;
+            if (n > calls() - before)
+                break;
+        }
+    assert_true(failed > 10);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(finds_the_largest), cmocka_unit_test(every_call_may_fail)};
+    alarm(240); /* nothing may wait for ever */
+    return cmocka_run_group_tests(tests, open_fakes, NULL);
+}
