@@ -3,7 +3,14 @@
  */
 #include "codegen/cuda_impl.h"
 
-enum { LANES = 8, BLOCK_WARPS = CUDA_SKINNY_THREADS / CUDA_WARP, LEAST_PART = 64, PART_ROWS = 32 };
+enum {
+    LANES = 8,
+    BLOCK_WARPS = CUDA_SKINNY_THREADS / CUDA_WARP,
+    LEAST_PART = 64,
+    PART_ROWS = 32,
+    MOST_PARTS = 32,
+    MOST_ROUNDS = 8
+};
 enum {
     LIMIT = 1 << 30,         /* extents are counted in 32 bits */
     ROW_BYTES_LIMIT = 32768, /* of shared memory for the row that a norm gives */
@@ -86,7 +93,31 @@ static void count_tiles(const struct cuda_skinny *a, const struct products *x, i
         s->tiles += s->tile[u] = divide_up(x->of[u][0].n, columns);
 }
 
-/* Some two blocks per multiprocessor wherever there is enough work: then all run at once, and each has room for its successor's. */
+static int64_t rows_of_part(int64_t k, int64_t parts)
+{
+    return divide_up(divide_up(k, parts), PART_ROWS) * PART_ROWS;
+}
+
+/* Parts of k for each of the tiles: blocks for two and a half per multiprocessor at least, so that enough reads are under way (98 % of an H200's bandwidth
+ * with four, 60 % with two), and a number of them that leaves few multiprocessors idle in the last round. */
+static int64_t parts_for(const struct cuda_making *m, int64_t tiles, int64_t k)
+{
+    int64_t most = k / LEAST_PART < MOST_PARTS ? k / LEAST_PART : MOST_PARTS, best = 1, fullest = 0;
+    for (int64_t parts = 1; parts <= most && fullest < 93; parts++) {
+        int64_t blocks = tiles * divide_up(k, rows_of_part(k, parts)), rounds = divide_up(blocks, m->processors);
+        int64_t full = 100 * blocks / (rounds * m->processors);
+        if (parts > 1 && rounds > MOST_ROUNDS)
+            break;
+        if (2 * blocks < 5 * (int64_t)m->processors)
+            best = parts;
+        else if (full > fullest) {
+            fullest = full;
+            best = parts;
+        }
+    }
+    return best;
+}
+
 static struct shares shares_of(const struct cuda_making *m, const struct cuda_skinny *a, const struct products *x)
 {
     const struct cuda_product *first = &x->of[0][0];
@@ -103,10 +134,9 @@ static struct shares shares_of(const struct cuda_making *m, const struct cuda_sk
     }
     count_tiles(a, x, LANES * width, &s);
     s.per_part = first->k;
-    int64_t most = first->k / LEAST_PART, parts = (wanted + s.tiles / 2) / s.tiles;
-    parts = parts < most ? parts : most;
+    int64_t parts = parts_for(m, s.tiles, first->k);
     if (parts > 1 && s.tiles <= CUDA_SKINNY_TILES) {
-        s.per_part = divide_up(divide_up(first->k, parts), PART_ROWS) * PART_ROWS;
+        s.per_part = rows_of_part(first->k, parts);
         s.parts = divide_up(first->k, s.per_part);
         s.sums = a->width * rows * LANES * width;
     }

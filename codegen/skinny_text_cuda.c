@@ -424,7 +424,7 @@ static const char *registers_of(const struct cuda_skinny *a, bool several, bool 
     bool more = a->normal >= 0 || a->width > 1;
     if (several || (more && (a->along_k || !small)))
         return "256, 2";
-    return more ? "320, 2" : a->along_k || a->unit[0].epilogue ? "256, 3" : "256, 4";
+    return more || a->along_k || a->unit[0].epilogue ? "256, 3" : "256, 4";
 }
 
 static void put_letters(struct cuda_set *set, const struct cuda_skinny *a, dtype t, uint32_t rows,
