@@ -14,6 +14,8 @@ static const char best_form[] =
     "    const $E *from;\n"
     "    uint64_t *to; /* per line: the order of its largest, where that is */\n"
     "    int64_t lines, first, step, extent, base;\n"
+    "    void *next; /* NULL, or per line an integer of so many bytes: where that is */\n"
+    "    int64_t next_bytes;\n"
     "};\n"
     "/* Larger comes first, NaN before all numbers; -0 is 0. */\n"
     "static __device__ inline uint64_t order_of($V x)\n"
@@ -74,6 +76,10 @@ static const char best_form[] =
     "        if (threadIdx.x == 0) {\n"
     "            arguments.to[2 * line] = best.order;\n"
     "            arguments.to[2 * line + 1] = (uint64_t)arguments.base + best.at;\n"
+    "            if (arguments.next && arguments.next_bytes == 8)\n"
+    "                ((int64_t *)arguments.next)[line] = arguments.base + (int64_t)best.at;\n"
+    "            else if (arguments.next)\n"
+    "                ((int32_t *)arguments.next)[line] = (int32_t)(arguments.base + (int64_t)best.at);\n"
     "        }\n"
     "        __syncthreads();\n"
     "    }\n"
@@ -128,6 +134,8 @@ bool cuda_best(const struct cuda_set *set, dtype type, const struct cuda_lines *
     cuda_put_number(&m, lines->step);
     cuda_put_number(&m, lines->extent);
     cuda_put_number(&m, lines->base);
+    cuda_put_number(&m, (int64_t)lines->next);
+    cuda_put_number(&m, lines->next_bytes);
     *out = cuda_launch_of(&m, *function, lines->count, THREADS, 1, 0);
     return true;
 }

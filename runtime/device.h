@@ -84,9 +84,14 @@ struct device_ops {
     /* Of some lines of a tensor the largest numbers: two words a line, as codegen/cuda.h says (cuda_best), in the device's memory; NULL: to where `words` is, to be
      * read when it has finished. show brings bytes of the device's memory there. Queued and noted as steps are. All NULL on devices that read host memory. */
     status (*best)(struct device *d, dtype type, const struct cuda_lines *lines, const void *from, void *to,
-                   struct arena *arena, struct failure *f);
-    status (*show)(struct device *d, const void *from, uint64_t bytes, struct arena *arena, struct failure *f);
-    const uint64_t *(*words)(const struct device *d);
+                   uint32_t slot, struct arena *arena, struct failure *f);
+    status (*show)(struct device *d, const void *from, uint64_t bytes, uint32_t slot, struct arena *arena,
+                   struct failure *f);
+    const uint64_t *(*words)(const struct device *d, uint32_t slot); /* slot: 0 or 1, of runs in turn */
+    /* A run may begin before the last one's results are looked at. mark: what is queued so far is of `slot`; reach waits for it alone and says what finish would.
+     * After a failure nothing is queued. NULL: only finish waits. */
+    status (*mark)(struct device *d, uint32_t slot, struct failure *f);
+    status (*reach)(struct device *d, uint32_t slot, struct failure *f);
     /* Runs that come again, as one launch each. NULL on devices that have no such thing. `key` stands for a run's shapes and addresses. */
     /* Is a recording of just this run ready? Then replay launches it. */
     bool (*fits)(struct device *d, uint64_t key);

@@ -167,24 +167,55 @@ static status wait_stream(struct cuda *c, struct failure *f)
     }
 }
 
+/* The cell for faults comes to fault_read[at] behind what is queued. */
+static status bring_fault(struct cuda *c, uint32_t at, struct failure *f)
+{
+    status s = cuda_enter(c, f);
+    c->after_kernel = false;
+    return s == TPC_OK ? cuda_check(c, c->api->download(c->fault_read + at, c->fault, sizeof *c->fault_read, c->stream),
+                                    "copying from it", f)
+                       : s;
+}
+
+/* What fault_read[at] says; then the cell is cleared. */
+static status tell_fault(struct cuda *c, uint32_t at, struct failure *f)
+{
+    int64_t fault = c->fault_read[at];
+    if (fault == 0)
+        return TPC_OK;
+    f->node = c->set ? cuda_fault_node(c->set, fault) : 0;
+    c->fault_read[at] = 0;
+    status s = cuda_check(c, c->api->stream_wait(c->stream), "what it was given to do", f); /* a run behind this one */
+    if (s == TPC_OK)
+        s = cuda_check(c, c->api->fill(c->fault, 0, sizeof *c->fault_read, c->stream), "filling its memory", f);
+    return s == TPC_OK ? fail(f, TPC_DATA, "an index is out of range") : s;
+}
+
 static status finish(struct device *d, struct failure *f)
 {
     struct cuda *c = cuda_of(d);
-    status s = cuda_enter(c, f);
-    c->after_kernel = false;
-    if (s == TPC_OK)
-        s = cuda_check(c, c->api->download(c->fault_read, c->fault, sizeof *c->fault_read, c->stream),
-                       "copying from it", f);
+    status s = bring_fault(c, 0, f);
     if (s == TPC_OK)
         s = wait_stream(c, f);
     if (s == TPC_RANKS) /* what this run still finds is not the next one's */
         (void)c->api->fill(c->fault, 0, sizeof *c->fault_read, c->stream);
-    if (s != TPC_OK || *c->fault_read == 0)
-        return s;
-    f->node = c->set ? cuda_fault_node(c->set, *c->fault_read) : 0;
-    *c->fault_read = 0;
-    s = cuda_check(c, c->api->fill(c->fault, 0, sizeof *c->fault_read, c->stream), "filling its memory", f);
-    return s == TPC_OK ? fail(f, TPC_DATA, "an index is out of range") : s;
+    return s == TPC_OK ? tell_fault(c, 0, f) : s;
+}
+
+static status mark(struct device *d, uint32_t slot, struct failure *f)
+{
+    struct cuda *c = cuda_of(d);
+    status s = bring_fault(c, 1 + slot, f);
+    return s == TPC_OK ? cuda_check(c, c->api->event_record(c->marked[slot], c->stream), "marking a run", f) : s;
+}
+
+static status reach(struct device *d, uint32_t slot, struct failure *f)
+{
+    struct cuda *c = cuda_of(d);
+    status s = cuda_enter(c, f);
+    if (s == TPC_OK)
+        s = cuda_check(c, c->api->event_wait(c->marked[slot]), "what it was given to do", f);
+    return s == TPC_OK ? tell_fault(c, 1 + slot, f) : s;
 }
 
 /* ---- opening and closing --------------------------------------------------------------------------------------------------- */
@@ -212,6 +243,9 @@ static void close_device(struct device *d)
         }
         if (c->fault_read)
             (void)api->host_free(c->fault_read);
+        for (int i = 0; i < 2; i++)
+            if (c->marked[i])
+                (void)api->event_destroy(c->marked[i]);
         if (c->shown)
             (void)api->host_free(c->shown);
         const cu_pointer memory[] = {c->fault, c->workspace, c->product_workspace};
@@ -227,9 +261,9 @@ static void close_device(struct device *d)
     base_free(c);
 }
 
-static const uint64_t *words(const struct device *d)
+static const uint64_t *words(const struct device *d, uint32_t slot)
 {
-    return cuda_of(d)->shown;
+    return cuda_of(d)->shown + slot * (cuda_of(d)->shown_bytes / sizeof(uint64_t));
 }
 
 static const struct device_ops ops = {
@@ -250,6 +284,8 @@ static const struct device_ops ops = {
     .best = cuda_best_lines,
     .show = cuda_show,
     .words = words,
+    .mark = mark,
+    .reach = reach,
     .fits = cuda_fits,
     .trace = cuda_trace,
     .note = cuda_note,
@@ -303,8 +339,10 @@ static status open_memory(struct cuda *c, struct failure *f)
             s = cuda_check(c, api->event_create(&c->piece[i].done, CU_EVENT_UNTIMED), "making an event", f);
     }
     if (s == TPC_OK)
-        s = cuda_check(c, api->host_alloc(&cell, sizeof *c->fault_read, 0), "pinned memory", f);
+        s = cuda_check(c, api->host_alloc(&cell, 3 * sizeof *c->fault_read, 0), "pinned memory", f);
     c->fault_read = cell;
+    for (int i = 0; i < 2 && s == TPC_OK; i++)
+        s = cuda_check(c, api->event_create(&c->marked[i], CU_EVENT_UNTIMED), "making an event", f);
     if (s == TPC_OK)
         s = cuda_check(c, api->alloc(&c->fault, sizeof *c->fault_read), "its cell for faults", f);
     if (s == TPC_OK)

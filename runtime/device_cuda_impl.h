@@ -31,9 +31,10 @@ struct cuda {
     int processors;
     struct piece piece[PIECES];
     uint32_t next_piece;
-    int64_t *fault_read; /* pinned */
-    uint64_t *shown;     /* pinned: kernels write to it */
-    uint64_t shown_bytes;
+    int64_t *fault_read; /* pinned: of finish, of two marks */
+    cu_event marked[2];
+    uint64_t *shown;      /* pinned: kernels write to it; two slots */
+    uint64_t shown_bytes; /* of one */
     cu_pointer fault, workspace, product_workspace;
     uint64_t workspace_bytes;
     struct products *products;
@@ -76,8 +77,9 @@ void cuda_warm(struct device *d);
 status cuda_run_step(struct device *d, const struct step *step, const void *prepared, void *const *address,
                      const uint64_t *bytes, struct failure *f);
 status cuda_best_lines(struct device *d, dtype type, const struct cuda_lines *lines, const void *from, void *to,
-                       struct arena *arena, struct failure *f);
-status cuda_show(struct device *d, const void *from, uint64_t bytes, struct arena *arena, struct failure *f);
+                       uint32_t slot, struct arena *arena, struct failure *f);
+status cuda_show(struct device *d, const void *from, uint64_t bytes, uint32_t slot, struct arena *arena,
+                 struct failure *f);
 bool cuda_fits(struct device *d, uint64_t key);
 void cuda_trace(struct device *d);
 bool cuda_note(struct device *d, const uint64_t *word, uint32_t count);

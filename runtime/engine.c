@@ -10,111 +10,6 @@
 
 /* ---- commands on all ranks ---------------------------------------------------------------------------------------- */
 
-/* What comes in, per input: host memory, NULL where nothing does. */
-struct incoming {
-    const void *host;
-    size_t bytes;
-};
-
-/* This rank's part of an input that is cut, in host memory; kernels read it there where the device can. */
-static status cut_input(struct rank *r, uint32_t i, struct incoming *out)
-{
-    struct engine *e = r->engine;
-    struct layout l;
-    const struct tensor *whole = &e->input[i];
-    size_t size = dtype_size(whole->dtype), bytes = size;
-    bool good = layout_of(e->graph, e->links.input[i], r->index, r->now->of, r->scratch, &l);
-    for (uint32_t a = 0; a < whole->rank && good; a++) {
-        good = l.whole[a] == whole->shape[a];
-        bytes *= (size_t)l.local[a];
-    }
-    if (!good)
-        return fail(&r->failure, TPC_DATA, "input '%.100s' does not have the extents that the plan cuts",
-                    e->graph->inputs.at[i].name);
-    bool here = r->device->ops->reads_host;
-    status s = here ? store_reserve(r, &r->input[i], bytes) : TPC_OK;
-    if (s != TPC_OK)
-        return s;
-    void *part = here ? r->input[i].at : arena_alloc(r->scratch, bytes);
-    layout_cut(&l, size, whole->data, part);
-    *out = (struct incoming){part, bytes};
-    return TPC_OK;
-}
-
-enum { SMALL_INPUT = 4096, LARGE_INPUT = 1 << 20 };
-
-/* Inputs lie behind each other in one piece of the device's memory, with room: what grows by an element a run seldom moves. */
-static status place_incoming(struct rank *r, const struct incoming *in)
-{
-    uint64_t total = 0, unit = r->device->ops->alignment;
-    bool fits = true;
-    for (uint32_t i = 0; i < r->engine->graph->inputs.count; i++)
-        fits = fits && (!in[i].host || (r->input[i].at && r->input[i].capacity >= in[i].bytes));
-    if (fits)
-        return TPC_OK;
-    for (uint32_t i = 0; i < r->engine->graph->inputs.count; i++) {
-        uint64_t room = r->input[i].capacity > SMALL_INPUT ? r->input[i].capacity : SMALL_INPUT;
-        while (room < in[i].bytes && room < LARGE_INPUT)
-            room *= 2;
-        room = room < in[i].bytes ? in[i].bytes : room;
-        r->input[i].capacity = in[i].host || r->input[i].at ? (room + unit - 1) / unit * unit : 0;
-        total += r->input[i].capacity;
-    }
-    status s = store_reserve(r, &r->inputs, total);
-    char *at = r->inputs.at;
-    for (uint32_t i = 0; i < r->engine->graph->inputs.count; i++) {
-        r->input[i].at = s == TPC_OK && r->input[i].capacity ? at : NULL;
-        at += s == TPC_OK ? r->input[i].capacity : 0;
-    }
-    return s;
-}
-
-struct filling {
-    const struct rank *rank;
-    const struct incoming *in;
-};
-
-/* Bytes [offset, offset + bytes) of that piece. */
-static void fill_incoming(void *context, uint64_t offset, void *host, size_t bytes)
-{
-    const struct filling *f = context;
-    const struct rank *r = f->rank;
-    for (uint32_t i = 0; i < r->engine->graph->inputs.count; i++) {
-        if (!f->in[i].host)
-            continue;
-        uint64_t first = (uint64_t)((char *)r->input[i].at - (char *)r->inputs.at), last = first + f->in[i].bytes;
-        uint64_t from = first > offset ? first : offset, to = last < offset + bytes ? last : offset + bytes;
-        if (from < to)
-            memcpy((char *)host + (from - offset), (const char *)f->in[i].host + (from - first), to - from);
-    }
-}
-
-static status bring_inputs(struct rank *r)
-{
-    struct engine *e = r->engine;
-    bool here = r->device->ops->reads_host;
-    struct incoming *in = NEW_ARRAY(r->scratch, struct incoming, e->graph->inputs.count + 1);
-    uint64_t end = 0;
-    status s = TPC_OK;
-    for (uint32_t i = 0; i < e->graph->inputs.count && s == TPC_OK; i++) {
-        uint32_t state = e->state_of_input[i];
-        if ((e->keep && e->keep[i]) || (state && state_in_place(e, state - 1)))
-            continue;
-        if (e->cut_input[i])
-            s = cut_input(r, i, &in[i]);
-        else
-            in[i] = (struct incoming){e->input[i].data, tensor_bytes(&e->input[i])};
-    }
-    if (s == TPC_OK && !here)
-        s = place_incoming(r, in);
-    for (uint32_t i = 0; i < e->graph->inputs.count && s == TPC_OK && !here; i++)
-        if (in[i].bytes)
-            end = (uint64_t)((char *)r->input[i].at - (char *)r->inputs.at) + in[i].bytes;
-    struct filling f = {r, in};
-    return s == TPC_OK && end ? r->device->ops->stream(r->device, r->inputs.at, end, fill_incoming, &f, &r->failure)
-                              : s;
-}
-
 static status reserve_outputs(struct rank *r)
 {
     struct engine *e = r->engine;
@@ -136,30 +31,32 @@ static status run_placed(struct rank *r, enum step_phase phase)
     r->stats.arena = r->now->arena_bytes;
     if (s == TPC_OK && !addresses_of(r, r->now, &sides, r->address))
         return fail(&r->failure, TPC_INTERNAL, "a buffer has no memory");
-    const struct course course = course_of(r, r->now, r->address);
+    const struct course course = course_of(r, r->now, r->address, e->turn);
     return s == TPC_OK ? execute(r, &course, phase) : s;
 }
 
 /* What was made ready while the last run computed. */
 static status run_foreseen(struct rank *r)
 {
+    const struct engine *e = r->engine;
     const struct course course = r->next;
     void **address = r->address;
     r->address = r->next_address;
     r->next_address = address;
     r->now = course.plan;
     r->now->age = ++r->clock;
-    status s = open_queued(r);
-    if (s == TPC_OK)
-        s = bring_inputs(r);
+    status s = e->early ? TPC_OK : open_queued(r);
+    if (s == TPC_OK && !e->early)
+        s = bring_inputs(r, e->input, e->keep, UINT32_MAX);
     return s == TPC_OK ? execute(r, &course, PHASE_RUN) : s;
 }
 
 static status run_ranked(struct rank *r)
 {
+    const struct engine *e = r->engine;
     status s = open_queued(r); /* again, where a run before this one ended it */
     if (s == TPC_OK)
-        s = bring_inputs(r);
+        s = bring_inputs(r, e->input, e->keep, UINT32_MAX);
     if (s == TPC_OK)
         s = reserve_outputs(r);
     if (s == TPC_OK)
@@ -305,6 +202,7 @@ static void know_edges(struct engine *e)
     e->expected.keep = NEW_ARRAY(e->arena, bool, g->inputs.count + 1);
     e->foreseen.input = NEW_ARRAY(e->arena, struct tensor, g->inputs.count + 1);
     e->foreseen.keep = NEW_ARRAY(e->arena, bool, g->inputs.count + 1);
+    e->begun = NEW_ARRAY(e->arena, uint64_t, g->inputs.count + 1);
     for (uint32_t i = 0; i < g->inputs.count; i++)
         e->cut_input[i] = is_cut(e->links.input, i);
     for (uint32_t i = 0; i < g->outputs.count; i++)
@@ -505,6 +403,11 @@ static status run_engine(void *context)
     struct tensor *inputs = arena_copy(e->scratch, run->inputs, g->inputs.count * sizeof *inputs);
     static char nothing[64];
     e->as_foreseen = as_foreseen(e, inputs, run->keep);
+    e->early = e->began && e->as_foreseen && as_begun(e, inputs, run->keep);
+    e->stats.early += e->early;
+    if (!e->early)
+        drop_begun(e);
+    e->began = false;
     for (uint32_t i = 0; i < g->inputs.count; i++) {
         uint32_t state = e->state_of_input[i];
         if (!run->keep || !run->keep[i]) {
@@ -547,6 +450,8 @@ status engine_run(struct engine *e, const struct tensor *inputs, const bool *kee
     e->expected = last;
     e->expected.given = false;
     e->ran = s == TPC_OK;
+    if (s != TPC_OK)
+        drop_begun(e);
     if (s != TPC_OK)
         return s;
     e->turn = !e->turn;

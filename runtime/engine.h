@@ -51,9 +51,11 @@ struct engine_stats {
     uint64_t launches, products, graphs, graph_launches;
     uint64_t graph_updates, graph_nodes; /* graphs set for a run with other arguments; nodes that differed, in all */
     uint64_t graph_kernels;              /* of ours, in all graphs that were launched */
-    uint64_t graph_overlaps;             /* edges of graphs made over which a kernel may start early */
-    uint64_t graph_others;               /* products, copies, collectives in them */
-    uint64_t uploaded;                   /* bytes of weights of all ranks of this process */
+    uint64_t early,
+        dropped; /* runs that began before the last one's results were looked at; such ones that were not wanted */
+    uint64_t graph_overlaps; /* edges of graphs made over which a kernel may start early */
+    uint64_t graph_others;   /* products, copies, collectives in them */
+    uint64_t uploaded;       /* bytes of weights of all ranks of this process */
     double upload_seconds;
     const struct engine_rank_stats *rank;
     /* of all runs since open, as rank 0 saw them; most seconds only with options.profile */
@@ -75,8 +77,10 @@ void engine_close(struct engine *e); /* NULL is allowed */
 status engine_run(struct engine *e, const struct tensor *inputs, const bool *keep, struct diag *diag);
 
 /* Before a run: what the one behind it will be given, as engine_run is given it; of inputs[i] only type and shape are looked at (those of kept ones follow
- * from the run). A device that computes by itself makes ready for it meanwhile. If something else comes, that is only slower. */
-void engine_expect(struct engine *e, const struct tensor *inputs, const bool *keep);
+ * from the run). A device that computes by itself makes ready for it meanwhile. If something else comes, that is only slower.
+ * begin: all elements are known but those of the input that engine_want_best names, so it may begin while the host has not yet looked at what this run found.
+ * Outputs of this run that are no states cannot be had then. */
+void engine_expect(struct engine *e, const struct tensor *inputs, const bool *keep, bool begin);
 
 /* Room of states that are written in place and grow: `entries` from the next run on, which then fails (TPC_USAGE) where that is too little; 0 (at first):
  * as much as is needed, doubled when it grows. A change makes the engine forget what can be kept. */
@@ -88,8 +92,8 @@ status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct
 bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out);
 
 /* From the next run on, beside the outputs: the largest element of the last line (along the last axis) of each of the first `rows` entries along the first axis of an output.
- * rows 0: of none, as at first. For devices that do not read host memory; where ranks have parts of the lines the output itself may then not be there. */
-void engine_want_best(struct engine *e, uint32_t output, int64_t rows);
+ * Where they are is also what the next run gets in `input` if it may begin early (UINT32_MAX: nothing is known of that). rows 0: of none, as at first. For devices that do not read host memory; where ranks have parts of the lines the output itself may then not be there. */
+void engine_want_best(struct engine *e, uint32_t output, int64_t rows, uint32_t input);
 /* Where in its line the last run's largest of that row is, of equals the first; -1: there is NaN, or all are -infinity. false: it is not known, so that
  * engine_output has to be looked at. */
 bool engine_best(const struct engine *e, int64_t row, int64_t *place);

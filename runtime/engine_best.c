@@ -30,18 +30,31 @@ static uint32_t find_gather(const struct engine *e, uint32_t buffer)
     return found;
 }
 
-void engine_want_best(struct engine *e, uint32_t output, int64_t rows)
+/* May the places go to an input of the next run? One rank, which has it whole, as integers. */
+static bool can_chain(const struct engine *e, uint32_t input)
+{
+    const struct device_ops *ops = e->rank[0].device->ops;
+    if (input >= e->graph->inputs.count || e->ranks > 1 || !ops->mark || e->cut_input[input] ||
+        e->state_of_input[input])
+        return false;
+    dtype type = graph_node(e->graph, e->graph->inputs.at[input].value)->dtype;
+    return type == DT_I64 || type == DT_I32;
+}
+
+void engine_want_best(struct engine *e, uint32_t output, int64_t rows, uint32_t input)
 {
     const struct node *n = graph_node(e->graph, e->graph->outputs.at[output].value);
     bool possible = e->rank[0].device->ops->best && !e->cut_output[output] && !e->state_output[output] &&
                     dtype_is_float(n->dtype) && dtype_size(n->dtype) > 1 && n->rank >= 2;
     struct wanted_best before = e->best;
-    if (before.rows == rows && before.output == output)
+    uint32_t chained = can_chain(e, input) ? input : UINT32_MAX;
+    if (before.rows == rows && before.output == output && before.input == chained)
         return;
-    e->best = (struct wanted_best){.output = output};
+    e->best = (struct wanted_best){.output = output, .input = chained};
     for (uint32_t b = 0; b < e->program->buffers.count && possible; b++)
         if (e->program->buffers.at[b].kind == BUFFER_OUTPUT && e->program->buffers.at[b].index == output)
-            e->best = (struct wanted_best){.output = output, .buffer = b, .rows = rows, .gather = find_gather(e, b)};
+            e->best = (struct wanted_best){
+                .output = output, .buffer = b, .rows = rows, .input = chained, .gather = find_gather(e, b)};
     for (uint32_t i = 0; i < e->local; i++)
         e->rank[i].ready = false; /* for a run that wants something else */
 }
@@ -112,7 +125,20 @@ static status find_own(struct rank *r, const struct course *c, const struct exch
     uint32_t part = mesh_part_of(&r->engine->graph->mesh, x->subaxes, r->index);
     lines.base = x->cut.offset[part];
     lines.extent = x->cut.offset[part + 1] - lines.base;
-    return r->device->ops->best(r->device, type, &lines, c->address[gather->arg[0]], to, r->scratch, &r->failure);
+    return r->device->ops->best(r->device, type, &lines, c->address[gather->arg[0]], to, c->slot, r->scratch,
+                                &r->failure);
+}
+
+/* Where the places are also put, for the next run. */
+static void chain(const struct rank *r, struct cuda_lines *lines)
+{
+    const struct engine *e = r->engine;
+    uint32_t i = e->best.input;
+    if (i == UINT32_MAX || !r->input[i].at)
+        return;
+    lines->next_bytes = (int64_t)dtype_size(graph_node(e->graph, e->graph->inputs.at[i].value)->dtype);
+    if (r->input[i].capacity >= (uint64_t)(lines->next_bytes * lines->count))
+        lines->next = (uint64_t)(uintptr_t)r->input[i].at;
 }
 
 /* Behind the steps of a run, in the device's queue. */
@@ -127,8 +153,10 @@ status run_best(struct rank *r, const struct course *c)
     const struct exchange *x = line_gather(e, c->plan, lines.extent);
     r->failed_at = e->graph->outputs.at[e->best.output].value;
     status s = TPC_OK;
+    if (!x)
+        chain(r, &lines);
     if (!x && r == e->rank)
-        s = ops->best(r->device, t.dtype, &lines, c->address[e->best.buffer], NULL, r->scratch, &r->failure);
+        s = ops->best(r->device, t.dtype, &lines, c->address[e->best.buffer], NULL, c->slot, r->scratch, &r->failure);
     if (x)
         s = find_own(r, c, x, t.dtype, lines, r->queued ? r->best.at : NULL);
     if (x && r->queued && s == TPC_OK) {
@@ -137,7 +165,7 @@ status run_best(struct rank *r, const struct course *c)
         const uint64_t what[] = {e->best.output, x->subaxes, own, (uint64_t)(uintptr_t)all};
         if (!ops->note(r->device, what, sizeof what / sizeof *what) && !gather_words(r, r->queued, x, r->best.at, all))
             return comm_failed(r, r->queued);
-        s = ops->show(r->device, all, own * parts_of(e, x->subaxes), r->scratch, &r->failure);
+        s = ops->show(r->device, all, own * parts_of(e, x->subaxes), c->slot, r->scratch, &r->failure);
     }
     r->failed_at = s == TPC_OK ? 0 : r->failed_at;
     return s;
@@ -148,7 +176,7 @@ status best_finished(struct rank *r)
     const struct exchange *x = gather_of(r->engine, r->now);
     if (!x || r->queued)
         return TPC_OK;
-    const uint64_t *own = r->device->ops->words(r->device);
+    const uint64_t *own = r->device->ops->words(r->device, r->engine->turn);
     return gather_words(r, r->comm, x, own, r->best_host.at) ? TPC_OK : comm_failed(r, r->comm);
 }
 
@@ -160,7 +188,7 @@ bool engine_best(const struct engine *e, int64_t row, int64_t *place)
     if (!e->ran || row >= e->best.rows || !best_lines(e, r->now->of, &t, &lines))
         return false;
     const struct exchange *x = line_gather(e, r->now, lines.extent);
-    const uint64_t *word = x && !r->queued ? r->best_host.at : r->device->ops->words(r->device),
+    const uint64_t *word = x && !r->queued ? r->best_host.at : r->device->ops->words(r->device, !e->turn),
                    *best = word + WORDS * row;
     for (uint32_t part = 1; x && part < parts_of(e, x->subaxes); part++) {
         const uint64_t *other = word + WORDS * (part * e->best.rows + row);

@@ -48,6 +48,7 @@ struct shape_plan {
 struct course {
     struct shape_plan *plan;
     void *const *address; /* per buffer */
+    uint32_t slot;        /* 0 or 1, in turn */
     uint64_t key;         /* of shapes, addresses, and what is wanted beside the outputs */
 };
 
@@ -137,9 +138,12 @@ struct engine {
         bool given;
         struct tensor *input; /* shapes */
         bool *keep;
+        bool begin;           /* at once, with these inputs' elements */
     } expected;               /* the run behind it */
     struct expected foreseen; /* what was expected of this one, when the last one ran */
     bool as_foreseen;         /* it is just that, and ranks are ready for it */
+    bool began, early;        /* the next run has begun already; this one has */
+    uint64_t *begun;          /* per input, a hash of the elements that it began with */
     /* the last run */
     bool ran;
     uint32_t turn;        /* which of a state's two stores holds its last value */
@@ -149,6 +153,7 @@ struct engine {
         uint32_t buffer; /* where it is */
         uint32_t gather; /* 1 + the step that puts it together, 0: none */
         int64_t rows;    /* 0: none */
+        uint32_t input;  /* of the next run that they are; UINT32_MAX: none */
     } best;
     struct engine_stats stats;
     struct engine_rank_stats *rank_stats; /* what stats.rank points to */
@@ -172,11 +177,21 @@ struct sides {
 };
 /* Where all buffers of a run are. false: memory has to be taken first; address[] is then of no use. */
 bool addresses_of(const struct rank *r, const struct shape_plan *plan, const struct sides *x, void **address);
-struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address);
+struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address, uint32_t slot);
 /* On the engine's thread: is this the run that ranks are ready for? */
 bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool *keep);
 /* While the device computes: makes ready what is expected behind this run. */
 void expect_next(struct rank *r);
+/* Begins it, if it can be: e->began. */
+void begin_next(struct rank *r);
+/* On the engine's thread: has this very run begun? */
+bool as_begun(const struct engine *e, const struct tensor *inputs, const bool *keep);
+/* Waits for what has begun and is not wanted. */
+void drop_begun(struct engine *e);
+
+/* ---- engine_input.c ---- */
+/* To where the rank's kernels read them; all that are not kept, `but` one. r->now is set. */
+status bring_inputs(struct rank *r, const struct tensor *inputs, const bool *keep, uint32_t but);
 
 /* ---- engine_load.c ---- */
 /* On the engine's thread: which bytes each param has, and who will copy of them. Ranks have devices. */

@@ -123,7 +123,7 @@ bool addresses_of(const struct rank *r, const struct shape_plan *plan, const str
 
 /* ---- the run that comes next -------------------------------------------------------------------------------------------- */
 
-void engine_expect(struct engine *e, const struct tensor *inputs, const bool *keep)
+void engine_expect(struct engine *e, const struct tensor *inputs, const bool *keep, bool begin)
 {
     uint32_t count = e->graph->inputs.count;
     memcpy(e->expected.input, inputs, count * sizeof *inputs);
@@ -131,6 +131,7 @@ void engine_expect(struct engine *e, const struct tensor *inputs, const bool *ke
     if (keep)
         memcpy(e->expected.keep, keep, count * sizeof *keep);
     e->expected.given = true;
+    e->expected.begin = begin;
 }
 
 bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool *keep)
@@ -149,12 +150,14 @@ bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool
     return same;
 }
 
-struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address)
+struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address, uint32_t slot)
 {
     const struct engine *e = r->engine;
-    uint64_t best = hash_bytes(&e->best.rows, sizeof e->best.rows, e->best.output);
+    const uint64_t wanted[] = {e->best.output, (uint64_t)e->best.rows, e->best.input, e->best.rows ? slot : 0};
+    uint64_t best = hash_bytes(wanted, sizeof wanted, 0);
     uint64_t shapes = hash_bytes(plan->of, dims_symbol_count(e->graph->dims) * sizeof *plan->of, best);
-    return (struct course){plan, address, hash_bytes(address, e->program->buffers.count * sizeof *address, shapes)};
+    return (struct course){plan, address, slot,
+                           hash_bytes(address, e->program->buffers.count * sizeof *address, shapes)};
 }
 
 /* The symbols of the expected run. false: they cannot be told, or states will have other capacities. */
@@ -194,7 +197,7 @@ static status make_next(void *context)
     memcpy(r->next_address, r->address, e->program->buffers.count * sizeof *r->address);
     if (!addresses_of(r, plan, &sides, r->next_address))
         return TPC_OK;
-    r->next = course_of(r, plan, r->next_address);
+    r->next = course_of(r, plan, r->next_address, !e->turn);
     r->ready = true;
     make_ready(r, &r->next);
     return TPC_OK;
@@ -212,4 +215,75 @@ void expect_next(struct rank *r)
     arena_rewind(r->scratch, mark);
     r->failure = failure; /* it is for the next run to say what is wrong with it */
     r->failed_at = failed_at;
+}
+
+/* ---- a run that begins before the last one is over ------------------------------------------------------------------------ */
+
+/* Do the places that the last step finds lie where this input's elements belong? */
+static bool is_chained(const struct rank *r, uint32_t input, const struct tensor *t)
+{
+    const struct engine *e = r->engine;
+    return e->best.rows > 0 && e->best.input == input && (uint64_t)e->best.rows == t->count &&
+           r->input[input].capacity >= tensor_bytes(t);
+}
+
+static status begin(void *context)
+{
+    struct rank *r = context;
+    struct engine *e = r->engine;
+    const struct device_ops *ops = r->device->ops;
+    const struct tensor *input = e->expected.input;
+    for (uint32_t i = 0; i < e->graph->inputs.count; i++)
+        if (!e->expected.keep[i])
+            e->begun[i] = i == e->best.input ? 0 : hash_bytes(input[i].data, tensor_bytes(&input[i]), 0);
+    status s = bring_inputs(r, input, e->expected.keep, e->best.input);
+    e->began = true; /* as much of it as there is */
+    if (s == TPC_OK)
+        s = ops->replay(r->device, &r->failure);
+    return s == TPC_OK ? ops->mark(r->device, r->next.slot, &r->failure) : s;
+}
+
+void begin_next(struct rank *r)
+{
+    const struct engine *e = r->engine;
+    struct diag diag = {.sink = swallow};
+    struct failure failure = r->failure;
+    uint32_t chained = e->best.input;
+    if (!e->expected.begin || !r->ready || chained >= e->graph->inputs.count || e->expected.keep[chained] ||
+        !is_chained(r, chained, &e->expected.input[chained]) || !r->device->ops->fits(r->device, r->next.key))
+        return;
+    struct arena_mark mark = arena_mark(r->scratch);
+    (void)guard_run(&diag, begin, r); /* an error of the device is for ever, so that the run in hand hears of it */
+    arena_rewind(r->scratch, mark);
+    r->failure = failure;
+}
+
+/* The elements of the input that is the last run's places. */
+static bool same_places(const struct engine *e, const struct tensor *t)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        int64_t place = -1;
+        if (!engine_best(e, (int64_t)i, &place) || place != dtype_load_i64(t->dtype, t->data, i))
+            return false;
+    }
+    return true;
+}
+
+bool as_begun(const struct engine *e, const struct tensor *inputs, const bool *keep)
+{
+    bool same = true;
+    for (uint32_t i = 0; i < e->graph->inputs.count && same; i++)
+        if (!(keep && keep[i]))
+            same = i == e->best.input ? same_places(e, &inputs[i])
+                                      : hash_bytes(inputs[i].data, tensor_bytes(&inputs[i]), 0) == e->begun[i];
+    return same;
+}
+
+void drop_begun(struct engine *e)
+{
+    struct failure nobody = {.code = TPC_OK};
+    e->stats.dropped += e->began;
+    if (e->began)
+        (void)e->rank[0].device->ops->finish(e->rank[0].device, &nobody);
+    e->began = false;
 }

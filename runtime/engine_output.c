@@ -125,6 +125,8 @@ status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct
 {
     if (!engine_output_shape(e, index, out))
         return diag_error(diag, TPC_USAGE, NULL, "there is no output: no run, or the last one failed");
+    if (e->began && !e->state_output[index])
+        return diag_error(diag, TPC_USAGE, NULL, "there is no output: the next run has begun");
     if (index == e->best.output && e->best.gather && best_instead_of(&e->rank[0], e->rank[0].now, e->best.gather - 1))
         return diag_error(diag, TPC_USAGE, NULL, "output '%s' was not put together: its largest elements were wanted",
                           e->graph->outputs.at[index].name);
@@ -197,11 +199,13 @@ static void profile_gpu(const struct engine_stats *t, struct text *out)
     text_printf(out,
                 "GPU: %llu kernels and %llu products launched one by one; %llu graphs made (%llu kernels may start "
                 "early), %llu launched (each %.1f "
-                "kernels, %.1f other), %llu set for other arguments (each %.1f kernels); weights at %.2f GB/s\n",
+                "kernels, %.1f other), %llu set for other arguments (each %.1f kernels); %llu runs begun early, %llu "
+                "of them for nothing; weights at %.2f GB/s\n",
                 (unsigned long long)t->launches, (unsigned long long)t->products, (unsigned long long)t->graphs,
                 (unsigned long long)t->graph_overlaps, (unsigned long long)t->graph_launches,
                 (double)t->graph_kernels / launched, (double)t->graph_others / launched,
                 (unsigned long long)t->graph_updates, (double)t->graph_nodes / set,
+                (unsigned long long)(t->early + t->dropped), (unsigned long long)t->dropped,
                 t->upload_seconds > 0 ? 1e-9 * (double)t->uploaded / t->upload_seconds : 0);
 }
 

@@ -283,17 +283,28 @@ static void count_collectives(struct rank *r)
 
 status execute(struct rank *r, const struct course *c, enum step_phase phase)
 {
-    status s = phase == PHASE_RUN && can_record(r) ? run_traced(r, c) : run_steps(r, c, phase);
+    struct engine *e = r->engine;
+    const struct device_ops *ops = r->device->ops;
+    bool run = phase == PHASE_RUN, early = run && e->early; /* then it is queued and marked already */
+    bool marked = run && e->expected.given && e->expected.begin && e->ranks == 1 && ops->mark && can_record(r);
+    status s = early ? TPC_OK : run && can_record(r) ? run_traced(r, c) : run_steps(r, c, phase);
+    if (s == TPC_OK && marked && !early)
+        s = ops->mark(r->device, c->slot, &r->failure);
     if (s != TPC_OK)
         return s;
     count_collectives(r);
-    if (phase == PHASE_RUN)
+    if (run)
         expect_next(r);
-    s = r->device->ops->finish(r->device, &r->failure);
+    if (marked || early) {
+        begin_next(r);
+        s = ops->reach(r->device, c->slot, &r->failure);
+    } else {
+        s = ops->finish(r->device, &r->failure);
+    }
     if (s != TPC_OK)
         r->failed_at = r->failure.node;
     if (s == TPC_RANKS && r->queued && *r->queued->why)
         return comm_failed(r, r->queued);
     r->stopped = r->stopped || s == TPC_RANKS;
-    return s == TPC_OK && phase == PHASE_RUN ? best_finished(r) : s;
+    return s == TPC_OK && run ? best_finished(r) : s;
 }

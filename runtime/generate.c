@@ -191,7 +191,7 @@ static void want_tokens(struct writer *w)
     w->chosen = w->o->sampling.temperature == 0;
     for (size_t r = 0; r < w->o->rows; r++)
         w->chosen = w->chosen && last_place(w, (int64_t)r) == w->now - 1;
-    engine_want_best(w->engine, w->roles.logits, w->chosen ? (int64_t)w->o->rows : 0);
+    engine_want_best(w->engine, w->roles.logits, w->chosen ? (int64_t)w->o->rows : 0, w->roles.tokens);
 }
 
 /* Runs until all of the text so far is in. */
@@ -278,6 +278,7 @@ status generate(struct engine *engine, const struct plan *plan, struct generate_
     for (size_t i = 0; i < o->count && s == TPC_OK; i++) {
         struct arena_mark mark = arena_mark(arena);
         bool elsewhere = i == 0 && o->first;
+        w.goes_on = i + 1 < o->count;
         s = elsewhere ? first_run(&w, token) : writer_step(&w, i, token);
         arena_rewind(arena, mark);
         if (s != TPC_OK)

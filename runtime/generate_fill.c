@@ -240,12 +240,16 @@ status fill_inputs(struct writer *w)
 void expect_step(const struct writer *w)
 {
     const struct graph *g = w->graph;
-    struct arena_mark mark = arena_mark(w->arena);
     struct writer next = *w;
     struct diag quiet = {.sink = swallow};
     int64_t length = 0; /* of the longest row then */
-    for (size_t r = 0; r < w->o->rows; r++)
-        length = w->length[r] + 1 > length ? w->length[r] + 1 : length;
+    bool begin = w->chosen && w->goes_on && w->roles.states && w->batch == (int64_t)w->o->rows;
+    next.length = NEW_ARRAY(w->arena, int64_t, w->o->rows);
+    for (size_t r = 0; r < w->o->rows; r++) {
+        next.length[r] = w->length[r] + 1;
+        length = next.length[r] > length ? next.length[r] : length;
+        begin = begin && !w->ended[r];
+    }
     next.diag = &quiet;
     next.past = w->roles.states ? w->past + w->now : 0;
     next.now = w->fixed ? w->fixed : length - next.past;
@@ -253,7 +257,7 @@ void expect_step(const struct writer *w)
     next.keep = NEW_ARRAY(w->arena, bool, g->inputs.count + 1);
     next.input = NEW_ARRAY(w->arena, struct tensor, g->inputs.count + 1);
     next.of = NEW_ARRAY(w->arena, int64_t, dims_symbol_count(g->dims) + 1);
-    if (next.now > 0 && make_inputs(&next, false) == TPC_OK)
-        engine_expect(w->engine, next.input, next.keep);
-    arena_rewind(w->arena, mark);
+    begin = begin && next.now == 1 && next.past + next.now == length; /* it takes the tokens of this one */
+    if (next.now > 0 && make_inputs(&next, begin) == TPC_OK)
+        engine_expect(w->engine, next.input, next.keep, begin);
 }

@@ -43,8 +43,9 @@ struct graphs {
     enum mode mode;
     struct trace trace;
     uint32_t next; /* entry of the trace that comes next, while it is recorded */
-    struct recording recording[RECORDINGS], *now;
-    uint64_t structure[STRUCTURES]; /* of the last runs that were done one by one */
+    struct recording recording[RECORDINGS], *now, *launched; /* launched: last, so that it may be running */
+    bool wants_twin;                                         /* it alone could have been made ready for another run */
+    uint64_t structure[STRUCTURES];                          /* of the last runs that were done one by one */
     uint32_t next_structure;
     uint64_t clock;
     struct graph_counts counts;
@@ -127,6 +128,7 @@ static void drop(struct graphs *g, struct recording *r)
     r->made = NULL;
     r->graph = NULL;
     g->now = g->now == r ? NULL : g->now;
+    g->launched = g->launched == r ? NULL : g->launched;
 }
 
 struct graphs *graphs_new(const struct cuda_driver *api)
@@ -255,13 +257,26 @@ static bool serves(const struct graphs *g, const struct recording *r)
            (g->api->capture_info || differences(&r->trace, &g->trace) == 0);
 }
 
+/* One that serves, better not the one that may be running: it could be set, but whether a driver waits then is not said. NULL: none, or a second one is worth
+ * its recording. */
+static struct recording *find_recording(struct graphs *g, bool ahead)
+{
+    struct recording *other = NULL, *running = NULL;
+    for (struct recording *r = g->recording; r < g->recording + RECORDINGS && !other; r++)
+        if (serves(g, r))
+            *(r == g->launched ? &running : &other) = r;
+    if (other)
+        return other;
+    bool twin = running && (ahead || g->wants_twin);
+    g->wants_twin = twin && ahead;
+    return twin ? NULL : running;
+}
+
 enum traced_run graphs_traced(struct graphs *g, uint64_t key, uint64_t memory, bool ahead)
 {
-    struct recording *r = g->recording, *end = g->recording + RECORDINGS;
     g->mode = DOING;
-    while (r < end && !serves(g, r))
-        r++;
-    if (r < end && set_recording(g, r)) {
+    struct recording *r = find_recording(g, ahead);
+    if (r && set_recording(g, r)) {
         r->key = key;
         r->memory = memory;
         g->now = r;
@@ -364,6 +379,7 @@ cu_result graphs_replay(struct graphs *g, cu_stream stream)
 {
     assert(g->now);
     g->now->age = ++g->clock;
+    g->launched = g->now;
     g->counts.launched++;
     for (uint32_t i = 0; i < g->now->trace.entries.count; i++)
         *(g->now->trace.entries.at[i].function ? &g->counts.kernels : &g->counts.others) += 1;

@@ -207,13 +207,18 @@ static status reserve_shown(struct cuda *c, uint64_t bytes, struct failure *f)
     c->shown_bytes = 0;
     c->generation++;
     if (s == TPC_OK)
-        s = cuda_check(c, c->api->host_alloc(&at, bytes, 0), "pinned memory", f);
+        s = cuda_check(c, c->api->host_alloc(&at, 2 * bytes, 0), "pinned memory", f);
     if (s != TPC_OK)
         return s;
-    memset(at, 0, bytes); /* the words of a rank that has no part of a line */
+    memset(at, 0, 2 * bytes); /* the words of a rank that has no part of a line */
     c->shown = at;
     c->shown_bytes = bytes;
     return TPC_OK;
+}
+
+static void *slot_of(const struct cuda *c, uint32_t slot)
+{
+    return (char *)c->shown + slot * c->shown_bytes;
 }
 
 /* A helper's launch that is noted. */
@@ -225,7 +230,7 @@ static status launch_helper(struct cuda *c, const struct cuda_launch *l, const v
 }
 
 status cuda_best_lines(struct device *d, dtype type, const struct cuda_lines *lines, const void *from, void *to,
-                       struct arena *arena, struct failure *f)
+                       uint32_t slot, struct arena *arena, struct failure *f)
 {
     struct cuda *c = cuda_of(d);
     struct cuda_launch l;
@@ -234,10 +239,11 @@ status cuda_best_lines(struct device *d, dtype type, const struct cuda_lines *li
         return s;
     if (!cuda_best(c->set, type, lines, arena, &l))
         return fail(f, TPC_INTERNAL, "there is no function that finds the largest of lines");
-    return launch_helper(c, &l, from, to ? to : c->shown, f);
+    return launch_helper(c, &l, from, to ? to : slot_of(c, slot), f);
 }
 
-status cuda_show(struct device *d, const void *from, uint64_t bytes, struct arena *arena, struct failure *f)
+status cuda_show(struct device *d, const void *from, uint64_t bytes, uint32_t slot, struct arena *arena,
+                 struct failure *f)
 {
     struct cuda *c = cuda_of(d);
     struct cuda_launch l;
@@ -247,7 +253,7 @@ status cuda_show(struct device *d, const void *from, uint64_t bytes, struct aren
         return s;
     if (!cuda_copy_rows(c->set, 1, run, run, run, arena, &l))
         return fail(f, TPC_INTERNAL, "there is no function that copies");
-    return launch_helper(c, &l, c->shown, from, f);
+    return launch_helper(c, &l, slot_of(c, slot), from, f);
 }
 
 /* ---- runs that come again: graphs_cuda.c ---------------------------------------------------------------------------------- */

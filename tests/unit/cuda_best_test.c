@@ -48,8 +48,12 @@ static void find_best(const struct cuda_set *set, const struct cuda_model *model
     words[1] = (uint64_t)(uintptr_t)to;
     for (uint32_t i = 2; i < l.word_count; i++)
         words[i] = (uint64_t)l.word[i].number;
-    struct model_buffer range[2] = {{(void *)(uintptr_t)at, bytes, false}, {to, LINES * 2 * sizeof *to, true}};
-    struct model_launch x = {.words = words, .word_count = l.word_count, .range = range, .range_count = 2};
+    struct model_buffer range[3] = {
+        {(void *)(uintptr_t)at, bytes, false},
+        {to, LINES * 2 * sizeof *to, true},
+        {(void *)(uintptr_t)lines->next, (uint64_t)(lines->count * lines->next_bytes), true}};
+    struct model_launch x = {
+        .words = words, .word_count = l.word_count, .range = range, .range_count = lines->next ? 3 : 2};
     memcpy(x.grid, l.grid, sizeof x.grid);
     memcpy(x.block, l.block, sizeof x.block);
     if (!cuda_model_launch(model, cuda_function_at(set, l.function)->name, &x, error, sizeof error))
@@ -65,7 +69,11 @@ static void try_lines(const struct cuda_set *set, const struct cuda_model *model
     for (size_t i = 0; i < t.count; i++)
         dtype_store_f64(type, t.data, i, number((uint32_t)(i / (size_t)extent) % 6));
     uint64_t all[2 * LINES], some[2 * LINES];
-    find_best(set, model, &t, t.data, tensor_bytes(&t), &(struct cuda_lines){LINES, 0, 1, extent, 0}, all);
+    int64_t next[LINES] = {0};
+    struct cuda_lines lines = {LINES, 0, 1, extent, 0, (uint64_t)(uintptr_t)next, sizeof *next};
+    find_best(set, model, &t, t.data, tensor_bytes(&t), &lines, all);
+    for (int64_t line = 0; line < LINES; line++)
+        assert_int_equal(next[line], all[2 * line + 1]);
     for (int64_t line = 0; line < LINES; line++) {
         int64_t token = sample_token(&greedy, &t, (size_t)(line * extent), (size_t)extent, 0, trial_arena);
         double largest = cuda_best_value(all[2 * line], type);
@@ -79,8 +87,11 @@ static void try_lines(const struct cuda_set *set, const struct cuda_model *model
         assert_true(largest == dtype_load_f64(type, t.data, (size_t)(line * extent + token)));
     }
     /* every second line from the second on */
-    find_best(set, model, &t, t.data, tensor_bytes(&t), &(struct cuda_lines){3, 1, 2, extent, 100}, some);
+    int32_t narrow[3] = {0};
+    lines = (struct cuda_lines){3, 1, 2, extent, 100, (uint64_t)(uintptr_t)narrow, sizeof *narrow};
+    find_best(set, model, &t, t.data, tensor_bytes(&t), &lines, some);
     for (int64_t i = 0; i < 3; i++) {
+        assert_int_equal(narrow[i], (int32_t)some[2 * i + 1]);
         assert_true(some[2 * i] == all[2 * (1 + 2 * i)]);
         assert_true(some[2 * i + 1] == all[2 * (1 + 2 * i) + 1] + 100);
     }

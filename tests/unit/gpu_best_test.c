@@ -125,7 +125,7 @@ static void reference(uint32_t output, int64_t count, int64_t first, int64_t *pl
     struct trial t;
     struct tensor y;
     assert_int_equal(open_trial(&t, 1, NULL), TPC_OK);
-    engine_want_best(t.engine, output, 2); /* CPUs have the output at hand */
+    engine_want_best(t.engine, output, 2, UINT32_MAX); /* CPUs have the output at hand */
     assert_int_equal(run(&t, count, first), TPC_OK);
     assert_false(engine_best(t.engine, 0, &place[0]));
     assert_int_equal(engine_output(t.engine, output, &quiet, &y), TPC_OK);
@@ -156,9 +156,9 @@ static void try_output(uint32_t output, uint32_t ranks, bool host)
         uint64_t before = engine_stats(t.engine)->collectives;
         bool known = wanted[k] <= count[k]; /* else there are fewer rows: the output has to be looked at */
         reference(output, count[k], (int64_t)k, most);
-        engine_want_best(t.engine, output, wanted[k]);
+        engine_want_best(t.engine, output, wanted[k], UINT32_MAX);
         assert_true(tensor_shape(&next, DT_I64, 1, &count[k + 1 < RUNS ? k + 1 : 0]));
-        engine_expect(t.engine, &next, NULL);
+        engine_expect(t.engine, &next, NULL, false);
         assert_int_equal(run(&t, count[k], (int64_t)k), TPC_OK);
         for (int64_t row = 0; row < wanted[k]; row++) {
             assert_int_equal(engine_best(t.engine, row, &place), known);
@@ -202,15 +202,16 @@ static void every_call_may_fail(void **state)
             fail_after(n);
             status s = open_trial(&t, 2, &(struct engine_options){.kind = ENGINE_CUDA, .host_collectives = host});
             for (int64_t k = 0; k < 4 && s == TPC_OK; k++) {
-                engine_want_best(t.engine, 1, k < 2 ? 1 : 3);
+                engine_want_best(t.engine, 1, k < 2 ? 1 : 3, UINT32_MAX);
                 s = run(&t, 3, 1);
-                assert_true(s != TPC_OK || (engine_best(t.engine, k < 2 ? 0 : 2, &place) && place == most[k < 2 ? 0 : 2]));
+                assert_true(s != TPC_OK ||
+                            (engine_best(t.engine, k < 2 ? 0 : 2, &place) && place == most[k < 2 ? 0 : 2]));
             }
             end(&t);
             fail_after(0);
             if ((s != TPC_OK && lines != 1) || live() != 0)
-                fail_msg("call %llu fails: %d lines, the last is '%s', %lld objects are left", (unsigned long long)n, lines,
-                         last_line, (long long)live());
+                fail_msg("call %llu fails: %d lines, the last is '%s', %lld objects are left", (unsigned long long)n,
+                         lines, last_line, (long long)live());
             failed += s != TPC_OK;
             if (n > calls() - before)
                 break;

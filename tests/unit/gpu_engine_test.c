@@ -4,7 +4,6 @@
 #include "frontend/compile.h"
 #include "runtime/device_cuda.h"
 #include "runtime/engine.h"
-#include "runtime/generate.h"
 #include "runtime/plan.h"
 #include "runtime/tensor_file.h"
 #include "runtime/tpc.h"
@@ -263,82 +262,6 @@ static void repeats_are_one_launch(void **state)
     }
 }
 
-/* ---- a decoder whose cache grows --------------------------------------------------------------------------------------------------- */
-
-enum { TOKENS = 24, WARM = 4 };
-
-struct writing {
-    const struct engine *engine;
-    int64_t token[TOKENS];
-    struct engine_stats after[TOKENS];
-    size_t count;
-};
-
-static bool take(void *user, size_t rows, const int64_t *token)
-{
-    struct writing *w = user;
-    assert_int_equal(rows, 1);
-    w->after[w->count] = *engine_stats(w->engine);
-    w->token[w->count++] = token[0];
-    return true;
-}
-
-static void write_text(const char *model, uint32_t ranks, engine_kind kind, int64_t context, struct writing *out)
-{
-    static const int64_t ids[] = {5, 17, 3, 90, 41};
-    static const struct prompt prompt = {ids, 5};
-    struct compiled c;
-    struct arena *arena = arena_new();
-    const char *source = getenv("SOURCE");
-    const char *folder = arena_printf(arena, "%s/tests/models/%s", source ? source : ".", model);
-    struct compile_options o = {.ranks = ranks};
-    assert_int_equal(compile_model(arena, arena_printf(arena, "%s/model.onnx", folder), &o, &quiet, &c), TPC_OK);
-    struct plan plan = {.program = c.program, .folder = folder};
-    plan.links.input = NEW_ARRAY(arena, const struct placement *, c.graph->inputs.count);
-    for (uint32_t i = 0; i < c.graph->inputs.count; i++)
-        plan.links.input[i] = c.solution->result[c.graph->inputs.at[i].value];
-    plan.links.output = c.solution->output;
-    struct engine *engine = NULL;
-    struct engine_options options = {.threads = 1, .kind = kind};
-    assert_int_equal(engine_open(c.program, &plan.links, folder, &options, &quiet, &engine), TPC_OK);
-    *out = (struct writing){.engine = engine};
-    struct generate_options g = {
-        .prompt = &prompt, .rows = 1, .count = TOKENS, .context = context, .step = take, .user = out};
-    assert_int_equal(generate(engine, &plan, &g, arena, &quiet), TPC_OK);
-    assert_int_equal(out->count, TOKENS);
-    engine_close(engine);
-    arena_free(arena);
-}
-
-/* Of a step that was expected nothing is launched by itself, and one graph is. Whatever the ranks, the text is the CPU's. */
-static void a_step_is_one_launch(void **state)
-{
-    (void)state;
-    static struct writing cpu, gpu;
-    for (uint32_t ranks = 1; ranks <= 2; ranks++) {
-        write_text("llama-past-opt18", ranks, ENGINE_CPU, 0, &cpu);
-        write_text("llama-past-opt18", ranks, ENGINE_CUDA, TOKENS + 5, &gpu);
-        assert_memory_equal(cpu.token, gpu.token, sizeof cpu.token);
-        for (size_t i = WARM; i < TOKENS; i++) {
-            const struct engine_stats *before = &gpu.after[i - 1], *after = &gpu.after[i];
-            assert_int_equal(after->graph_launches, before->graph_launches + 1);
-            assert_int_equal(after->launches, before->launches);
-            assert_int_equal(after->products, before->products);
-            assert_int_equal(after->graphs, before->graphs);
-        }
-        const struct engine_stats *s = &gpu.after[TOKENS - 1];
-        assert_true(s->graphs <= 2 && s->graph_updates >= TOKENS - WARM);
-        assert_true(s->graph_nodes < s->graph_kernels); /* some stay as they are */
-        assert_true(s->graph_overlaps > 0);
-        assert_int_equal(live(), 0);
-        /* a cache that grows moves, which changes addresses but not the kind */
-        write_text("llama-past-opt18", ranks, ENGINE_CUDA, 0, &gpu);
-        assert_memory_equal(cpu.token, gpu.token, sizeof cpu.token);
-        assert_true(gpu.after[TOKENS - 1].graphs <= 2);
-        assert_int_equal(live(), 0);
-    }
-}
-
 /* Each call in turn fails. */
 static void every_call_may_fail(void **state)
 {
@@ -358,7 +281,7 @@ static void every_call_may_fail(void **state)
             fail_after(n);
             status s = open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA});
             for (size_t k = 0; k < sizeof runs / sizeof *runs && s == TPC_OK; k++) {
-                engine_want_best(t.engine, 0, (int64_t)k);
+                engine_want_best(t.engine, 0, (int64_t)k, UINT32_MAX);
                 s = run_ids(&t, runs[k], 2, got);
             }
             end(&t);
@@ -510,11 +433,15 @@ static void early_refill_is_noticed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equals_the_cpu),          cmocka_unit_test(public_interface),
-        cmocka_unit_test(repeats_are_one_launch),  cmocka_unit_test(a_step_is_one_launch),
-        cmocka_unit_test(index_out_of_range),      cmocka_unit_test(nccl_fails),
-        cmocka_unit_test(too_little_memory),       cmocka_unit_test(streams_through_pieces),
-        cmocka_unit_test(early_refill_is_noticed), cmocka_unit_test(every_call_may_fail),
+        cmocka_unit_test(equals_the_cpu),
+        cmocka_unit_test(public_interface),
+        cmocka_unit_test(repeats_are_one_launch),
+        cmocka_unit_test(index_out_of_range),
+        cmocka_unit_test(nccl_fails),
+        cmocka_unit_test(too_little_memory),
+        cmocka_unit_test(streams_through_pieces),
+        cmocka_unit_test(early_refill_is_noticed),
+        cmocka_unit_test(every_call_may_fail),
     };
     alarm(240); /* nothing may wait for ever */
     return cmocka_run_group_tests(tests, open_fakes, NULL);

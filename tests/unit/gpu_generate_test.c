@@ -1,0 +1,255 @@
+/* tests/unit/gpu_generate_test.c - generation on GPUs, with the fake libraries of tests/fake_cuda: a step is one launch of a graph, which is queued before the host has
+ * looked at the last one's token; the text is the CPU's whenever it ends and whatever fails.
+ */
+#include "frontend/compile.h"
+#include "runtime/generate.h"
+
+#include <dlfcn.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char last_line[1100];
+static int lines;
+
+static void keep_line(void *user, severity level, const char *line)
+{
+    (void)user;
+    (void)level;
+    lines++;
+    snprintf(last_line, sizeof last_line, "%s", line);
+}
+
+static struct diag quiet = {.sink = keep_line};
+
+/* ---- the fake driver, and a model ----------------------------------------------------------------------------------------------- */
+
+static void (*fail_after)(uint64_t n);
+static uint64_t (*calls)(void);
+static int64_t (*live)(void);
+
+static void find(void *library, const char *name, void *to)
+{
+    void *symbol = dlsym(library, name);
+    assert_non_null(symbol);
+    memcpy(to, &symbol, sizeof symbol);
+}
+
+/* A decoder whose caches grow. */
+struct model {
+    struct arena *arena;
+    struct plan plan;
+};
+enum { MODELS = 2 };
+static struct model on_ranks[MODELS + 1];
+
+static void make_model(struct model *m, uint32_t ranks)
+{
+    struct compiled c;
+    const char *source = getenv("SOURCE");
+    struct compile_options o = {.ranks = ranks};
+    m->arena = arena_new();
+    const char *folder = arena_printf(m->arena, "%s/tests/models/llama-past-opt18", source ? source : ".");
+    assert_int_equal(compile_model(m->arena, arena_printf(m->arena, "%s/model.onnx", folder), &o, &quiet, &c), TPC_OK);
+    m->plan = (struct plan){.program = c.program, .folder = folder};
+    m->plan.links.input = NEW_ARRAY(m->arena, const struct placement *, c.graph->inputs.count);
+    for (uint32_t i = 0; i < c.graph->inputs.count; i++)
+        m->plan.links.input[i] = c.solution->result[c.graph->inputs.at[i].value];
+    m->plan.links.output = c.solution->output;
+}
+
+static int open_fakes(void **state)
+{
+    char path[4200];
+    const char *build = getenv("BUILD");
+    (void)state;
+    snprintf(path, sizeof path, "%s/fake_cuda", build ? build : ".");
+    setenv("TPC_CUDA_PATH", path, 1);
+    setenv("TPC_FAKE_OBJECTS", "objects", 1);
+    strncat(path, "/libcuda.so.1", sizeof path - strlen(path) - 1);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    assert_non_null(library);
+    find(library, "fake_fail_after", &fail_after);
+    find(library, "fake_calls", &calls);
+    find(library, "fake_live", &live);
+    for (uint32_t ranks = 1; ranks <= MODELS; ranks++)
+        make_model(&on_ranks[ranks], ranks);
+    return 0;
+}
+
+static int close_models(void **state)
+{
+    (void)state;
+    for (uint32_t ranks = 1; ranks <= MODELS; ranks++)
+        arena_free(on_ranks[ranks].arena);
+    return 0;
+}
+
+/* ---- texts ------------------------------------------------------------------------------------------------------------------------- */
+
+enum { TOKENS = 14, WARM = 4 };
+
+struct writing {
+    const struct engine *engine;
+    int64_t token[TOKENS];
+    struct engine_stats after[TOKENS];
+    size_t count, most;
+};
+
+static bool take(void *user, size_t rows, const int64_t *token)
+{
+    struct writing *w = user;
+    assert_int_equal(rows, 1);
+    w->after[w->count] = *engine_stats(w->engine);
+    w->token[w->count++] = token[0];
+    return w->count != w->most;
+}
+
+static status open_model(uint32_t ranks, engine_kind kind, struct engine **out)
+{
+    const struct plan *plan = &on_ranks[ranks].plan;
+    struct engine_options options = {.threads = 1, .kind = kind};
+    return engine_open(plan->program, &plan->links, plan->folder, &options, &quiet, out);
+}
+
+/* Until `most` are written; 0: all. */
+static status write_text(struct engine *engine, uint32_t ranks, int64_t context, size_t most, struct writing *out)
+{
+    static const int64_t ids[] = {5, 17, 3, 90, 41};
+    static const struct prompt prompt = {ids, 5};
+    struct arena *arena = arena_new();
+    *out = (struct writing){.engine = engine, .most = most};
+    struct generate_options g = {
+        .prompt = &prompt, .rows = 1, .count = TOKENS, .context = context, .step = take, .user = out};
+    status s = generate(engine, &on_ranks[ranks].plan, &g, arena, &quiet);
+    arena_free(arena);
+    return s;
+}
+
+static void write_all(uint32_t ranks, engine_kind kind, int64_t context, struct writing *out)
+{
+    struct engine *engine;
+    assert_int_equal(open_model(ranks, kind, &engine), TPC_OK);
+    assert_int_equal(write_text(engine, ranks, context, 0, out), TPC_OK);
+    assert_int_equal(out->count, TOKENS);
+    engine_close(engine);
+    if (kind == ENGINE_CUDA)
+        assert_int_equal(live(), 0);
+}
+
+/* ---- tests ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Of a step that was expected nothing is launched by itself, and one graph is. On one rank it has begun before the last one's token was looked at. */
+static void a_step_is_one_launch(void **state)
+{
+    (void)state;
+    static struct writing cpu, gpu;
+    for (uint32_t ranks = 1; ranks <= MODELS; ranks++) {
+        write_all(ranks, ENGINE_CPU, 0, &cpu);
+        write_all(ranks, ENGINE_CUDA, TOKENS + 5, &gpu);
+        assert_memory_equal(cpu.token, gpu.token, sizeof cpu.token);
+        for (size_t i = WARM; i + 1 < TOKENS; i++) {
+            const struct engine_stats *before = &gpu.after[i - 1], *after = &gpu.after[i];
+            assert_int_equal(after->graph_launches, before->graph_launches + 1);
+            assert_int_equal(after->launches, before->launches);
+            assert_int_equal(after->products, before->products);
+            assert_int_equal(after->graphs, before->graphs);
+            assert_int_equal(after->early - before->early, ranks == 1);
+        }
+        const struct engine_stats *s = &gpu.after[TOKENS - 1];
+        assert_true(s->graphs <= 2 && s->graph_updates >= TOKENS - WARM - 1);
+        assert_true(s->graph_nodes < s->graph_kernels); /* some stay as they are */
+        assert_true(s->graph_overlaps > 0);
+        assert_int_equal(s->dropped, 0); /* none is begun behind the last one */
+        assert_int_equal(s->runs, TOKENS);
+        write_all(ranks, ENGINE_CUDA, 0, &gpu); /* a cache that grows moves, which changes addresses but not the kind */
+        assert_memory_equal(cpu.token, gpu.token, sizeof cpu.token);
+        assert_true(gpu.after[TOKENS - 1].graphs <= 2);
+    }
+}
+
+/* A text that ends in the middle leaves a run that has begun: it is dropped, and the next text is as if it had not been. */
+static void stops_anywhere(void **state)
+{
+    (void)state;
+    static struct writing cpu, gpu;
+    struct engine *engine;
+    write_all(1, ENGINE_CPU, 0, &cpu);
+    assert_int_equal(open_model(1, ENGINE_CUDA, &engine), TPC_OK);
+    for (size_t most = 3; most < 9; most += 2) {
+        assert_int_equal(write_text(engine, 1, TOKENS + 5, most, &gpu), TPC_OK);
+        assert_int_equal(gpu.count, most);
+        assert_memory_equal(cpu.token, gpu.token, most * sizeof *cpu.token);
+    }
+    assert_true(engine_stats(engine)->dropped > 0);
+    engine_close(engine);
+    assert_int_equal(live(), 0);
+}
+
+/* A run that has begun with an input that then is another one is dropped. */
+static void begins_with_the_wrong_thing(void **state)
+{
+    (void)state;
+    static struct writing cpu, gpu;
+    const struct graph *g = on_ranks[1].plan.program->graph;
+    struct engine *engine;
+    write_all(1, ENGINE_CPU, 0, &cpu);
+    assert_int_equal(open_model(1, ENGINE_CUDA, &engine), TPC_OK);
+    assert_int_equal(write_text(engine, 1, TOKENS + 5, 6, &gpu), TPC_OK); /* one has begun */
+    struct tensor t;
+    for (uint32_t o = 0; o < g->outputs.count; o++) { /* what it writes over is not handed out */
+        bool state_end = false;
+        for (uint32_t s = 0; s < g->states.count; s++)
+            state_end = state_end || g->states.at[s].output == o;
+        assert_int_equal(engine_output(engine, o, &quiet, &t), state_end ? TPC_OK : TPC_USAGE);
+    }
+    assert_int_equal(write_text(engine, 1, TOKENS + 5, 0, &gpu), TPC_OK);
+    assert_memory_equal(cpu.token, gpu.token, sizeof cpu.token);
+    engine_close(engine);
+    assert_int_equal(live(), 0);
+}
+
+/* A call that fails, among those of steps that begin early. */
+static void calls_may_fail(void **state)
+{
+    (void)state;
+    static struct writing cpu, gpu;
+    struct engine *engine;
+    uint64_t made = 0; /* calls of the second text */
+    uint32_t failed = 0, tries = 12;
+    write_all(1, ENGINE_CPU, 0, &cpu);
+    for (uint32_t i = 0; i <= tries; i++) {
+        assert_int_equal(open_model(1, ENGINE_CUDA, &engine), TPC_OK);
+        assert_int_equal(write_text(engine, 1, TOKENS + 5, 4, &gpu), TPC_OK); /* warm */
+        lines = 0;
+        uint64_t before = calls(), n = made * i / tries;
+        fail_after(n);
+        status s = write_text(engine, 1, TOKENS + 5, 4, &gpu);
+        fail_after(0);
+        made = i == 0 ? calls() - before : made;
+        engine_close(engine);
+        failed += s != TPC_OK;
+        if (s != TPC_OK && lines != 1)
+            fail_msg("call %llu fails: %d lines, the last is '%s'", (unsigned long long)n, lines, last_line);
+        if (live() != 0)
+            fail_msg("call %llu fails with '%s': %lld objects are left", (unsigned long long)n, last_line,
+                     (long long)live());
+        if (s == TPC_OK)
+            assert_memory_equal(cpu.token, gpu.token, 4 * sizeof *cpu.token);
+    }
+    assert_true(failed > 5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_step_is_one_launch),
+        cmocka_unit_test(stops_anywhere),
+        cmocka_unit_test(begins_with_the_wrong_thing),
+        cmocka_unit_test(calls_may_fail),
+    };
+    alarm(240); /* nothing may wait for ever */
+    return cmocka_run_group_tests(tests, open_fakes, close_models);
+}
