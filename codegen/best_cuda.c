@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-enum { THREADS = 512 };
+enum { THREADS = 1024 };
 
 static const char best_form[] =
     "struct $N_arguments {\n"

@@ -320,7 +320,7 @@ static status open_context(struct cuda *c, struct failure *f)
         return fail(f, TPC_UNSUPPORTED, "GPU %u (%s) has compute capability %d.%d, but 8.0 is needed",
                     (unsigned)c->info.ordinal, c->info.name, major, minor);
     const char *wish = getenv("TPC_CUDA_OVERLAP");
-    c->overlap = c->info.compute >= 90 && api->version >= CU_OVERLAP_DRIVER && !(wish && strcmp(wish, "0") == 0);
+    c->overlap = c->info.compute >= 90 && api->version >= CU_OVERLAP_DRIVER && wish && strcmp(wish, "1") == 0;
     if (s == TPC_OK)
         s = cuda_check(c, api->context_retain(&c->context, c->device), "making its context", f);
     if (s != TPC_OK)

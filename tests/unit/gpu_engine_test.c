@@ -51,6 +51,7 @@ static int open_fakes(void **state)
     setenv("TPC_CUDA_PATH", path, 1);
     setenv("TPC_FAKE_OBJECTS", "objects", 1);
     setenv("TPC_FAKE_GPUS", "4", 1);
+    setenv("TPC_CUDA_OVERLAP", "1", 1);
     strncat(path, "/libcuda.so.1", sizeof path - strlen(path) - 1);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library)
