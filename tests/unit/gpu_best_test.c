@@ -151,11 +151,13 @@ static void try_output(uint32_t output, uint32_t ranks, bool host)
     uint64_t without = 0, all = 0;
     assert_int_equal(open_trial(&t, ranks, &o), TPC_OK);
     for (size_t k = 0; k < RUNS; k++) {
-        int64_t most[MOST], place;
+        static int64_t known_most[3][RUNS][MOST]; /* asked for once: with one rank, under NCCL */
+        int64_t *most = known_most[output][k], place;
         struct tensor next, y;
         uint64_t before = engine_stats(t.engine)->collectives;
         bool known = wanted[k] <= count[k]; /* else there are fewer rows: the output has to be looked at */
-        reference(output, count[k], (int64_t)k, most);
+        if (ranks == 1 && !host)
+            reference(output, count[k], (int64_t)k, most);
         engine_want_best(t.engine, output, wanted[k], UINT32_MAX);
         assert_true(tensor_shape(&next, DT_I64, 1, &count[k + 1 < RUNS ? k + 1 : 0]));
         engine_expect(t.engine, &next, NULL, false);
