@@ -2,7 +2,9 @@
  * that are no multiples of anything but 16 bytes, tiny and long ones, on GPUs of 1 and of 132 multiprocessors, alone and with what follows; and that
  * the work is shared out as the size asks for.
  */
+#include "ir/interpret.h"
 #include "tests/support/cuda_trial.h"
+#include "tests/support/execute_gpu.h"
 #include "tests/test.h"
 
 #include <stdlib.h>
@@ -39,6 +41,15 @@ static const char layer_form[] =
     "%l = reduce_max %b list [2]\n%l3: $[b, s, K] = broadcast %l list [0, 1]\n%y = sub %b, %l3\n"
     "%ga = dot %y, %u contract 1\n%up = dot %y, %v contract 1\n%th = tanh %ga\n%m = mul %th, %up\n"
     "%wt = transpose %w list [1, 0]\n%d = dot %m, %wt contract 1\noutput \"d\" %d\n";
+/* Rows of a table, less their maxima; two products with them. */
+static const char gather_form[] =
+    "%z: $[11, K] = input as \"z\"\n%id: i64[b, s] = input as \"id\"\n%r = gather %z, %id batch 0 axis 0\n"
+    "%l = reduce_max %r list [2]\n%l3: $[b, s, K] = broadcast %l list [0, 1]\n%x = sub %r, %l3\n"
+    "%i: i64[N, K] = iota axis 0\n%j: i64[N, K] = iota axis 1\n%t: i64[] = constant data [7]\n"
+    "%t2: i64[N, K] = broadcast %t\n%i7 = mul %i, %t2\n%ij = add %i7, %j\n%f: f32[N, K] = cast %ij\n%si = sin %f\n"
+    "%w: $[N, K] = cast %si\n%co = cos %f\n%v: $[N, K] = cast %co\n%q = dot %x, %w contract 1\n"
+    "%k = dot %x, %v contract 1\n%qm = reduce_max %q list [2]\n%qm3: $[b, s, N] = broadcast %qm list [0, 1]\n"
+    "%qd = sub %q, %qm3\n%o = mul %qd, %k\noutput \"o\" %o\n";
 /* The same along n: weights are made the other way round. */
 static const char *const turned[][2] = {
     {"i64[N, K] = iota axis 0", "i64[K, N] = iota axis 1"},
@@ -148,6 +159,16 @@ static void add_layers(dtype t)
     }
 }
 
+static void add_gather(void)
+{
+    struct cuda_trial *trial = add_form("gather ", gather_form, DT_F32, 72, 40, true);
+    if (!trial)
+        return;
+    trial->tolerance[DT_F32] = 1e-5;
+    trial_size(trial, 1, 1, 0, 0);
+    trial_size(trial, 3, 1, 0, 0);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -158,6 +179,7 @@ static int setup(void **state)
     add_layers(DT_F32);
     add_layers(DT_F16);
     add_layers(DT_BF16);
+    add_gather();
     trial_compile();
     return 0;
 }
@@ -211,9 +233,33 @@ static void joining(void **state)
     assert_true(found == 12 || getenv("CASE"));
 }
 
+/* An index out of range within a product's norm is told with the node that has it. */
+static void faults(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < trials->count; i++) {
+        const struct cuda_trial *t = &trials->at[i];
+        const struct graph *g = t->program->graph;
+        struct interpretation x;
+        struct tensor outputs[8];
+        if (strncmp(t->name, "gather", 6) != 0)
+            continue;
+        assert_int_equal(count(t, 1, 132).skinny, 1);
+        struct tensor *inputs = trial_inputs(t, t->size[0]);
+        assert_int_equal(interpret_same(g, NULL, inputs, trial_arena, &trial_diag, &x), TPC_OK);
+        dtype_store_i64(inputs[1].dtype, inputs[1].data, 0, 11);
+        int64_t fault = trial_execute(t, x.of[0], 132, inputs, outputs);
+        assert_true(fault != 0);
+        if (!gpu_wanted())
+            assert_int_equal(graph_node(g, cuda_fault_node(t->set, fault))->op, OP_GATHER);
+        for (uint32_t k = 0; k < g->outputs.count; k++)
+            free(outputs[k].data);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(programs), cmocka_unit_test(sharing),
-                                       cmocka_unit_test(joining)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(programs), cmocka_unit_test(sharing), cmocka_unit_test(joining),
+                                       cmocka_unit_test(faults)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
