@@ -99,10 +99,16 @@ struct cuda_skinny {
     uint32_t function[2];          /* for one row, for several; UINT32_MAX: not for these */
 };
 
-/* Columns of each weight that a warp takes at once, where weights lie along k. */
-static inline uint32_t cuda_skinny_columns(const struct cuda_skinny *a, bool several)
+/* Blocks that a multiprocessor has room for, for one row: what else the function does takes registers. */
+static inline uint32_t cuda_skinny_room(const struct cuda_skinny *a)
 {
-    return (several ? 2 : 4) / a->width;
+    return a->normal >= 0 || a->along_k ? 3 : 4;
+}
+
+/* Columns that a warp takes at once, where weights lie along k. */
+static inline uint32_t cuda_skinny_columns(bool several)
+{
+    return several ? 2 : 4;
 }
 
 /* The candidates of a step, each contained in the next. */

@@ -215,8 +215,8 @@ static uint32_t largest(const struct cuda_set *set, uint32_t step)
 
 static void add_candidate(struct cuda_set *set, struct cuda_skinny *a)
 {
-    for (uint32_t few = 0; few < 2; few++) /* with a norm, or two products at once, for one row only */
-        a->function[few] = few && (a->normal >= 0 || a->width > 1) ? UINT32_MAX : cuda_add_skinny(set, a, few != 0);
+    for (uint32_t few = 0; few < 2; few++) /* with a norm for one row only */
+        a->function[few] = few && a->normal >= 0 ? UINT32_MAX : cuda_add_skinny(set, a, few != 0);
     struct members m = members_of(a);
     for (uint32_t i = 0; i < m.count; i++) {
         struct cuda_skinny_steps *s = &set->skinny[m.step[i]];

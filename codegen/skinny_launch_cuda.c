@@ -9,7 +9,7 @@ enum {
     LEAST_PART = 64,
     PART_ROWS = 32,
     MOST_PARTS = 32,
-    MOST_ROUNDS = 8
+    FEW_PARTS = 8 /* that are added at once */
 };
 enum {
     LIMIT = 1 << 30,         /* extents are counted in 32 bits */
@@ -98,21 +98,21 @@ static int64_t rows_of_part(int64_t k, int64_t parts)
     return divide_up(divide_up(k, parts), PART_ROWS) * PART_ROWS;
 }
 
-/* Parts of k for each of the tiles: blocks for two and a half per multiprocessor at least, so that enough reads are under way (98 % of an H200's bandwidth
- * with four, 60 % with two), and a number of them that leaves few multiprocessors idle in the last round. */
-static int64_t parts_for(const struct cuda_making *m, int64_t tiles, int64_t k)
+/* Parts of k for each of the tiles: none where one and a half blocks per multiprocessor are there without (97 % of an H200's bandwidth, and a part costs 2
+ * us of adding at the end); else two and a half or more, in a number that leaves few multiprocessors with less than others, and all at once. */
+static int64_t parts_for(const struct cuda_making *m, int64_t tiles, int64_t k, int64_t room)
 {
-    int64_t most = k / LEAST_PART < MOST_PARTS ? k / LEAST_PART : MOST_PARTS, best = 1, fullest = 0;
+    int64_t most = k / LEAST_PART < MOST_PARTS ? k / LEAST_PART : MOST_PARTS, best = 1, chosen = tiles, fullest = 0;
     for (int64_t parts = 1; parts <= most && fullest < 93; parts++) {
         int64_t blocks = tiles * divide_up(k, rows_of_part(k, parts)), rounds = divide_up(blocks, m->processors);
-        int64_t full = 100 * blocks / (rounds * m->processors);
-        if (parts > 1 && rounds > MOST_ROUNDS)
+        int64_t full = 2 * blocks < 5 * (int64_t)m->processors ? 0 : 100 * blocks / (rounds * m->processors);
+        bool enough = 2 * chosen >= 3 * (int64_t)m->processors;
+        if (blocks > room * m->processors || (enough && (chosen == tiles || parts > FEW_PARTS)))
             break;
-        if (2 * blocks < 5 * (int64_t)m->processors)
+        if (full == 0 || full > fullest) {
             best = parts;
-        else if (full > fullest) {
+            chosen = blocks;
             fullest = full;
-            best = parts;
         }
     }
     return best;
@@ -125,16 +125,16 @@ static struct shares shares_of(const struct cuda_making *m, const struct cuda_sk
     int64_t rows = first->m > 1 ? CUDA_SKINNY_ROWS : 1;
     struct shares s = {.parts = 1, .per_part = 1};
     if (a->along_k) {
-        int64_t columns = (int64_t)BLOCK_WARPS * cuda_skinny_columns(a, first->m > 1);
+        int64_t warps = BLOCK_WARPS / a->width, columns = warps * cuda_skinny_columns(first->m > 1);
         for (count_tiles(a, x, columns, &s);
-             s.per_part < BLOCK_WARPS && 3 * s.tiles <= 2 * wanted && 2 * s.per_part * CUDA_WARP * width <= first->k;
+             s.per_part < warps && 3 * s.tiles <= 2 * wanted && 2 * s.per_part * CUDA_WARP * width <= first->k;
              count_tiles(a, x, columns / s.per_part, &s))
             s.per_part *= 2;
         return s;
     }
     count_tiles(a, x, LANES * width, &s);
     s.per_part = first->k;
-    int64_t parts = parts_for(m, s.tiles, first->k);
+    int64_t parts = parts_for(m, s.tiles, first->k, cuda_skinny_room(a));
     if (parts > 1 && s.tiles <= CUDA_SKINNY_TILES) {
         s.per_part = rows_of_part(first->k, parts);
         s.parts = divide_up(first->k, s.per_part);

@@ -1,7 +1,7 @@
 /* codegen/skinny_text_cuda.c - the text of skinny_cuda.c's functions.
  *
- * A function multiplies x, one row or up to 8, with one or more weights, among whose tiles of columns blocks are shared out; two weights of a unit have
- * the same columns and are read side by side. It stores the products or goes on with the kernel behind them; x may be made by the row kernel before
+ * A function multiplies x, one row or up to 8, with one or more weights, among whose tiles of columns blocks are shared out; of two weights of a unit a
+ * block takes the same columns, each with one half of its threads. It stores the products or goes on with the kernel behind them; x may be made by the row kernel before
  * them. What counts is that enough 16-byte loads are under way at any time: each thread has those of one half of its next steps under way while it
  * works on the other half's, and the first are made before the previous kernel has ended, since nothing writes weights. Two forms by how the
  * weight lies:
@@ -36,22 +36,18 @@ static const char only_unit_text[] = "        const int tile = whole_tile, unit 
 /* ---- along n ---- */
 
 /* The weights of the thread's next $U steps, the first of which is row $I of the part, as $Y. */
-static const char rows_form[] = "UNROLL for (int d = 0; d < $D; d++) {\n"
-                                "    UNROLL for (int u = 0; u < $U; u++) {\n"
-                                "        $Y[d][u] = none;\n"
-                                "        if ($I + 32 * u < limit)\n"
-                                "            tpc_read_once_16(&$Y[d][u], w[d] + u * next[d]);\n"
-                                "    }\n"
-                                "    w[d] += $U * next[d];\n"
-                                "}\n";
-static const char multiply_rows_form[] =
-    "UNROLL for (int u = 0; u < $U; u++)\n"
-    "    UNROLL for (int r = 0; r < $M; r++) {\n"
-    "        const float x = left[r][$I + 32 * u];\n"
-    "        UNROLL for (int d = 0; d < $D; d++)\n"
-    "            UNROLL for (int c = 0; c < $V; c++)\n"
-    "                sum[(d * $M + r) * $V + c] += x * value_of(((const $E *)&$Y[d][u])[c]);\n"
-    "    }\n";
+static const char rows_form[] = "UNROLL for (int u = 0; u < $U; u++) {\n"
+                                "    $Y[u] = none;\n"
+                                "    if ($I + $R * u < limit)\n"
+                                "        tpc_read_once_16(&$Y[u], w + u * next);\n"
+                                "}\n"
+                                "w += $U * next;\n";
+static const char multiply_rows_form[] = "UNROLL for (int u = 0; u < $U; u++)\n"
+                                         "    UNROLL for (int r = 0; r < $M; r++) {\n"
+                                         "        const float x = left[r][$I + $R * u];\n"
+                                         "        UNROLL for (int c = 0; c < $V; c++)\n"
+                                         "            sum[r * $V + c] += x * value_of(((const $E *)&$Y[u])[c]);\n"
+                                         "    }\n";
 
 static const char along_n_form[] =
     "/* Blocks that have arrived at a tile: 0 between launches. */\n"
@@ -60,10 +56,11 @@ static const char along_n_form[] =
     "ENTRY_EARLY_OF($N, $K)\n"
     "{\n"
     "    SHARED(float, left, [$M][$C]);\n"
-    "    SHARED(float, of_warp, [8][$D * $M * $V * 8]);\n"
+    "    SHARED(float, of_warp, [8][$M * $V * 8]);\n"
     "    SHARED(uint32_t, before, [1]);\n"
     "$J"
-    "    const int lane = threadIdx.x % 8, group = threadIdx.x / 8, part = blockIdx.y, part_count = gridDim.y;\n"
+    "    const int lane = threadIdx.x % 8, group = threadIdx.x % (256 / $D) / 8, weight = threadIdx.x / (256 / $D);\n"
+    "    const int part = blockIdx.y, part_count = gridDim.y;\n"
     "    const int64_t from = part * arguments.per_part, rest = arguments.k - from;\n"
     "    const int length = (int)(rest < arguments.per_part ? rest : arguments.per_part);\n"
     "    const uint4 none = {0, 0, 0, 0};\n"
@@ -71,51 +68,48 @@ static const char along_n_form[] =
     "$F"
     "        const int first_column = (tile * 8 + lane) * $V;\n"
     "        const int limit = first_column < arguments.of[unit].n ? length : 0;\n"
-    "        const $E *w[$D];\n"
-    "        int64_t next[$D];\n"
-    "        uint4 y[$D][$U];\n"
-    "        UNROLL for (int d = 0; d < $D; d++) {\n"
-    "            w[d] = arguments.of[unit].w[d] + first_column + (from + group) * arguments.of[unit].w_next[d];\n"
-    "            next[d] = 32 * arguments.of[unit].w_next[d];\n"
-    "        }\n"
+    "        const int64_t next = $R * arguments.of[unit].w_next[weight];\n"
+    "        const $E *w = arguments.of[unit].w[weight] + first_column +\n"
+    "            (from + group) * arguments.of[unit].w_next[weight];\n"
+    "        uint4 y[$U];\n"
     "$Y"
-    "        UNROLL for (int d = 0; d < $D; d++)\n"
-    "            for (int i = $G + lane; i < $H; i += 8)\n"
-    "                if (group + 32 * i < limit)\n"
-    "                    tpc_prefetch(w[d] + (i - $U) * next[d] - lane * $V);\n"
+    "        for (int i = $G + lane; i < $H; i += 8)\n"
+    "            if (group + $R * i < limit)\n"
+    "                tpc_prefetch(w + (i - $U) * next - lane * $V);\n"
     "        WAIT_FOR_PREVIOUS();\n"
     "$P"
-    "        float sum[$D * $M * $V] = {0};\n"
+    "        float sum[$M * $V] = {0};\n"
     "        for (int chunk = 0; chunk < length; chunk += $C) {\n"
     "            const int end = length - chunk < $C ? length - chunk : $C;\n"
     "            __syncthreads(); /* what was read of the last one */\n"
-    "            for (int i = threadIdx.x; i < $C && i < end + 64 * $U; i += 256)\n"
+    "            for (int i = threadIdx.x; i < $C && i < end + 2 * $R * $U; i += 256)\n"
     "                UNROLL for (int r = 0; r < $M; r++)\n"
     "                    left[r][i] = r < arguments.rows && i < end\n"
     "                        ? value_of($X[r * arguments.x_row + from + chunk + i]) : 0;\n"
     "            __syncthreads();\n"
-    "            for (int i = group; i < end; i += 64 * $U) {\n"
-    "                uint4 z[$D][$U];\n"
+    "            for (int i = group; i < end; i += 2 * $R * $U) {\n"
+    "                uint4 z[$U];\n"
     "$Z"
     "$A"
-    "$R"
+    "$O"
     "$B"
     "            }\n"
     "        }\n";
 
 /* Sums of warps, then of parts. */
 static const char along_n_end_form[] =
-    "        tpc_fold(sum, $D * $M * $V / 2, 16);\n"
-    "        tpc_fold(sum, $D * $M * $V / 4, 8);\n"
-    "        UNROLL for (int i = 0; i < $D * $M * $V / 4; i++)\n"
-    "            of_warp[threadIdx.x / 32][(group % 4 * ($D * $M * $V / 4) + i) * 8 + lane] = sum[i];\n"
+    "        tpc_fold(sum, $M * $V / 2, 16);\n"
+    "        tpc_fold(sum, $M * $V / 4, 8);\n"
+    "        UNROLL for (int i = 0; i < $M * $V / 4; i++)\n"
+    "            of_warp[threadIdx.x / 32][(group % 4 * ($M * $V / 4) + i) * 8 + lane] = sum[i];\n"
     "        __syncthreads();\n"
     "        float *const parts = arguments.parts + whole_tile * part_count * ($D * $M * $V * 8);\n"
     "        if (part_count > 1) {\n"
     "            for (int i = threadIdx.x; i < $D * $M * $V * 8; i += 256) {\n"
     "                float total = 0;\n"
-    "                UNROLL for (int j = 0; j < 8; j++)\n"
-    "                    total += of_warp[j][(i / (8 * $V) * $V + i % $V) * 8 + i / $V % 8];\n"
+    "                UNROLL for (int j = 0; j < 8 / $D; j++)\n"
+    "                    total += of_warp[i / ($M * $V * 8) * (8 / $D) + j]\n"
+    "                                    [(i / (8 * $V) % $M * $V + i % $V) * 8 + i / $V % 8];\n"
     "                parts[part * ($D * $M * $V * 8) + i] = total;\n"
     "            }\n"
     "            __syncthreads();\n"
@@ -135,8 +129,8 @@ static const char along_n_end_form[] =
     "            float product[$D];\n"
     "            UNROLL for (int d = 0; d < $D; d++) {\n"
     "                product[d] = 0;\n"
-    "                UNROLL for (int j = 0; j < 8 && part_count == 1; j++)\n"
-    "                    product[d] += of_warp[j][((d * $M + row) * $V + i % $V) * 8 + i / $V % 8];\n"
+    "                UNROLL for (int j = 0; j < 8 / $D && part_count == 1; j++)\n"
+    "                    product[d] += of_warp[d * (8 / $D) + j][(row * $V + i % $V) * 8 + i / $V % 8];\n"
     "                for (int first = 0; first < part_count && part_count > 1; first += 8) {\n"
     "                    float of_part[8];\n"
     "                    UNROLL for (int j = 0; j < 8; j++)\n"
@@ -149,65 +143,57 @@ static const char along_n_end_form[] =
 
 /* ---- along k ---- */
 
-/* The weights of the step at $I along k, of $Q columns each, as $Y. */
-static const char columns_form[] = "UNROLL for (int d = 0; d < $D; d++)\n"
-                                   "    UNROLL for (int q = 0; q < $Q; q++) {\n"
-                                   "        $Y[d][q] = none;\n"
-                                   "        if (q < columns && $I < length)\n"
-                                   "            tpc_read_once_16(&$Y[d][q], w[d] + q * next[d] + ($I));\n"
-                                   "    }\n";
+/* The weights of the step at $I along k, of $Q columns, as $Y. */
+static const char columns_form[] = "UNROLL for (int q = 0; q < $Q; q++) {\n"
+                                   "    $Y[q] = none;\n"
+                                   "    if (q < columns && $I < length)\n"
+                                   "        tpc_read_once_16(&$Y[q], w + q * next + ($I));\n"
+                                   "}\n";
 static const char multiply_columns_form[] =
     "UNROLL for (int r = 0; r < $M; r++) {\n"
     "    uint4 x = none;\n"
     "    if ($I < length)\n"
     "        x = *(const uint4 *)($X + (r < arguments.rows ? r : 0) * arguments.x_row + ($I));\n"
-    "    UNROLL for (int d = 0; d < $D; d++)\n"
-    "        UNROLL for (int q = 0; q < $Q; q++)\n"
-    "            UNROLL for (int c = 0; c < $V; c++)\n"
-    "                sum[(d * $M + r) * $Q + q] += value_of(((const $E *)&x)[c]) * value_of(((const $E "
-    "*)&$Y[d][q])[c]);\n"
+    "    UNROLL for (int q = 0; q < $Q; q++)\n"
+    "        UNROLL for (int c = 0; c < $V; c++)\n"
+    "            sum[r * $Q + q] += value_of(((const $E *)&x)[c]) * value_of(((const $E *)&$Y[q])[c]);\n"
     "}\n";
 
 static const char along_k_form[] =
-    "/* A warp, or per_part of a block, for $Q columns. */\n"
+    "/* A warp, or per_part of those that a weight has in a block, for $Q columns. */\n"
     "ENTRY_EARLY_OF($N, $K)\n"
     "{\n"
-    "    SHARED(float, of_warp, [8][$D * $M * $Q]);\n"
+    "    SHARED(float, of_warp, [8][$M * $Q]);\n"
     "$J"
-    "    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, sharing = (int)arguments.per_part;\n"
+    "    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % (8 / $D), weight = threadIdx.x / (256 / $D);\n"
+    "    const int sharing = (int)arguments.per_part, across = 8 / $D / sharing * $Q; /* columns of a block */\n"
     "    const int step = sharing * 32 * $V, first = (warp % sharing * 32 + lane) * $V, length = (int)arguments.k;\n"
-    "    const int across = 8 / sharing * $Q; /* columns of a block */\n"
     "    const uint4 none = {0, 0, 0, 0};\n"
     "    for (int whole_tile = blockIdx.x; whole_tile < arguments.tiles; whole_tile += gridDim.x) {\n"
     "$F"
     "        const int first_column = tile * across + warp / sharing * $Q;\n"
     "        const int columns = (int)arguments.of[unit].n - first_column;\n"
-    "        const $E *w[$D];\n"
-    "        int64_t next[$D];\n"
-    "        uint4 y[$D][$Q];\n"
-    "        UNROLL for (int d = 0; d < $D; d++) {\n"
-    "            next[d] = arguments.of[unit].w_next[d];\n"
-    "            w[d] = arguments.of[unit].w[d] + first_column * next[d];\n"
-    "        }\n"
+    "        const int64_t next = arguments.of[unit].w_next[weight];\n"
+    "        const $E *const w = arguments.of[unit].w[weight] + first_column * next;\n"
+    "        uint4 y[$Q];\n"
     "$Y"
-    "        UNROLL for (int d = 0; d < $D; d++)\n"
-    "            UNROLL for (int q = 0; q < $Q; q++)\n"
-    "                if (q < columns && first + (1 + lane % 2) * step < length)\n"
-    "                    tpc_prefetch(w[d] + q * next[d] + first + (1 + lane % 2) * step);\n"
+    "        UNROLL for (int q = 0; q < $Q; q++)\n"
+    "            if (q < columns && first + (1 + lane % 2) * step < length)\n"
+    "                tpc_prefetch(w + q * next + first + (1 + lane % 2) * step);\n"
     "        WAIT_FOR_PREVIOUS();\n"
     "$P"
-    "        float sum[$D * $M * $Q] = {0};\n"
+    "        float sum[$M * $Q] = {0};\n"
     "        for (int i = first; i < length; i += 2 * step) {\n"
-    "            uint4 z[$D][$Q];\n"
+    "            uint4 z[$Q];\n"
     "$Z"
     "$A"
-    "$R"
+    "$O"
     "$B"
     "        }\n"
     "$S"
     "        __syncthreads(); /* what was read of the last ones */\n"
-    "        if (lane % (32 / ($D * $M * $Q)) == 0)\n"
-    "            of_warp[warp][lane / (32 / ($D * $M * $Q))] = sum[0];\n"
+    "        if (lane % (32 / ($M * $Q)) == 0)\n"
+    "            of_warp[threadIdx.x / 32][lane / (32 / ($M * $Q))] = sum[0];\n"
     "        __syncthreads();\n"
     "        for (int i = threadIdx.x; i < $M * across; i += 256) {\n"
     "            const int row = i / across, column = tile * across + i % across;\n"
@@ -217,7 +203,7 @@ static const char along_k_form[] =
     "            UNROLL for (int d = 0; d < $D; d++) {\n"
     "                product[d] = 0;\n"
     "                for (int j = 0; j < sharing; j++)\n"
-    "                    product[d] += of_warp[i % across / $Q * sharing + j][(d * $M + row) * $Q + i % $Q];\n"
+    "                    product[d] += of_warp[d * (8 / $D) + i % across / $Q * sharing + j][row * $Q + i % $Q];\n"
     "            }\n";
 
 /* ---- what is done with a product ---- */
@@ -359,19 +345,20 @@ static const char *put_lines(struct arena *arena, const char *form, struct cuda_
 static void put_steps(struct arena *arena, struct cuda_letters *l, bool along_k)
 {
     const char *read = along_k ? columns_form : rows_form;
-    const char *multiply = along_k ? multiply_columns_form : multiply_rows_form, *u = l->of['U' - 'A'];
+    const char *multiply = along_k ? multiply_columns_form : multiply_rows_form, *u = l->of['U' - 'A'],
+               *r = l->of['R' - 'A'];
     const char *now = "i", *first = along_k ? "first" : "group", *next = "i + step", *then = "i + 2 * step";
     int indent = along_k ? 3 : 4;
     if (!along_k)
-        next = arena_printf(arena, "i + 32 * %s", u);
+        next = arena_printf(arena, "i + %s * %s", r, u);
     l->of['A' - 'A'] = put_lines(arena, multiply, *l, "y", now, indent);
     l->of['B' - 'A'] = put_lines(arena, multiply, *l, "z", next, indent);
     if (!along_k) {
-        next = arena_printf(arena, "chunk + i + 32 * %s", u);
-        then = arena_printf(arena, "chunk + i + 64 * %s", u);
+        next = arena_printf(arena, "chunk + i + %s * %s", r, u);
+        then = arena_printf(arena, "chunk + i + 2 * %s * %s", r, u);
     }
     l->of['Z' - 'A'] = put_lines(arena, read, *l, "z", next, indent);
-    l->of['R' - 'A'] = put_lines(arena, read, *l, "y", then, indent);
+    l->of['O' - 'A'] = put_lines(arena, read, *l, "y", then, indent);
     l->of['Y' - 'A'] = put_lines(arena, read, *l, "y", first, 2);
 }
 
@@ -417,14 +404,12 @@ static const char *name_of(const struct cuda_set *set, const struct cuda_skinny 
     return name.at;
 }
 
-/* Threads and blocks of which a multiprocessor is to have room, which limits registers: to 128, 96, 80 or 64. Fewer leave more room to the successor, and
- * fewer loads under way. */
+/* Threads and blocks of which a multiprocessor is to have room, which limits registers: to 128, 80 or 64. */
 static const char *registers_of(const struct cuda_skinny *a, bool several, bool small)
 {
-    bool more = a->normal >= 0 || a->width > 1;
-    if (several || (more && (a->along_k || !small)))
+    if (several || (a->normal >= 0 && (a->along_k || !small)))
         return "256, 2";
-    return more || a->along_k || a->unit[0].epilogue ? "256, 3" : "256, 4";
+    return cuda_skinny_room(a) == 3 ? "256, 3" : "256, 4";
 }
 
 static void put_letters(struct cuda_set *set, const struct cuda_skinny *a, dtype t, uint32_t rows,
@@ -438,16 +423,17 @@ static void put_letters(struct cuda_set *set, const struct cuda_skinny *a, dtype
     l->of['W' - 'A'] = cuda_number(set->arena, a->units);
     l->of['M' - 'A'] = cuda_number(set->arena, rows);
     l->of['V' - 'A'] = cuda_number(set->arena, 16 / (int64_t)dtype_size(t));
-    l->of['U' - 'A'] = a->width > 1 || (rows > 1 && small) ? "2" : "4"; /* registers */
-    l->of['Q' - 'A'] = cuda_number(set->arena, cuda_skinny_columns(a, rows > 1));
+    l->of['U' - 'A'] = rows > 1 && small ? "2" : "4"; /* registers */
+    l->of['R' - 'A'] = cuda_number(set->arena, 32 / a->width);
+    l->of['Q' - 'A'] = cuda_number(set->arena, cuda_skinny_columns(rows > 1));
     l->of['C' - 'A'] = rows == 1 ? "2048" : "256";
     l->of['T' - 'A'] = cuda_number(set->arena, CUDA_SKINNY_TILES);
     l->of['G' - 'A'] = normal ? "0" : l->of['U' - 'A']; /* steps prefetched: from, to */
-    l->of['H' - 'A'] = a->width > 1 ? "10" : normal ? "20" : "12";
+    l->of['H' - 'A'] = normal ? "20" : "12";
     l->of['F' - 'A'] = a->units > 1 ? unit_text : only_unit_text;
     l->of['X' - 'A'] = normal ? arena_printf(set->arena, "((const %s *)normal)", d.element[t]) : "arguments.x";
     l->of['J' - 'A'] = normal ? "    DYNAMIC_SHARED(normal);\n" : "";
-    l->of['S' - 'A'] = folding(set, (int)(rows * a->width * cuda_skinny_columns(a, rows > 1)));
+    l->of['S' - 'A'] = folding(set, (int)(rows * cuda_skinny_columns(rows > 1)));
     l->of['K' - 'A'] = registers_of(a, rows > 1, small);
     put_steps(set->arena, l, a->along_k);
 }
