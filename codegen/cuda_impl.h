@@ -99,10 +99,13 @@ struct cuda_skinny {
     uint32_t function[2];          /* for one row, for several; UINT32_MAX: not for these */
 };
 
-/* Blocks that a multiprocessor has room for, for one row: what else the function does takes registers. */
-static inline uint32_t cuda_skinny_room(const struct cuda_skinny *a)
+/* Blocks that a multiprocessor has room for: 2, 3 or 4, with 128, 80 or 64 registers for each thread, as what the function does asks for. */
+static inline uint32_t cuda_skinny_room(const struct cuda_skinny *a, dtype t, bool several)
 {
-    return a->normal >= 0 || a->along_k ? 3 : 4;
+    bool normal = a->normal >= 0;
+    if (several || (normal && (a->along_k || dtype_size(t) > 2)))
+        return 2;
+    return normal || a->along_k ? 3 : 4;
 }
 
 /* Columns that a warp takes at once, where weights lie along k. */

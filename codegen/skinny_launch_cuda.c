@@ -134,7 +134,7 @@ static struct shares shares_of(const struct cuda_making *m, const struct cuda_sk
     }
     count_tiles(a, x, LANES * width, &s);
     s.per_part = first->k;
-    int64_t parts = parts_for(m, s.tiles, first->k, cuda_skinny_room(a));
+    int64_t parts = parts_for(m, s.tiles, first->k, cuda_skinny_room(a, first->type, first->m > 1));
     if (parts > 1 && s.tiles <= CUDA_SKINNY_TILES) {
         s.per_part = rows_of_part(first->k, parts);
         s.parts = divide_up(first->k, s.per_part);
@@ -151,8 +151,9 @@ static bool takes_norm(const struct cuda_making *m, const struct cuda_skinny *a,
 {
     const struct cuda_product *x = &all->of[0][0];
     struct shares s = shares_of(m, a, all);
-    return s.tiles * s.parts <= 3 * (int64_t)m->processors && x->m == 1 && x->offset[0] == 0 &&
-           elements_of(m, step_at(m, a->norm)) == x->k && x->k * (int64_t)dtype_size(x->type) <= ROW_BYTES_LIMIT;
+    return s.tiles * s.parts <= (int64_t)m->processors * cuda_skinny_room(a, x->type, false) && x->m == 1 &&
+           x->offset[0] == 0 && elements_of(m, step_at(m, a->norm)) == x->k &&
+           x->k * (int64_t)dtype_size(x->type) <= ROW_BYTES_LIMIT;
 }
 
 static bool fits(struct cuda_making *m, const struct cuda_skinny *a, struct products *x)

@@ -53,7 +53,7 @@ static const char along_n_form[] =
     "/* Blocks that have arrived at a tile: 0 between launches. */\n"
     "static __device__ uint32_t $N_arrived[$T];\n"
     "/* A block per tile of 8 accesses' columns (x) and part of k (y). */\n"
-    "ENTRY_EARLY_OF($N, $K)\n"
+    "ENTRY_EARLY_OF($N, 256, $K)\n"
     "{\n"
     "    SHARED(float, left, [$M][$C]);\n"
     "    SHARED(float, of_warp, [8][$M * $V * 8]);\n"
@@ -161,7 +161,7 @@ static const char multiply_columns_form[] =
 
 static const char along_k_form[] =
     "/* A warp, or per_part of those that a weight has in a block, for $Q columns. */\n"
-    "ENTRY_EARLY_OF($N, $K)\n"
+    "ENTRY_EARLY_OF($N, 256, $K)\n"
     "{\n"
     "    SHARED(float, of_warp, [8][$M * $Q]);\n"
     "$J"
@@ -404,14 +404,6 @@ static const char *name_of(const struct cuda_set *set, const struct cuda_skinny 
     return name.at;
 }
 
-/* Threads and blocks of which a multiprocessor is to have room, which limits registers: to 128, 80 or 64. */
-static const char *registers_of(const struct cuda_skinny *a, bool several, bool small)
-{
-    if (several || (a->normal >= 0 && (a->along_k || !small)))
-        return "256, 2";
-    return cuda_skinny_room(a) == 3 ? "256, 3" : "256, 4";
-}
-
 static void put_letters(struct cuda_set *set, const struct cuda_skinny *a, dtype t, uint32_t rows,
                         struct cuda_letters *l)
 {
@@ -434,7 +426,7 @@ static void put_letters(struct cuda_set *set, const struct cuda_skinny *a, dtype
     l->of['X' - 'A'] = normal ? arena_printf(set->arena, "((const %s *)normal)", d.element[t]) : "arguments.x";
     l->of['J' - 'A'] = normal ? "    DYNAMIC_SHARED(normal);\n" : "";
     l->of['S' - 'A'] = folding(set, (int)(rows * cuda_skinny_columns(rows > 1)));
-    l->of['K' - 'A'] = registers_of(a, rows > 1, small);
+    l->of['K' - 'A'] = cuda_number(set->arena, cuda_skinny_room(a, t, rows > 1));
     put_steps(set->arena, l, a->along_k);
 }
 
