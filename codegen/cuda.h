@@ -177,7 +177,8 @@ bool cuda_combine(const struct cuda_set *set, dtype type, int32_t reduction, int
 struct cuda_lines {
     int64_t count, first, step, extent;
     int64_t base; /* added to where the largest is: of a line that is cut, the place of this part */
-    uint64_t next; /* 0, or an address on the device: where the largest are, as `count` integers of next_bytes (4 or 8) bytes */
+    uint64_t
+        next; /* 0, or an address on the device: where the largest are, as `count` integers of next_bytes (4 or 8) bytes */
     int64_t next_bytes;
 };
 /* Per line two words: the order of its largest element, as cuda_best_value reads it, and where it is (the first of equals). word[0]: from, word[1]: to.

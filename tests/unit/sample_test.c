@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <setjmp.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -110,6 +111,50 @@ static void extremes(void **state)
     arena_free(arena);
 }
 
+static int by_logit(const void *a, const void *b)
+{
+    const double *x = a, *y = b; /* logit, token */
+    return x[0] != y[0] ? (x[0] < y[0] ? 1 : -1) : (x[1] > y[1]) - (x[1] < y[1]);
+}
+
+/* A long vocabulary with many equal logits, against one that is sorted as a whole: the same tokens. */
+static void long_rows(void **state)
+{
+    (void)state;
+    enum { LONG = 5000 };
+    static float at[LONG];
+    static double sorted[LONG][2];
+    struct arena *arena = arena_new();
+    struct tensor t = row(at, LONG);
+    for (int i = 0; i < LONG; i++) {
+        at[i] = (float)((i * 7919) % 601) / 50;
+        sorted[i][0] = (double)at[i];
+        sorted[i][1] = i;
+    }
+    qsort(sorted, LONG, sizeof sorted[0], by_logit);
+    static const struct sampling all[] = {
+        {1, 40, 0, 1}, {0.7, 1, 0, 1}, {1, 4999, 0, 1}, {1, 0, 0.9, 1}, {2, 300, 0.5, 1}};
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+        const struct sampling *s = &all[k];
+        size_t count = s->top_k ? (size_t)s->top_k : LONG, last = 0;
+        double total = 0, kept = 0;
+        for (size_t i = 0; i < count; i++)
+            total += exp((sorted[i][0] - sorted[0][0]) / s->temperature);
+        for (last = 0; last < count && (s->top_p == 0 || kept < s->top_p * total); last++)
+            kept += exp((sorted[last][0] - sorted[0][0]) / s->temperature);
+        for (int draw = 0; draw < 200; draw++) {
+            double uniform = (draw + 0.37) / 200, sum = 0;
+            size_t i = 0;
+            while (i + 1 < last && (sum += exp((sorted[i][0] - sorted[0][0]) / s->temperature)) <= uniform * kept)
+                i++;
+            struct arena_mark mark = arena_mark(arena);
+            assert_int_equal(sample_token(s, &t, 0, LONG, uniform, arena), (int64_t)sorted[i][1]);
+            arena_rewind(arena, mark);
+        }
+    }
+    arena_free(arena);
+}
+
 static void draws(void **state)
 {
     (void)state;
@@ -128,10 +173,8 @@ static void draws(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_likeliest),
-        cmocka_unit_test(frequencies),
-        cmocka_unit_test(extremes),
-        cmocka_unit_test(draws),
+        cmocka_unit_test(the_likeliest), cmocka_unit_test(frequencies), cmocka_unit_test(extremes),
+        cmocka_unit_test(long_rows),     cmocka_unit_test(draws),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
