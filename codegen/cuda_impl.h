@@ -25,6 +25,7 @@ struct cuda_form {
     uint32_t width;   /* elements along the fast loop per thread and step */
     uint32_t threads; /* per block, at most */
     bool *wide;       /* per instruction: an access of `width` elements at once, aligned to their size or 16 bytes */
+    bool *steady;     /* per instruction: a condition that holds for all of `width` elements or for none */
     bool *tiled;      /* per instruction: CUDA_TILES: a load through shared memory */
     uint32_t
         turns; /* CUDA_ROWS: a thread has at most so many steps of a row, for which it keeps what it reads; 0: any number */

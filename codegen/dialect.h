@@ -86,7 +86,7 @@ struct printer {
     int indent;
     LIST(struct print_index) indices;
     uint32_t *index_of; /* per instruction: 1 + its entry in indices, 0: written out */
-    /* Where not NULL, per instruction: what stands for a load's or store's element (a lane of a wide access, a tile), or NULL. */
+    /* Where not NULL, per instruction: what stands for a load's or store's element (a lane of a wide access, a tile), or NULL. For a map: it has been printed. */
     const char **staged;
     const char *from; /* CUDA: what the members of the arguments are members of; NULL: "arguments" */
     const char *only; /* CUDA: NULL, or the condition under which stores that are not staged are done */

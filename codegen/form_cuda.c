@@ -115,8 +115,12 @@ static void widen(const struct nest *n, struct cuda_form *f)
         if (!least || (size_t)width * least > 16 || !cuda_divides(n->dims, extent, width))
             continue;
         f->width = (uint32_t)width;
-        for (uint32_t i = 0; i < n->kernel->instruction_count; i++)
+        for (uint32_t i = 0; i < n->kernel->instruction_count; i++) {
+            const struct instruction *a = &n->kernel->instruction[i];
             f->wide[i] = can_be_wide(n, i, width);
+            f->steady[i] = a->kind == INST_MAP && a->type == DT_BOOL && n->value[i].live &&
+                           n->value[i].depth == nest_fast_depth(n) && is_steady(n, (int32_t)i, width);
+        }
         return;
     }
 }
@@ -199,6 +203,7 @@ struct cuda_form cuda_form_of(const struct nest *n, struct arena *arena)
 {
     struct cuda_form f = {.shape = CUDA_POINTS, .width = 1, .threads = CUDA_POINT_THREADS};
     f.wide = NEW_ARRAY(arena, bool, n->kernel->instruction_count + 1);
+    f.steady = NEW_ARRAY(arena, bool, n->kernel->instruction_count + 1);
     f.tiled = NEW_ARRAY(arena, bool, n->kernel->instruction_count + 1);
     f.kept = NEW_ARRAY(arena, bool, n->kernel->instruction_count + 1);
     if (n->kernel->inner)

@@ -118,20 +118,35 @@ void cuda_print_coordinates(struct printer *p, const uint8_t *axis, uint32_t cou
 
 /* ---- wide accesses ---- */
 
-/* Predicate i for all elements from `first` on, where the fast coordinate is `first`. */
+/* Condition i for all elements from `first` on, where the fast coordinate is `first`. */
 static void put_steady(struct writer *w, uint32_t i, struct text *out)
 {
     const struct instruction *a = instruction_at(w, i);
-    if (w->nest->value[i].depth < nest_fast_depth(w->nest)) {
-        text_put(out, print_value(w->p, i));
-    } else if (a->kind == INST_MAP) {
-        text_put(out, "(");
-        put_steady(w, (uint32_t)a->arg[0], out);
-        text_put(out, a->op == OP_AND ? " && " : a->op == OP_LT ? " < " : " <= ");
-        put_steady(w, (uint32_t)a->arg[1], out);
-        text_put(out, ")");
-    } else {
-        text_put(out, a->kind == INST_CONST ? print_value(w->p, i) : print_dim_text(w->p, a->index));
+    bool map = a->kind == INST_MAP && w->nest->value[i].depth == nest_fast_depth(w->nest);
+    if (!map) {
+        text_put(out, a->kind == INST_INDEX ? print_dim_text(w->p, a->index) : print_value(w->p, i));
+        return;
+    }
+    text_put(out, "(");
+    put_steady(w, (uint32_t)a->arg[0], out);
+    text_put(out, a->op == OP_AND ? " && " : a->op == OP_LT ? " < " : " <= ");
+    put_steady(w, (uint32_t)a->arg[1], out);
+    text_put(out, ")");
+}
+
+/* Conditions that are the same for all elements of a step, once. */
+static void print_steady(struct writer *w, uint32_t sweep)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < instruction_count(w); i++) {
+        if (!w->form.steady[i] || nest_use(w->nest, sweep, i) != USE_COMPUTE)
+            continue;
+        struct text condition = {.arena = w->p->arena};
+        put_steady(w, i, &condition);
+        if (!any)
+            print_line(w->p, "const int64_t c%u = first;", (unsigned)nest_fast_axis(w->nest));
+        any = true;
+        print_line(w->p, "const bool v%u = %s;", (unsigned)i, condition.at);
     }
 }
 
@@ -150,18 +165,9 @@ static void print_wide_load(struct writer *w, uint32_t i, const char *name)
     const struct instruction *a = instruction_at(w, i);
     unsigned bytes = (unsigned)(w->form.width * dtype_size(a->type));
     const char *read = arena_printf(p->arena, "tpc_read_%u(%s, %s);", bytes, name, address_text(w, i));
-    if (a->predicate < 0) {
-        print_line(p, "%s", read);
-        return;
-    }
-    struct text steady = {.arena = p->arena};
-    put_steady(w, (uint32_t)a->predicate, &steady);
-    print_line(p, "{");
-    p->indent++;
-    print_line(p, "const int64_t c%u = first;", (unsigned)nest_fast_axis(w->nest));
-    print_line(p, "if %s%s%s", steady.at[0] == '(' ? "" : "(", steady.at, steady.at[0] == '(' ? "" : ")");
-    print_line(p, "    %s", read);
-    close_block(w);
+    if (a->predicate >= 0)
+        print_line(p, "if (%s)", print_value(p, (uint32_t)a->predicate));
+    print_line(p, "%s%s", a->predicate >= 0 ? "    " : "", read);
 }
 
 /* Those of a sweep: loads before the elements, stores behind them. */
@@ -176,7 +182,7 @@ static void print_wide(struct writer *w, uint32_t sweep, instruction_kind kind)
         if (kind == INST_STORE && a->kind == INST_STORE && p->only)
             print_line(p, "if (%s)", p->only);
         if (kind == INST_STORE && a->kind == INST_STORE)
-            print_line(p, "%stpc_write_%u(%s, w%u);", p->only ? "    " : "", bytes, address_text(w, i), number);
+            print_line(p, "%stpc_store_%u(%s, w%u);", p->only ? "    " : "", bytes, address_text(w, i), number);
         if (kind != INST_LOAD)
             continue;
         print_line(p, "ALIGNED(16) %s w%u[%u]%s;", p->dialect->element[a->type], number, (unsigned)w->form.width,
@@ -196,6 +202,7 @@ static void print_elements(struct writer *w, uint32_t sweep)
         print_values(p, nest_fast_depth(w->nest), sweep);
         return;
     }
+    print_steady(w, sweep);
     print_wide(w, sweep, INST_LOAD);
     print_line(p, "UNROLL for (int lane = 0; lane < %u; lane++) {", (unsigned)w->form.width);
     open_block(w);
@@ -207,9 +214,12 @@ static void print_elements(struct writer *w, uint32_t sweep)
 
 static void stage_wide(struct writer *w)
 {
-    for (uint32_t i = 0; i < instruction_count(w); i++)
+    for (uint32_t i = 0; i < instruction_count(w); i++) {
+        if (w->form.steady[i])
+            w->p->staged[i] = "";
         if (w->form.wide[i])
             w->p->staged[i] = arena_printf(w->p->arena, w->form.kept[i] ? "w%u[turn][lane]" : "w%u[lane]", (unsigned)i);
+    }
 }
 
 /* ---- points ---- */

@@ -97,6 +97,17 @@ enum { REPLACED = sizeof replaced / sizeof replaced[0] };
                           "{\n"                                                                                        \
                           "    *(" type " *)to = *(const " type " *)from;\n"                                           \
                           "}\n"},
+/* To a buffer, never to shared memory: in one instruction, where a compiler that knows little of an address makes four. */
+#define STORE(bytes, type, instruction, values)                                                                        \
+    {"tpc_store_" #bytes, "static __device__ inline void tpc_store_" #bytes "(void *to, const void *from)\n"           \
+                          "{\n"                                                                                        \
+                          "    const " type " x = *(const " type " *)from;\n"                                          \
+                          "#ifdef __CUDACC_RTC__\n"                                                                    \
+                          "    asm volatile(\"st.global." instruction ";\" : : \"l\"(to), " values " : \"memory\");\n" \
+                          "#else\n"                                                                                    \
+                          "    *(" type " *)to = x;\n"                                                                 \
+                          "#endif\n"                                                                                   \
+                          "}\n"},
 #define MOVE_MORE(way, bytes, half)                                                                                    \
     {"tpc_" way "_" #bytes, "static __device__ inline void tpc_" way "_" #bytes "(void *to, const void *from)\n"       \
                             "{\n"                                                                                      \
@@ -191,17 +202,23 @@ enum { REPLACED = sizeof replaced / sizeof replaced[0] };
                  "}\n"},
 
 static const struct prelude_function own[] = {
-    READ_ONCE ARRIVE FOLD CONVERT("tpc_from_f16", "float", "uint16_t", "cvt.f32.f16", "f",
-                                  "h") CONVERT("tpc_to_f16", "uint16_t", "float", "cvt.rn.f16.f32", "h", "f")
-        CONVERT("tpc_to_bf16", "uint16_t", "float", "cvt.rn.bf16.f32", "h", "f") READ(4, "uint32_t") READ(8, "uint2")
-            READ(16, "uint4") MOVE_MORE("read", 32, 16) MOVE_MORE("read", 64, 32) WRITE(4, "uint32_t") WRITE(8, "uint2")
-                WRITE(16, "uint4") MOVE_MORE("write", 32, 16) MOVE_MORE("write", 64, 32) ROW_FLOATS("f32", "float")
-                    ROW_FLOATS("f64", "double") ROW_SUMS("u32", "uint32_t") ROW_SUMS("u64", "uint64_t")
-                        ROW_EXTREMES("i32", "int32_t", "-2147483647 - 1", "2147483647")
-                            ROW_EXTREMES("u32", "uint32_t", "0", "4294967295u")
-                                ROW_EXTREMES("i64", "int64_t", "-INT64_MAX - 1", "INT64_MAX")
-                                    ROW_EXTREMES("u64", "uint64_t", "0", "UINT64_MAX")
-                                        ROW("or_i32", "int32_t", "x | y", "0") ROW("and_i32", "int32_t", "x & y", "1")};
+    READ_ONCE ARRIVE FOLD CONVERT("tpc_from_f16", "float", "uint16_t", "cvt.f32.f16", "f", "h")
+        CONVERT("tpc_to_f16", "uint16_t", "float", "cvt.rn.f16.f32", "h", "f")
+            CONVERT("tpc_to_bf16", "uint16_t", "float", "cvt.rn.bf16.f32", "h", "f") READ(4, "uint32_t")
+                READ(8, "uint2") READ(16, "uint4") MOVE_MORE("read", 32, 16) MOVE_MORE("read", 64, 32)
+                    WRITE(4, "uint32_t") WRITE(8, "uint2") WRITE(16, "uint4") MOVE_MORE("write", 32, 16)
+                        MOVE_MORE("write", 64, 32) STORE(4, "uint32_t", "u32 [%0], %1", "\"r\"(x)")
+                            STORE(8, "uint2", "v2.u32 [%0], {%1, %2}", "\"r\"(x.x), \"r\"(x.y)")
+                                STORE(16, "uint4", "v4.u32 [%0], {%1, %2, %3, %4}",
+                                      "\"r\"(x.x), \"r\"(x.y), \"r\"(x.z), \"r\"(x.w)") MOVE_MORE("store", 32, 16)
+                                    MOVE_MORE("store", 64, 32) ROW_FLOATS("f32", "float") ROW_FLOATS("f64", "double")
+                                        ROW_SUMS("u32", "uint32_t") ROW_SUMS("u64", "uint64_t")
+                                            ROW_EXTREMES("i32", "int32_t", "-2147483647 - 1", "2147483647")
+                                                ROW_EXTREMES("u32", "uint32_t", "0", "4294967295u")
+                                                    ROW_EXTREMES("i64", "int64_t", "-INT64_MAX - 1", "INT64_MAX")
+                                                        ROW_EXTREMES("u64", "uint64_t", "0", "UINT64_MAX")
+                                                            ROW("or_i32", "int32_t", "x | y", "0")
+                                                                ROW("and_i32", "int32_t", "x & y", "1")};
 enum { OWN = sizeof own / sizeof own[0] };
 
 /* C's text for CUDA: `static` functions are the device's, and builtins have their library names. The longer come first. */

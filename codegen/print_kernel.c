@@ -411,7 +411,8 @@ void print_values(struct printer *p, uint32_t depth, uint32_t sweep)
         }
         enum nest_use use = nest_use(n, sweep, i);
         bool here = reduce ? depth == nest_fast_depth(n) : v->depth == depth;
-        if (!here || use == USE_NONE)
+        bool known = p->staged && p->staged[i] && n->kernel->instruction[i].kind == INST_MAP;
+        if (!here || use == USE_NONE || known)
             continue;
         if (use == USE_READ) {
             declare(p, i, kept_element(p, i));
