@@ -3,11 +3,12 @@
  * A warp takes $K keys at a time, and reads keys and values (the next ones before it computes) in 16-byte accesses: $L lanes share a key, each has $T of its
  * elements. The products of $U keys per lane with all rows are summed over the $L lanes by halving: a lane sends the half that the other keeps,
  * so in the end each has scores of its own ($M, of one row; or several lanes have the same one), and the expression of a score is computed once per score. Maxima and sums
- * are a warp's own; the warps of a block, then the splits, are put together at the end. No barrier is in the loop.
+ * are a warp's own; the warps of a block are put together at the end. No barrier is in the loop.
+ *
+ * With keys in several splits, every block leaves its part in the workspace and arrives; the last to come, whichever that is, puts them together in
+ * their order: so the bits are the same in every run.
  */
 #include "codegen/cuda_impl.h"
-
-static const uint32_t keys_of[2] = {2, 4}; /* per lane: narrow, wide */
 
 /* [wide or not] */
 static const char *const functions_form[2] = {
@@ -72,8 +73,10 @@ static const char start_form[] =
     "    SHARED(float, parts, [4][$G][$W]);\n"
     "    SHARED(float, most_of, [4][$G]);\n"
     "    SHARED(float, sum_of, [4][$G]);\n"
-    "    SHARED(float, weight_of, [64][$G]);\n"
+    "    SHARED(float, weight_of, [4][$G]); /* of a warp in the block */\n"
     "    SHARED(float, inverse_of, [$G]);\n"
+    "    SHARED(float, gathered, [$G][128][4]);\n"
+    "    SHARED(float, share_of, [64][$G]); /* of a split in the result */\n"
     "    SHARED(int64_t, out_of, [$G]);\n"
     "    SHARED(bool, zero_of, [$G]);\n"
     "    SHARED(uint32_t, arrived, [1]);\n"
@@ -149,11 +152,12 @@ static const char end_form[] =
     "                    const float other = __shfl_xor_sync(0xffffffffu, best, distance);\n"
     "                    best = other > best ? other : best;\n"
     "                }\n"
-    "            const float scale = most == best ? 1.0f : expf(most - best);\n"
+    "            const float scale = most == best ? 1.0f : tpc_exp_near(most - best);\n"
+    "            const float least = best == -INFINITY ? 0.0f : best;\n"
     "            most = best;\n"
     "            sum *= scale;\n"
     "            UNROLL for (int j = 0; j < $M; j++) {\n"
-    "                scores[j] = scores[j] == -INFINITY ? 0.0f : expf(scores[j] - best);\n"
+    "                scores[j] = tpc_exp_near(scores[j] - least);\n"
     "                sum += scores[j];\n"
     "            }\n"
     "            if (__any_sync(0xffffffffu, scale != 1.0f))\n"
@@ -198,7 +202,7 @@ static const char end_form[] =
     "                best = most_of[w][threadIdx.x] > best ? most_of[w][threadIdx.x] : best;\n"
     "            UNROLL for (int w = 0; w < 4; w++) {\n"
     "                const float of_warp = most_of[w][threadIdx.x];\n"
-    "                weight_of[w][threadIdx.x] = of_warp == best ? 1.0f : expf(of_warp - best);\n"
+    "                weight_of[w][threadIdx.x] = of_warp == best ? 1.0f : tpc_exp_near(of_warp - best);\n"
     "                total += weight_of[w][threadIdx.x] * sum_of[w][threadIdx.x];\n"
     "            }\n"
     "            inverse_of[threadIdx.x] = 1.0f / total;\n"
@@ -222,7 +226,77 @@ static const char end_form[] =
     "            }\n"
     "        }\n";
 
-uint32_t cuda_attention_lanes(dtype t, int64_t key, int64_t row)
+/* The last block of a tile of rows: a warp for the shares of a row's splits; then the threads share a row's columns, 4 each, and what is left the splits. */
+static const char merge_form[] =
+    "        if (splits > 1) {\n"
+    "            __syncthreads();\n"
+    "            if (threadIdx.x == 0)\n"
+    "                arrived[0] = tpc_arrive(&$N_arrived[item / splits]);\n"
+    "            __syncthreads();\n"
+    "        }\n"
+    "        if (splits > 1 && arrived[0] == splits - 1) {\n"
+    "            const float *const part = arguments.part + (int64_t)(item / splits * splits) * $G * $P;\n"
+    "            const uint32_t columns = ($W + 3) / 4, shares = 128 / columns;\n"
+    "            const uint32_t column = threadIdx.x % columns, first = threadIdx.x / columns < shares ? threadIdx.x / "
+    "columns : splits;\n"
+    "            ALIGNED(16) float y[$Q][$G][4]; /* the first ones: read while the shares are computed */\n"
+    "            UNROLL for (int u = 0; u < $Q; u++)\n"
+    "                UNROLL for (int r = 0; r < $G; r++)\n"
+    "                    if (first + u * shares < splits)\n"
+    "                        tpc_write_16(y[u][r], part + ((first + u * shares) * $G + r) * $P + column * 4);\n"
+    "            if (warp < $G) {\n"
+    "                float theirs[2], scale[2], best = -INFINITY, total = 0;\n"
+    "                UNROLL for (int i = 0; i < 2; i++) {\n"
+    "                    theirs[i] = lane + i * 32 < splits ? part[((lane + i * 32) * $G + warp) * $P + $P - 4] : "
+    "-INFINITY;\n"
+    "                    best = theirs[i] > best ? theirs[i] : best;\n"
+    "                }\n"
+    "                for (int distance = 16; distance > 0; distance >>= 1) {\n"
+    "                    const float other = __shfl_xor_sync(0xffffffffu, best, distance);\n"
+    "                    best = other > best ? other : best;\n"
+    "                }\n"
+    "                UNROLL for (int i = 0; i < 2; i++) {\n"
+    "                    scale[i] = theirs[i] == best ? 1.0f : tpc_exp_near(theirs[i] - best);\n"
+    "                    if (lane + i * 32 < splits)\n"
+    "                        total += scale[i] * part[((lane + i * 32) * $G + warp) * $P + $P - 3];\n"
+    "                }\n"
+    "                for (int distance = 16; distance > 0; distance >>= 1)\n"
+    "                    total += __shfl_xor_sync(0xffffffffu, total, distance);\n"
+    "                UNROLL for (int i = 0; i < 2; i++)\n"
+    "                    if (lane + i * 32 < splits)\n"
+    "                        share_of[lane + i * 32][warp] = scale[i] / total;\n"
+    "            }\n"
+    "            __syncthreads();\n"
+    "            ALIGNED(16) float x[$G][4];\n"
+    "            UNROLL for (int r = 0; r < $G; r++)\n"
+    "                UNROLL for (int i = 0; i < 4; i++)\n"
+    "                    x[r][i] = 0;\n"
+    "            for (uint32_t from = first; from < splits; from += $Q * shares)\n"
+    "                UNROLL for (int u = 0; u < $Q; u++)\n"
+    "                    UNROLL for (int r = 0; r < $G; r++)\n"
+    "                        if (from + u * shares < splits) {\n"
+    "                            if (from != first)\n"
+    "                                tpc_write_16(y[u][r], part + ((from + u * shares) * $G + r) * $P + column * 4);\n"
+    "                            UNROLL for (int i = 0; i < 4; i++)\n"
+    "                                x[r][i] += share_of[from + u * shares][r] * y[u][r][i];\n"
+    "                        }\n"
+    "            UNROLL for (int r = 0; r < $G; r++)\n"
+    "                tpc_write_16(gathered[r][threadIdx.x], x[r]);\n"
+    "            __syncthreads();\n"
+    "            for (uint32_t i = threadIdx.x; i < $G * $W; i += 128) {\n"
+    "                const uint32_t r = i / $W, d = i % $W;\n"
+    "                float x = 0;\n"
+    "                for (uint32_t s = 0; s < shares; s++)\n"
+    "                    x += gathered[r][s * columns + d / 4][d % 4];\n"
+    "                x = zero_of[r] ? 0.0f : x;\n"
+    "                if (r < here)\n"
+    "                    arguments.out[out_of[r] + d * arguments.out_step] = element_of($Z);\n"
+    "            }\n"
+    "            if (threadIdx.x == 0)\n"
+    "                $N_arrived[item / splits] = 0;\n"
+    "        }\n";
+
+static uint32_t lanes_per_key(dtype t, int64_t key, int64_t row)
 {
     int64_t width = 16 / (int64_t)dtype_size(t), most = key > row ? key : row;
     uint32_t lanes = 8;
@@ -231,16 +305,24 @@ uint32_t cuda_attention_lanes(dtype t, int64_t key, int64_t row)
     return lanes;
 }
 
-uint32_t cuda_attention_keys(uint32_t lanes, bool wide)
+/* Keys of a lane at a time: as many as registers hold, two tiles of them. */
+static uint32_t keys_per_lane(dtype t, bool wide, int64_t key, int64_t row)
 {
-    return keys_of[wide] * (CUDA_WARP / lanes);
+    int64_t most = (key > row ? key : row) * (int64_t)dtype_size(t);
+    return wide && most <= 16 * CUDA_WARP ? 4 : 2;
+}
+
+uint32_t cuda_attention_keys(dtype t, bool wide, int64_t key, int64_t row)
+{
+    return keys_per_lane(t, wide, key, row) * (CUDA_WARP / lanes_per_key(t, key, row));
 }
 
 struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, int64_t rows,
                                               bool wide, int64_t key, int64_t row)
 {
     int64_t width = 16 / (int64_t)dtype_size(t), most = key > row ? key : row;
-    uint32_t lanes = cuda_attention_lanes(t, key, row), scores = (uint32_t)rows * keys_of[wide];
+    uint32_t lanes = lanes_per_key(t, key, row), keys = keys_per_lane(t, wide, key, row),
+             scores = (uint32_t)rows * keys;
     const struct {
         char letter;
         int64_t number;
@@ -248,9 +330,10 @@ struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_
                    {'L', lanes},
                    {'V', width},
                    {'T', (most + lanes * width - 1) / (lanes * width) * width},
-                   {'U', keys_of[wide]},
+                   {'U', keys},
+                   {'Q', rows == 1 ? 4 : 2},
                    {'S', CUDA_ATTENTION_TILES},
-                   {'K', cuda_attention_keys(lanes, wide)},
+                   {'K', cuda_attention_keys(t, wide, key, row)},
                    {'M', scores > lanes ? scores / lanes : 1},
                    {'R', lanes > scores ? lanes / scores : 1}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
@@ -261,9 +344,9 @@ struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_
                                         .start = start_form,
                                         .loop = loop_form,
                                         .end = end_form,
+                                        .out = merge_form,
                                         .row_indent = 2,
                                         .score_indent = 5,
                                         .threads = CUDA_ATTENTION_THREADS,
-                                        .blocks = rows == 1 ? 4 : 2,
-                                        .splits = true};
+                                        .blocks = rows == 1 && most * (int64_t)dtype_size(t) <= 512 ? 4 : 2};
 }

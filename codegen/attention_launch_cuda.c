@@ -259,7 +259,7 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
     if (!i64_mul(s.rows / s.group, c.tiles, &blocks))
         return TPC_DATA;
     if (c.form <= CUDA_ATTENTION_NARROW) {
-        uint32_t keys = cuda_attention_keys(cuda_attention_lanes(t, key, row), c.form < CUDA_ATTENTION_NARROW);
+        uint32_t keys = cuda_attention_keys(t, c.form < CUDA_ATTENTION_NARROW, key, row);
         split_keys(m, &s, blocks, (int64_t)keys * CUDA_ATTENTION_THREADS / CUDA_WARP, &c);
     }
     if (!i64_mul(blocks, c.splits, &blocks) || !i64_mul(blocks, rows * cuda_attention_pitch(row) * 4, &bytes))

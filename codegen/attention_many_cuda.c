@@ -224,6 +224,7 @@ struct cuda_attention_form cuda_attention_many(struct cuda_set *set, struct cuda
                    {'Y', round_up(row, 32) / 32}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         l->of[numbers[i].letter - 'A'] = cuda_number(set->arena, numbers[i].number);
+    l->of['L' - 'A'] = "UNROLL";
     return (struct cuda_attention_form){.name = wide ? "many_wide" : "many",
                                         .functions = cuda_attention_stage_form[wide],
                                         .start = start_form,

@@ -132,60 +132,94 @@ struct cuda_mask cuda_attention_mask(const struct nest *n, int32_t score, struct
 
 /* ---- text ---- */
 
-static const char start_form[] =
-    "        int first_tile = 0, end_tile = (int)((arguments.keys + $K - 1) / $K); /* of keys that a row may see */\n";
+static const char start_form[] = "        int first_tile = 0, end_tile = (int)((arguments.keys + $K - 1) / $K); /* of "
+                                 "keys that some row may see */\n"
+                                 "        int first_plain = 0, end_plain = end_tile; /* of keys that no condition on "
+                                 "positions hides from a row */\n";
 
 static const char range_form[] = "        {\n"
                                  "            const uint32_t r = threadIdx.x % $G, row = base + (r < here ? r : 0);\n";
 
 static const char scan_form[] =
     "            const bool upward = threadIdx.x < $M / 2; /* who looks for the first, who for the last */\n"
-    "            int tile = upward ? 0 : end_tile - 1;\n"
-    "            for (; tile >= 0 && tile < end_tile; tile += upward ? 1 : -1) {\n"
-    "                bool holds[$H] = {false};\n"
-    "                UNROLL for (int edge = 0; edge < 2; edge++) {\n"
-    "                    const int64_t last = arguments.keys - (int64_t)tile * $K - 1;\n"
-    "                    const int64_t c$C = (int64_t)tile * $K + (!edge ? 0 : last < $K ? last : $K - 1);\n";
+    "            const int tiles_of_keys = end_tile;\n"
+    "            for (int plain = 0; plain < 2; plain++) {\n"
+    "                int tile = upward ? 0 : tiles_of_keys - 1;\n"
+    "                for (; tile >= 0 && tile < tiles_of_keys; tile += upward ? 1 : -1) {\n"
+    "                    bool some[$H], each[$H], all = true;\n"
+    "                    UNROLL for (int i = 0; i < $H; i++) {\n"
+    "                        some[i] = false;\n"
+    "                        each[i] = true;\n"
+    "                    }\n"
+    "                    UNROLL for (int edge = 0; edge < 2; edge++) {\n"
+    "                        const int64_t last = arguments.keys - (int64_t)tile * $K - 1;\n"
+    "                        const int64_t c$C = (int64_t)tile * $K + (!edge ? 0 : last < $K ? last : $K - 1);\n";
 
 static const char found_form[] =
+    "                    }\n"
+    "                    UNROLL for (int i = 0; i < $H; i++)\n"
+    "                        all = all && (plain ? each[i] : some[i]);\n"
+    "                    if (all)\n"
+    "                        break;\n"
     "                }\n"
-    "                bool all = true;\n"
-    "                UNROLL for (int i = 0; i < $H; i++)\n"
-    "                    all = all && holds[i];\n"
-    "                if (all)\n"
-    "                    break;\n"
+    "                UNROLL for (int distance = 16; distance > 0; distance >>= 1) {\n"
+    "                    const int other = __shfl_xor_sync(0xffffffffu, tile, distance);\n"
+    "                    tile = (other < tile) == (upward != (plain == 1)) ? other : tile;\n"
+    "                }\n"
+    "                if (threadIdx.x % 32 == 0)\n"
+    "                    edge_tile[plain][threadIdx.x / 32] = tile;\n"
     "            }\n"
-    "            UNROLL for (int distance = 16; distance > 0; distance >>= 1) {\n"
-    "                const int other = __shfl_xor_sync(0xffffffffu, tile, distance);\n"
-    "                tile = (other < tile) == upward ? other : tile;\n"
-    "            }\n"
-    "            if (threadIdx.x % 32 == 0)\n"
-    "                edge_tile[threadIdx.x / 32] = tile;\n"
     "            __syncthreads();\n"
-    "            first_tile = edge_tile[0];\n"
-    "            end_tile = edge_tile[$M / 64] + 1;\n"
+    "            first_tile = edge_tile[0][0];\n"
+    "            end_tile = edge_tile[0][$M / 64] + 1;\n"
+    "            first_plain = edge_tile[1][0];\n"
+    "            end_plain = edge_tile[1][$M / 64] + 1;\n"
     "            UNROLL for (int w = 1; w < $M / 64; w++) {\n"
-    "                first_tile = edge_tile[w] < first_tile ? edge_tile[w] : first_tile;\n"
-    "                end_tile = edge_tile[$M / 64 + w] >= end_tile ? edge_tile[$M / 64 + w] + 1 : end_tile;\n"
+    "                const int first[2] = {edge_tile[0][w], edge_tile[1][w]};\n"
+    "                const int end[2] = {edge_tile[0][$M / 64 + w] + 1, edge_tile[1][$M / 64 + w] + 1};\n"
+    "                first_tile = first[0] < first_tile ? first[0] : first_tile;\n"
+    "                end_tile = end[0] > end_tile ? end[0] : end_tile;\n"
+    "                first_plain = first[1] > first_plain ? first[1] : first_plain;\n"
+    "                end_plain = end[1] < end_plain ? end[1] : end_plain;\n"
     "            }\n"
     "            first_tile = first_tile < end_tile ? first_tile : end_tile;\n"
     "        }\n";
 
-/* Only what the conditions need is computed at the depth of a key. */
-static void print_conditions(struct printer *p, const struct cuda_mask *mask)
+/* The values of a key, but those that are left out. */
+static void print_some(struct printer *p, const bool *left_out)
 {
     struct nest narrowed = *p->nest;
     uint32_t count = narrowed.kernel->instruction_count;
     narrowed.value = NEW_ARRAY(p->arena, struct nest_value, count + 1);
     memcpy(narrowed.value, p->nest->value, count * sizeof *narrowed.value);
     for (uint32_t i = 0; i < count; i++)
-        if (!mask->needed[i] && narrowed.value[i].depth == nest_fast_depth(p->nest))
+        if (left_out[i] && narrowed.value[i].depth == nest_fast_depth(p->nest))
             narrowed.value[i].depth = UINT32_MAX;
     struct printer inner = *p;
     inner.nest = &narrowed;
     print_values(&inner, nest_fast_depth(&narrowed), 0);
-    for (uint32_t i = 0; i < mask->count; i++)
-        print_line(p, "holds[%u] |= %s;", (unsigned)i, print_value(p, (uint32_t)mask->condition[i]));
+}
+
+static void print_conditions(struct printer *p, const struct cuda_mask *mask)
+{
+    bool *left_out = NEW_ARRAY(p->arena, bool, p->nest->kernel->instruction_count + 1);
+    for (uint32_t i = 0; i < p->nest->kernel->instruction_count; i++)
+        left_out[i] = !mask->needed[i];
+    print_some(p, left_out);
+    for (uint32_t i = 0; i < mask->count; i++) {
+        print_line(p, "some[%u] |= %s;", (unsigned)i, print_value(p, (uint32_t)mask->condition[i]));
+        print_line(p, "each[%u] &= %s;", (unsigned)i, print_value(p, (uint32_t)mask->condition[i]));
+    }
+}
+
+void cuda_attention_print_plain(struct printer *p, const struct cuda_mask *mask)
+{
+    bool *left_out = NEW_ARRAY(p->arena, bool, p->nest->kernel->instruction_count + 1);
+    for (uint32_t i = 0; i < mask->count; i++) {
+        left_out[mask->condition[i]] = true;
+        print_line(p, "const bool %s = true;", print_value(p, (uint32_t)mask->condition[i]));
+    }
+    print_some(p, left_out);
 }
 
 void cuda_attention_print_range(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *letters)
@@ -196,14 +230,14 @@ void cuda_attention_print_range(struct printer *p, const struct cuda_mask *mask,
     if (mask->count == 0)
         return;
     l.of['H' - 'A'] = cuda_number(p->arena, mask->count);
-    cuda_fill(p->out, "        SHARED(int, edge_tile, [$M / 32]);\n", &l);
+    cuda_fill(p->out, "        SHARED(int, edge_tile, [2][$M / 32]);\n", &l);
     cuda_fill(p->out, range_form, &l);
     p->indent = 3;
     cuda_print_coordinates(p, n->point, n->points, "row");
     print_indices(p, DEPTH_POINT, 0);
     print_values(p, DEPTH_POINT, 0);
     cuda_fill(p->out, scan_form, &l);
-    p->indent = 5;
+    p->indent = 6;
     print_conditions(p, mask);
     cuda_fill(p->out, found_form, &l);
 }

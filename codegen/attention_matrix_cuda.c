@@ -97,11 +97,24 @@ static const char second_form[] = "                    UNROLL for (int n = 0; n 
                                   "                    }\n"
                                   "                }\n"
                                   "                const int last = count - part - 1; /* key */\n"
-                                  "                float scale[2];\n"
-                                  "                UNROLL for (int own = 0; own < 2; own++) {\n";
+                                  "                float best[2] = {most[0], most[1]}, scale[2];\n";
+
+static const char plain_form[] =
+    "                alike = __all_sync(0xffffffffu, alike);\n"
+    "                if (alike && from >= (int64_t)first_plain * $K && from + $K <= (int64_t)end_plain * $K &&\n"
+    "                    count == $K) {\n"
+    "                    const int last = $S - 1;\n"
+    "                    UNROLL for (int own = 0; own < 2; own++) {\n";
+
+static const char otherwise_form[] = "                        }\n"
+                                     "                        s[e / 2][own * 2 + e % 2] = score;\n"
+                                     "                        best[own] = fmaxf(best[own], score);\n"
+                                     "                    }\n"
+                                     "                    }\n"
+                                     "                } else {\n"
+                                     "                    UNROLL for (int own = 0; own < 2; own++) {\n";
 
 static const char element_form[] =
-    "                    float best = most[own];\n"
     "                    UNROLL for (int e = 0; e < 2 * $X; e++) {\n"
     "                        const int key = e / 2 * 8 + pair * 2 + e % 2;\n"
     "                        const int64_t c$C = from + part + (key < last ? key : last);\n"
@@ -113,19 +126,19 @@ static const char end_form[] =
     "                        }\n"
     "                        score = key <= last ? score : -INFINITY;\n"
     "                        s[e / 2][own * 2 + e % 2] = score;\n"
-    "                        best = score > best ? score : best;\n"
+    "                        best[own] = fmaxf(best[own], score);\n"
     "                    }\n"
-    "                    UNROLL for (int distance = 1; distance < 4; distance <<= 1) {\n"
-    "                        const float other = __shfl_xor_sync(0xffffffffu, best, distance);\n"
-    "                        best = other > best ? other : best;\n"
     "                    }\n"
-    "                    scale[own] = most[own] == best ? 1.0f : expf(most[own] - best);\n"
-    "                    most[own] = best;\n"
-    "                    const float least = best == -INFINITY ? 0.0f : best;\n"
+    "                }\n"
+    "                UNROLL for (int own = 0; own < 2; own++) {\n"
+    "                    UNROLL for (int distance = 1; distance < 4; distance <<= 1)\n"
+    "                        best[own] = fmaxf(best[own], __shfl_xor_sync(0xffffffffu, best[own], distance));\n"
+    "                    scale[own] = most[own] == best[own] ? 1.0f : tpc_exp_near(most[own] - best[own]);\n"
+    "                    most[own] = best[own];\n"
+    "                    const float least = best[own] == -INFINITY ? 0.0f : best[own] * 1.44269504f;\n"
     "                    sum[own] *= scale[own];\n"
     "                    UNROLL for (int e = 0; e < 2 * $X; e++) {\n"
-    "                        const float score = s[e / 2][own * 2 + e % 2];\n"
-    "                        const float p = tpc_exp_near(score - least);\n"
+    "                        const float p = tpc_power_of_2(s[e / 2][own * 2 + e % 2] * 1.44269504f - least);\n"
     "                        s[e / 2][own * 2 + e % 2] = p;\n"
     "                        sum[own] += p;\n"
     "                    }\n"
@@ -275,6 +288,7 @@ struct cuda_attention_form cuda_attention_matrix(struct cuda_set *set, struct cu
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         l->of[numbers[i].letter - 'A'] = cuda_number(set->arena, numbers[i].number);
     l->of['T' - 'A'] = dtype_name(t);
+    l->of['L' - 'A'] = row > KEPT_WIDTH ? "ROLLED" : "UNROLL"; /* the result leaves few registers */
     l->of['V' - 'A'] = cuda_number(set->arena, 16 / (int64_t)dtype_size(t));
     l->of['Q' - 'A'] = kept ? "q[step]" : "q";
     return (struct cuda_attention_form){
@@ -284,6 +298,8 @@ struct cuda_attention_form cuda_attention_matrix(struct cuda_set *set, struct cu
         .fetch = fetch_form,
         .rows = rows_form,
         .loop = arena_printf(set->arena, "%s%s%s%s", load_form[kept], first_form, step_form[kept], second_form),
+        .plain = plain_form,
+        .otherwise = otherwise_form,
         .element = element_form,
         .end = end_form,
         .out = out_form,

@@ -1,9 +1,7 @@
 /* codegen/attention_text_cuda.c - what the functions of attention on CUDA have in common: their arguments, how a row is found, the expression of a score, and
- * how the parts of a row whose keys were split are put together.
+ * how tiles of keys and rows of q come to shared memory.
  *
- * A function's text is a form (struct cuda_attention_form) around what is printed for the kernel. With keys in several splits, every block leaves its part in
- * the workspace and counts; the last to come, whichever that is, puts them together in their order: so the bits are the same in every run.
- * Start at cuda_add_attention.
+ * A function's text is a form (struct cuda_attention_form) around what is printed for the kernel. Start at cuda_add_attention.
  */
 #include "codegen/cuda_impl.h"
 
@@ -31,66 +29,6 @@ static const char locate_text[] =
     "        to_outer += i * arguments.axes[a].outer; \\\n"
     "    }\n";
 
-/* Behind the parts of a tile of rows: weight_of is a shared array of [splits][$G], inverse_of (of the sum), out_of and zero_of are of [$G]. A warp has the weights of a row's splits; then
- * a thread has 4 columns of a row. Short text matters: whoever is last runs all of it once. */
-const char cuda_attention_merge_form[] =
-    "        if (splits > 1) {\n"
-    "            __syncthreads();\n"
-    "            if (threadIdx.x == 0)\n"
-    "                arrived[0] = tpc_arrive(&$N_arrived[item / splits]);\n"
-    "            __syncthreads();\n"
-    "        }\n"
-    "        if (splits > 1 && arrived[0] == splits - 1) {\n"
-    "            const float *const part = arguments.part + (int64_t)(item / splits * splits) * $G * $P;\n"
-    "            const int columns = ($W + 3) / 4;\n"
-    "            for (int r = warp; r < $G; r += 4) {\n"
-    "                float most[2], sums[2], best = -INFINITY, total = 0;\n"
-    "                UNROLL for (int j = 0; j < 2; j++) {\n"
-    "                    const uint32_t s = lane + 32 * j;\n"
-    "                    const float *const of_split = part + ((int64_t)s * $G + r) * $P + $P - 4;\n"
-    "                    most[j] = s < splits ? of_split[0] : -INFINITY;\n"
-    "                    sums[j] = s < splits ? of_split[1] : 0;\n"
-    "                    best = most[j] > best ? most[j] : best;\n"
-    "                }\n"
-    "                for (int distance = 1; distance < 32; distance <<= 1) {\n"
-    "                    const float other = __shfl_xor_sync(0xffffffffu, best, distance);\n"
-    "                    best = other > best ? other : best;\n"
-    "                }\n"
-    "                UNROLL for (int j = 0; j < 2; j++) {\n"
-    "                    const float weight = most[j] == best ? 1.0f : expf(most[j] - best);\n"
-    "                    weight_of[lane + 32 * j][r] = weight;\n"
-    "                    total += weight * sums[j];\n"
-    "                }\n"
-    "                for (int distance = 1; distance < 32; distance <<= 1)\n"
-    "                    total += __shfl_xor_sync(0xffffffffu, total, distance);\n"
-    "                if (lane == 0)\n"
-    "                    inverse_of[r] = 1.0f / total;\n"
-    "            }\n"
-    "            __syncthreads();\n"
-    "            for (int i = threadIdx.x; i < $G * columns; i += 128) {\n"
-    "                const int r = i / columns, column = i % columns * 4;\n"
-    "                float result[4] = {0};\n"
-    "                for (uint32_t first = 0; first < splits; first += 4) {\n"
-    "                    ALIGNED(16) float of_part[4][4];\n"
-    "                    UNROLL for (int u = 0; u < 4; u++)\n"
-    "                        if (first + u < splits)\n"
-    "                            tpc_write_16(of_part[u], part + ((int64_t)(first + u) * $G + r) * $P + column);\n"
-    "                    UNROLL for (int u = 0; u < 4; u++) {\n"
-    "                        const float weight = first + u < splits ? weight_of[first + u][r] : 0;\n"
-    "                        UNROLL for (int j = 0; j < 4; j++)\n"
-    "                            result[j] += weight == 0 ? 0.0f : weight * of_part[u][j];\n"
-    "                    }\n"
-    "                }\n"
-    "                UNROLL for (int j = 0; j < 4; j++) {\n"
-    "                    const float x = zero_of[r] ? 0.0f : result[j] * inverse_of[r];\n"
-    "                    if (r < here && column + j < $W)\n"
-    "                        arguments.out[out_of[r] + (column + j) * arguments.out_step] = element_of($Z);\n"
-    "                }\n"
-    "            }\n"
-    "            if (threadIdx.x == 0)\n"
-    "                $N_arrived[item / splits] = 0;\n"
-    "        }\n";
-
 /* [wide or not]: tiles of $K keys in shared memory, for $G rows. */
 const char *const cuda_attention_stage_form[2] = {
     "/* Keys (or values) from `first` on into shared memory; zeros behind the last. */\n"
@@ -114,7 +52,7 @@ const char *const cuda_attention_stage_form[2] = {
     "    const int own = threadIdx.x / chunks, d = threadIdx.x % chunks * $V;\n"
     "    const int count = stop - first < $K ? (int)(stop - first) : $K;\n"
     "    const $E *at = from + (first + own) * next + d;\n"
-    "    UNROLL for (int key = 0; key < $K; key += threads, at += threads * next)\n"
+    "    $L for (int key = 0; key < $K; key += threads, at += threads * next)\n"
     "        if (own < threads && key + own < $K)\n"
     "            tpc_copy_async_16(to + (key + own) * pitch + d, at, key + own < count);\n"
     "}\n"
@@ -142,13 +80,17 @@ static void no_accumulator(struct printer *p, uint32_t i)
     (void)i;
 }
 
-/* What the softmax is of, from `product`, in the kernel's coordinates, into `score`. */
-static void print_score(struct printer *p, const struct cuda_attention *a)
+static void print_staged(struct printer *p, const struct cuda_attention *a)
 {
     const struct instruction *load = &p->nest->kernel->instruction[a->load];
     struct text element = {.arena = p->arena};
     p->dialect->store(&element, load->type, "product"); /* rounded as it would be in memory */
     p->staged[a->load] = element.at;
+}
+
+/* What the softmax is of, from `product`, in the kernel's coordinates, into `score`. */
+static void print_score(struct printer *p, const struct cuda_attention *a)
+{
     print_indices(p, nest_fast_depth(p->nest), 0);
     print_values(p, nest_fast_depth(p->nest), 0);
     print_line(p, "score = (float)%s;", print_value(p, (uint32_t)a->score));
@@ -178,15 +120,35 @@ static void print_row(struct printer *p, const struct cuda_attention *a, const s
     text_put(p->out, form->rows ? "        }\n" : "");
 }
 
-static void print_own(struct printer *p, const struct cuda_attention_form *form, const struct cuda_letters *l)
+/* Coordinates of a row of the thread; `alike`: all but the last are those of its first row. */
+static void print_own(struct printer *p, const struct cuda_attention_form *form, bool alike)
 {
     const struct nest *n = p->nest;
-    p->indent = form->element_indent;
+    p->indent = form->element_indent + alike;
     for (uint32_t i = 0; i < n->points; i++)
-        print_line(p, "const int64_t c%u = coordinate[own][%u];", (unsigned)n->point[i], (unsigned)i);
+        print_line(p, "const int64_t c%u = coordinate[%s][%u];", (unsigned)n->point[i],
+                   alike && i + 1 < n->points ? "0" : "own", (unsigned)i);
     print_indices(p, DEPTH_POINT, 0);
     print_values(p, DEPTH_POINT, 0);
+}
+
+/* What the softmax is of, where neither the end of the keys nor a condition on positions is near. */
+static void print_plain(struct printer *p, const struct cuda_attention *a, const struct cuda_attention_form *form,
+                        const struct cuda_mask *mask, const struct cuda_letters *l)
+{
+    const struct nest *n = p->nest;
+    p->indent = 4;
+    print_line(p, "bool alike = true;");
+    for (uint32_t i = 0; i + 1 < n->points; i++)
+        print_line(p, "alike = alike && coordinate[0][%u] == coordinate[1][%u];", (unsigned)i, (unsigned)i);
+    cuda_fill(p->out, form->plain, l);
+    print_own(p, form, true);
     cuda_fill(p->out, form->element, l);
+    p->indent = form->score_indent + 1;
+    print_indices(p, nest_fast_depth(n), 0);
+    cuda_attention_print_plain(p, mask);
+    print_line(p, "score = (float)%s;", print_value(p, (uint32_t)a->score));
+    cuda_fill(p->out, form->otherwise, l);
 }
 
 static void print_main(struct cuda_set *set, const struct cuda_attention *a, const struct cuda_attention_form *form,
@@ -219,15 +181,18 @@ static void print_main(struct cuda_set *set, const struct cuda_attention *a, con
     }
     print_row(&p, a, form, l);
     cuda_fill(out, form->loop, l);
-    if (form->rows)
-        print_own(&p, form, l);
+    print_staged(&p, a);
+    if (form->plain)
+        print_plain(&p, a, form, mask, l);
+    if (form->rows) {
+        print_own(&p, form, false);
+        cuda_fill(out, form->element, l);
+    }
     p.indent = form->score_indent;
     print_score(&p, a);
     cuda_fill(out, form->end, l);
     if (form->out)
         cuda_fill(out, form->out, l);
-    if (form->splits)
-        cuda_fill(out, cuda_attention_merge_form, l);
     cuda_fill(out, "        __syncthreads(); /* before the next rows */\n    }\n", l);
     p.indent = 1;
     cuda_print_fault_reports(&p);

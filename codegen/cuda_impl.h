@@ -245,15 +245,16 @@ struct cuda_mask {
 struct cuda_mask cuda_attention_mask(const struct nest *n, int32_t score, struct arena *arena);
 /* Finds first_tile and end_tile, of $K keys, for the $G rows of a tile of rows (`base`, `here`): what lies outside is hidden from all of them. */
 void cuda_attention_print_range(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *letters);
+/* The values of a key where all conditions hold: in tiles from first_plain to end_plain. */
+void cuda_attention_print_plain(struct printer *p, const struct cuda_mask *mask);
 
 /* A function's text around what is printed for the kernel: `row` is known behind `start`, `product` and the key's coordinate behind `loop`,
  * `score` before `end`. Where a thread has several rows, `row` is known behind `rows` (for each, `own`), whose coordinates are kept; `loop` ends for each
- * again, and `product` is known behind `element`. */
+ * again, and `product` is known behind `element`. The same, for keys that no condition hides, between `plain` and `otherwise`, if there are. */
 struct cuda_attention_form {
-    const char *name, *functions, *start, *fetch, *rows, *loop, *element, *end, *out;
+    const char *name, *functions, *start, *fetch, *rows, *loop, *plain, *otherwise, *element, *end, *out;
     uint32_t threads;
     int row_count, row_indent, element_indent, score_indent, blocks; /* blocks at once on a multiprocessor, at least */
-    bool splits;                                                     /* its parts may have to be put together */
     bool tiles; /* it goes through tiles of keys, found behind `start`; `fetch` comes behind that, then a copy of q */
 };
 struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, int64_t rows,
@@ -277,9 +278,8 @@ int64_t cuda_attention_matrix_rows(int64_t key, int64_t row);
 int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row);
 uint32_t cuda_attention_threads(int form, dtype t, int64_t key, int64_t row);
 extern const char *const cuda_attention_stage_form[2];
-/* Few rows: lanes that share a key; keys that a warp takes at a time. */
-uint32_t cuda_attention_lanes(dtype t, int64_t key, int64_t row);
-uint32_t cuda_attention_keys(uint32_t lanes, bool wide);
+/* Few rows: keys that a warp takes at a time. */
+uint32_t cuda_attention_keys(dtype t, bool wide, int64_t key, int64_t row);
 /* Floats of a row's part in the workspace. */
 static inline int64_t cuda_attention_pitch(int64_t row)
 {

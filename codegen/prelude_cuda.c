@@ -30,6 +30,7 @@ static const char head[] =
     "#define NAN __int_as_float(0x7fffffff)\n"
     "#define ALIGNED(bytes) __align__(bytes)\n"
     "#define UNROLL _Pragma(\"unroll\")\n"
+    "#define ROLLED _Pragma(\"unroll 1\")\n"
     "#define SHARED(type, name, extent) __shared__ ALIGNED(16) type name extent\n"
     "#define DYNAMIC_SHARED(name) extern __shared__ ALIGNED(16) unsigned char name[]\n"
     "#if __CUDA_ARCH__ >= 900\n"

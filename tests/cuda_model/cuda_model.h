@@ -18,6 +18,7 @@
 #define __forceinline__ inline
 #define ALIGNED(bytes) _Alignas(bytes)
 #define UNROLL
+#define ROLLED
 /* An array in the section of shared memory, with a guard behind it, and its range in a table. */
 #define SHARED(type, name, extent)                                                                                     \
     static _Alignas(16) type name extent __attribute__((section("cuda_shared")));                                      \
@@ -131,6 +132,7 @@ float tpc_from_f16(uint16_t h);
 uint16_t tpc_to_f16(float x);
 uint16_t tpc_to_bf16(float x);
 
+float tpc_power_of_2(float x);
 float tpc_exp_near(float x); /* to 2 units in the last place; no denormals */
 /* Two numbers in 16 bits each, the first in the lower half. */
 uint32_t tpc_pack_bf16(float low, float high);
