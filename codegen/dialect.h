@@ -146,6 +146,8 @@ const char *print_value(const struct printer *p, uint32_t instruction); /* its n
 void print_indices(struct printer *p, uint32_t depth, uint32_t sweep);
 /* Computes (and stores) what sweep `sweep` needs at a depth; for depths above the loops, what can be computed at stage `sweep`. */
 void print_values(struct printer *p, uint32_t depth, uint32_t sweep);
+/* Declares inN, whether the dynamic index of a load or store is in range; whether that was a fault goes to xN. */
+void print_range(struct printer *p, uint32_t instruction);
 /* The index of a load or store without its dynamic part; and what of that does not change with the fast loop. */
 const char *print_index(const struct printer *p, uint32_t instruction);
 const char *print_slow_text(const struct printer *p, uint32_t instruction);

@@ -89,8 +89,11 @@ static bool can_be_wide(const struct nest *n, uint32_t i, int64_t width)
 {
     const struct instruction *a = &n->kernel->instruction[i];
     uint32_t axis = nest_fast_axis(n);
-    return is_access(a) && n->value[i].live && n->value[i].depth == nest_fast_depth(n) && a->dynamic < 0 &&
-           (a->predicate < 0 || (a->kind == INST_LOAD && is_steady(n, a->predicate, width))) &&
+    bool plain = a->predicate < 0 && a->dynamic < 0;
+    bool load = a->kind == INST_LOAD && (a->predicate < 0 || is_steady(n, a->predicate, width)) &&
+                (a->dynamic < 0 ||
+                 (n->value[a->dynamic].depth < nest_fast_depth(n) && cuda_divides(n->dims, a->dynamic_stride, width)));
+    return is_access(a) && n->value[i].live && n->value[i].depth == nest_fast_depth(n) && (plain || load) &&
            nest_motion_of(n->dims, a->index, axis) == NEST_RUNS && rest_divides(n->dims, a->index, axis, width) &&
            (size_t)width * dtype_size(a->type) >= 4;
 }

@@ -153,21 +153,35 @@ static void print_steady(struct writer *w, uint32_t sweep)
 /* Of the first of the elements. */
 static const char *address_text(const struct writer *w, uint32_t i)
 {
-    const char *slow = print_slow_text(w->p, i);
-    unsigned buffer = (unsigned)instruction_at(w, i)->buffer;
-    return strcmp(slow, "0") == 0 ? arena_printf(w->p->arena, "b%u + first", buffer)
-                                  : arena_printf(w->p->arena, "b%u + (%s + first)", buffer, slow);
+    const struct instruction *a = instruction_at(w, i);
+    const char *slow = print_slow_text(w->p, i), *dynamic = "";
+    unsigned buffer = (unsigned)a->buffer;
+    if (a->dynamic >= 0)
+        dynamic = arena_printf(w->p->arena, " + (int64_t)%s*(%s)", print_value(w->p, (uint32_t)a->dynamic),
+                               print_dim_text(w->p, a->dynamic_stride));
+    return strcmp(slow, "0") == 0 ? arena_printf(w->p->arena, "b%u + first%s", buffer, dynamic)
+                                  : arena_printf(w->p->arena, "b%u + (%s + first%s)", buffer, slow, dynamic);
 }
 
+/* A load that may be of nothing gives zeros then. */
+static bool may_be_none(const struct instruction *a)
+{
+    return a->predicate >= 0 || a->dynamic >= 0;
+}
+
+/* A load; whether its dynamic index is in range is known. */
 static void print_wide_load(struct writer *w, uint32_t i, const char *name)
 {
     struct printer *p = w->p;
     const struct instruction *a = instruction_at(w, i);
     unsigned bytes = (unsigned)(w->form.width * dtype_size(a->type));
     const char *read = arena_printf(p->arena, "tpc_read_%u(%s, %s);", bytes, name, address_text(w, i));
-    if (a->predicate >= 0)
-        print_line(p, "if (%s)", print_value(p, (uint32_t)a->predicate));
-    print_line(p, "%s%s", a->predicate >= 0 ? "    " : "", read);
+    const char *condition = a->predicate < 0 ? "" : print_value(p, (uint32_t)a->predicate);
+    if (a->dynamic >= 0)
+        condition = arena_printf(p->arena, "%s%sin%u", condition, *condition ? " && " : "", (unsigned)i);
+    if (*condition)
+        print_line(p, "if (%s)", condition);
+    print_line(p, "%s%s", *condition ? "    " : "", read);
 }
 
 /* Those of a sweep: loads before the elements, stores behind them. */
@@ -186,7 +200,9 @@ static void print_wide(struct writer *w, uint32_t sweep, instruction_kind kind)
         if (kind != INST_LOAD)
             continue;
         print_line(p, "ALIGNED(16) %s w%u[%u]%s;", p->dialect->element[a->type], number, (unsigned)w->form.width,
-                   a->predicate >= 0 ? " = {0}" : "");
+                   a->kind == INST_LOAD && may_be_none(a) ? " = {0}" : "");
+        if (a->kind == INST_LOAD && a->dynamic >= 0)
+            print_range(p, i);
         if (a->kind == INST_LOAD)
             print_wide_load(w, i, arena_printf(p->arena, "w%u", number));
     }
@@ -378,10 +394,15 @@ static void open_turns(struct writer *w)
 /* Reads all that is kept of a row. */
 static void print_kept_row(struct writer *w)
 {
-    for (uint32_t i = 0; i < instruction_count(w); i++)
-        if (w->form.kept[i])
-            print_line(w->p, "ALIGNED(16) %s w%u[%u][%u];", w->p->dialect->element[instruction_at(w, i)->type],
-                       (unsigned)i, (unsigned)w->form.turns, (unsigned)w->form.width);
+    for (uint32_t i = 0; i < instruction_count(w); i++) {
+        const struct instruction *a = instruction_at(w, i);
+        if (!w->form.kept[i])
+            continue;
+        print_line(w->p, "ALIGNED(16) %s w%u[%u][%u]%s;", w->p->dialect->element[a->type], (unsigned)i,
+                   (unsigned)w->form.turns, (unsigned)w->form.width, may_be_none(a) ? " = {{0}}" : "");
+        if (a->dynamic >= 0)
+            print_range(w->p, i);
+    }
     open_turns(w);
     for (uint32_t i = 0; i < instruction_count(w); i++)
         if (w->form.kept[i])

@@ -256,8 +256,7 @@ static void declare(struct printer *p, uint32_t i, const char *expression)
                expression);
 }
 
-/* Whether the dynamic index is in range; whether that was a fault goes to x7. */
-static void print_range(struct printer *p, uint32_t i)
+void print_range(struct printer *p, uint32_t i)
 {
     const struct instruction *a = &p->nest->kernel->instruction[i];
     print_line(p, "const bool in%u = (uint64_t)%s < (uint64_t)(%s);", (unsigned)i, print_value(p, (uint32_t)a->dynamic),
