@@ -89,7 +89,7 @@ static int close_models(void **state)
 
 /* ---- texts ------------------------------------------------------------------------------------------------------------------------- */
 
-enum { TOKENS = 14, WARM = 4 };
+enum { TOKENS = 11, WARM = 4 };
 
 struct writing {
     const struct engine *engine;
@@ -170,6 +170,19 @@ static void a_step_is_one_launch(void **state)
     }
 }
 
+/* What the run that has begun writes over is not handed out. */
+static void expect_outputs(struct engine *engine)
+{
+    const struct graph *g = on_ranks[1].plan.program->graph;
+    struct tensor t;
+    for (uint32_t o = 0; o < g->outputs.count; o++) {
+        bool of_state = false;
+        for (uint32_t s = 0; s < g->states.count; s++)
+            of_state = of_state || g->states.at[s].output == o;
+        assert_int_equal(engine_output(engine, o, &quiet, &t), of_state ? TPC_OK : TPC_USAGE);
+    }
+}
+
 /* A text that ends in the middle leaves a run that has begun: it is dropped, and the next text is as if it had not been. */
 static void stops_anywhere(void **state)
 {
@@ -178,35 +191,13 @@ static void stops_anywhere(void **state)
     struct engine *engine;
     write_all(1, ENGINE_CPU, 0, &cpu);
     assert_int_equal(open_model(1, ENGINE_CUDA, &engine), TPC_OK);
-    for (size_t most = 3; most < 9; most += 2) {
+    for (size_t most = 6; most < 8; most++) {
         assert_int_equal(write_text(engine, 1, TOKENS + 5, most, &gpu), TPC_OK);
         assert_int_equal(gpu.count, most);
         assert_memory_equal(cpu.token, gpu.token, most * sizeof *cpu.token);
+        expect_outputs(engine);
     }
-    assert_true(engine_stats(engine)->dropped > 0);
-    engine_close(engine);
-    assert_int_equal(live(), 0);
-}
-
-/* A run that has begun with an input that then is another one is dropped. */
-static void begins_with_the_wrong_thing(void **state)
-{
-    (void)state;
-    static struct writing cpu, gpu;
-    const struct graph *g = on_ranks[1].plan.program->graph;
-    struct engine *engine;
-    write_all(1, ENGINE_CPU, 0, &cpu);
-    assert_int_equal(open_model(1, ENGINE_CUDA, &engine), TPC_OK);
-    assert_int_equal(write_text(engine, 1, TOKENS + 5, 6, &gpu), TPC_OK); /* one has begun */
-    struct tensor t;
-    for (uint32_t o = 0; o < g->outputs.count; o++) { /* what it writes over is not handed out */
-        bool state_end = false;
-        for (uint32_t s = 0; s < g->states.count; s++)
-            state_end = state_end || g->states.at[s].output == o;
-        assert_int_equal(engine_output(engine, o, &quiet, &t), state_end ? TPC_OK : TPC_USAGE);
-    }
-    assert_int_equal(write_text(engine, 1, TOKENS + 5, 0, &gpu), TPC_OK);
-    assert_memory_equal(cpu.token, gpu.token, sizeof cpu.token);
+    assert_int_equal(engine_stats(engine)->dropped, 1); /* the second is there still */
     engine_close(engine);
     assert_int_equal(live(), 0);
 }
@@ -218,7 +209,7 @@ static void calls_may_fail(void **state)
     static struct writing cpu, gpu;
     struct engine *engine;
     uint64_t made = 0; /* calls of the second text */
-    uint32_t failed = 0, tries = 12;
+    uint32_t failed = 0, tries = 8;
     write_all(1, ENGINE_CPU, 0, &cpu);
     for (uint32_t i = 0; i <= tries; i++) {
         assert_int_equal(open_model(1, ENGINE_CUDA, &engine), TPC_OK);
@@ -239,7 +230,7 @@ static void calls_may_fail(void **state)
         if (s == TPC_OK)
             assert_memory_equal(cpu.token, gpu.token, 4 * sizeof *cpu.token);
     }
-    assert_true(failed > 5);
+    assert_true(failed > 3);
 }
 
 int main(void)
@@ -247,7 +238,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_is_one_launch),
         cmocka_unit_test(stops_anywhere),
-        cmocka_unit_test(begins_with_the_wrong_thing),
         cmocka_unit_test(calls_may_fail),
     };
     alarm(240); /* nothing may wait for ever */
