@@ -4,7 +4,9 @@
  * The text needs no header of CUDA. Compiled by anything but NVRTC it asks for cuda_model.h, with which the tests run it on a CPU: there, what is
  * PTX here is a function of the model. So PTX stands in the head alone.
  *
- * From compute capability 9.0 on the blocks of a launch may start while the last of its predecessor run (START_NEXT: programmatic dependent launch). Whoever
+ * From compute capability 9.0 on the blocks of a launch may start before its predecessor has ended, where the runtime asks for that (programmatic dependent
+ * launch): as soon as all of the predecessor's are through with their work (START_NEXT). Not earlier: blocks that find room while others compute crowd on a few
+ * processors, and stay there (an H200 lost a fifth of a decode step's time). Whoever
  * defines ENTRY(name, threads) sees nothing of it: its body begins when the predecessor is done and its writes are seen. ENTRY_EARLY is the same without that
  * wait: it may read weights and constants at once, and all its threads call WAIT_FOR_PREVIOUS() before they touch what a kernel may have written, or
  * write anything (a thread that ends without it would let this kernel's successor start before the predecessor is done). ENTRY_EARLY_OF says also how
@@ -45,9 +47,9 @@ static const char head[] =
     "    extern \"C\" __global__ void __launch_bounds__(threads, blocks) \\\n"
     "    name(const __grid_constant__ struct name##_arguments arguments) \\\n"
     "    { \\\n"
-    "        START_NEXT(); \\\n"
     "        first; \\\n"
     "        name##_body(arguments); \\\n"
+    "        START_NEXT(); \\\n"
     "    } \\\n"
     "    static __device__ __forceinline__ void name##_body(const struct name##_arguments &arguments)\n"
     "#define ENTRY(name, threads) ENTRY_AFTER(WAIT_FOR_PREVIOUS(), name, threads, 1)\n"

@@ -68,6 +68,7 @@ static int open_fakes(void **state)
     snprintf(path, sizeof path, "%s/fake_cuda", build ? build : ".");
     setenv("TPC_CUDA_PATH", path, 1);
     setenv("TPC_FAKE_OBJECTS", "objects", 1);
+    setenv("TPC_CUDA_OVERLAP", "1", 1);
     strncat(path, "/libcuda.so.1", sizeof path - strlen(path) - 1);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     assert_non_null(library);
