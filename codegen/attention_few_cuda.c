@@ -75,7 +75,7 @@ static const char start_form[] =
     "    SHARED(float, sum_of, [4][$G]);\n"
     "    SHARED(float, weight_of, [4][$G]); /* of a warp in the block */\n"
     "    SHARED(float, inverse_of, [$G]);\n"
-    "    SHARED(float, gathered, [$G][128][4]);\n"
+    "    SHARED(float, gathered, [128][4]);\n"
     "    SHARED(float, share_of, [64][$G]); /* of a split in the result */\n"
     "    SHARED(int64_t, out_of, [$G]);\n"
     "    SHARED(bool, zero_of, [$G]);\n"
@@ -194,7 +194,11 @@ static const char end_form[] =
     "                out_of[own] = out_at;\n"
     "                zero_of[own] = zero;\n"
     "            }\n"
-    "        }\n"
+    "        }\n";
+
+/* The parts of a block's warps; the block's part, where keys are in several splits. */
+const char cuda_attention_combine_form[] =
+    "        const uint32_t rows = here < $G ? here : $G;\n"
     "        __syncthreads();\n"
     "        if (threadIdx.x < $G) {\n"
     "            float best = -INFINITY, total = 0;\n"
@@ -213,84 +217,88 @@ static const char end_form[] =
     "            }\n"
     "        }\n"
     "        __syncthreads();\n"
-    "        for (int i = threadIdx.x; i < $G * $W; i += 128) {\n"
+    "        for (int i = threadIdx.x; i < (int)rows * $W; i += 128) {\n"
     "            const int r = i / $W, d = i % $W;\n"
     "            float x = 0;\n"
     "            UNROLL for (int w = 0; w < 4; w++)\n"
     "                x += weight_of[w][r] * parts[w][r][d];\n"
     "            if (splits > 1) {\n"
     "                arguments.part[((int64_t)item * $G + r) * $P + d] = x;\n"
-    "            } else if (r < here) {\n"
+    "            } else {\n"
     "                x = zero_of[r] ? 0.0f : x * inverse_of[r];\n"
     "                arguments.out[out_of[r] + d * arguments.out_step] = element_of($Z);\n"
     "            }\n"
-    "        }\n";
-
-/* The last block of a tile of rows: a warp for the shares of a row's splits; then the threads share a row's columns, 4 each, and what is left the splits. */
-static const char merge_form[] =
+    "        }\n"
     "        if (splits > 1) {\n"
     "            __syncthreads();\n"
     "            if (threadIdx.x == 0)\n"
     "                arrived[0] = tpc_arrive(&$N_arrived[item / splits]);\n"
     "            __syncthreads();\n"
-    "        }\n"
+    "        }\n";
+
+/* The last block of a tile of rows: a warp for the shares of a row's splits; then the threads share the rows' columns, 4 each, and what is left the splits. Short
+ * text matters here: it runs once. */
+const char cuda_attention_merge_form[] =
     "        if (splits > 1 && arrived[0] == splits - 1) {\n"
     "            const float *const part = arguments.part + (int64_t)(item / splits * splits) * $G * $P;\n"
-    "            const uint32_t columns = ($W + 3) / 4, shares = 128 / columns;\n"
-    "            const uint32_t column = threadIdx.x % columns, first = threadIdx.x / columns < shares ? threadIdx.x / "
-    "columns : splits;\n"
-    "            ALIGNED(16) float y[$Q][$G][4]; /* the first ones: read while the shares are computed */\n"
-    "            UNROLL for (int u = 0; u < $Q; u++)\n"
-    "                UNROLL for (int r = 0; r < $G; r++)\n"
-    "                    if (first + u * shares < splits)\n"
-    "                        tpc_write_16(y[u][r], part + ((first + u * shares) * $G + r) * $P + column * 4);\n"
-    "            if (warp < $G) {\n"
-    "                float theirs[2], scale[2], best = -INFINITY, total = 0;\n"
+    "            for (uint32_t r = warp; r < rows; r += 4) {\n"
+    "                float theirs[2], scale[2], sums[2], best = -INFINITY, total = 0;\n"
     "                UNROLL for (int i = 0; i < 2; i++) {\n"
-    "                    theirs[i] = lane + i * 32 < splits ? part[((lane + i * 32) * $G + warp) * $P + $P - 4] : "
-    "-INFINITY;\n"
-    "                    best = theirs[i] > best ? theirs[i] : best;\n"
+    "                    const uint32_t s = lane + i * 32;\n"
+    "                    theirs[i] = s < splits ? part[(s * $G + r) * $P + $P - 4] : -INFINITY;\n"
+    "                    sums[i] = s < splits ? part[(s * $G + r) * $P + $P - 3] : 0.0f;\n"
+    "                    best = fmaxf(best, theirs[i]);\n"
     "                }\n"
-    "                for (int distance = 16; distance > 0; distance >>= 1) {\n"
-    "                    const float other = __shfl_xor_sync(0xffffffffu, best, distance);\n"
-    "                    best = other > best ? other : best;\n"
-    "                }\n"
+    "                UNROLL for (int distance = 16; distance > 0; distance >>= 1)\n"
+    "                    best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, distance));\n"
     "                UNROLL for (int i = 0; i < 2; i++) {\n"
     "                    scale[i] = theirs[i] == best ? 1.0f : tpc_exp_near(theirs[i] - best);\n"
-    "                    if (lane + i * 32 < splits)\n"
-    "                        total += scale[i] * part[((lane + i * 32) * $G + warp) * $P + $P - 3];\n"
+    "                    total += scale[i] * sums[i];\n"
     "                }\n"
-    "                for (int distance = 16; distance > 0; distance >>= 1)\n"
+    "                UNROLL for (int distance = 16; distance > 0; distance >>= 1)\n"
     "                    total += __shfl_xor_sync(0xffffffffu, total, distance);\n"
     "                UNROLL for (int i = 0; i < 2; i++)\n"
     "                    if (lane + i * 32 < splits)\n"
-    "                        share_of[lane + i * 32][warp] = scale[i] / total;\n"
+    "                        share_of[lane + i * 32][r] = scale[i] / total;\n"
     "            }\n"
     "            __syncthreads();\n"
-    "            ALIGNED(16) float x[$G][4];\n"
-    "            UNROLL for (int r = 0; r < $G; r++)\n"
-    "                UNROLL for (int i = 0; i < 4; i++)\n"
-    "                    x[r][i] = 0;\n"
-    "            for (uint32_t from = first; from < splits; from += $Q * shares)\n"
-    "                UNROLL for (int u = 0; u < $Q; u++)\n"
-    "                    UNROLL for (int r = 0; r < $G; r++)\n"
-    "                        if (from + u * shares < splits) {\n"
-    "                            if (from != first)\n"
-    "                                tpc_write_16(y[u][r], part + ((from + u * shares) * $G + r) * $P + column * 4);\n"
+    "            const uint32_t columns = ($W + 3) / 4, units = rows * columns, shares = units < 128 ? 128 / units : "
+    "1;\n"
+    "            for (uint32_t from = 0; from < units; from += 128) {\n"
+    "                const uint32_t unit = from + (shares > 1 ? threadIdx.x % units : threadIdx.x), r = unit / "
+    "columns;\n"
+    "                const uint32_t share = shares > 1 ? threadIdx.x / units : 0;\n"
+    "                const float *const of_unit = part + r * $P + unit % columns * 4;\n"
+    "                ALIGNED(16) float x[4] = {0, 0, 0, 0};\n"
+    "                for (uint32_t s = share; s < splits && share < shares && unit < units; s += 8 * shares) {\n"
+    "                    ALIGNED(16) float y[8][4];\n"
+    "                    UNROLL for (int u = 0; u < 8; u++)\n"
+    "                        if (s + u * shares < splits)\n"
+    "                            tpc_write_16(y[u], of_unit + (s + u * shares) * $G * $P);\n"
+    "                    UNROLL for (int u = 0; u < 8; u++)\n"
+    "                        if (s + u * shares < splits) {\n"
+    "                            const float scale = share_of[s + u * shares][r];\n"
     "                            UNROLL for (int i = 0; i < 4; i++)\n"
-    "                                x[r][i] += share_of[from + u * shares][r] * y[u][r][i];\n"
+    "                                x[i] += scale * y[u][i];\n"
     "                        }\n"
-    "            UNROLL for (int r = 0; r < $G; r++)\n"
-    "                tpc_write_16(gathered[r][threadIdx.x], x[r]);\n"
-    "            __syncthreads();\n"
-    "            for (uint32_t i = threadIdx.x; i < $G * $W; i += 128) {\n"
-    "                const uint32_t r = i / $W, d = i % $W;\n"
-    "                float x = 0;\n"
-    "                for (uint32_t s = 0; s < shares; s++)\n"
-    "                    x += gathered[r][s * columns + d / 4][d % 4];\n"
-    "                x = zero_of[r] ? 0.0f : x;\n"
-    "                if (r < here)\n"
-    "                    arguments.out[out_of[r] + d * arguments.out_step] = element_of($Z);\n"
+    "                }\n"
+    "                if (shares > 1) {\n"
+    "                    tpc_write_16(gathered[threadIdx.x], x);\n"
+    "                    __syncthreads();\n"
+    "                    for (uint32_t s = 1; s < shares && share == 0; s++)\n"
+    "                        UNROLL for (int i = 0; i < 4; i++)\n"
+    "                            x[i] += gathered[s * units + threadIdx.x][i];\n"
+    "                }\n"
+    "                UNROLL for (int i = 0; i < 4; i++) {\n"
+    "                    const uint32_t d = unit % columns * 4 + i;\n"
+    "                    if (share == 0 && unit < units && d < $W) {\n"
+    "                        const float value = x[i];\n"
+    "                        {\n"
+    "                            const float x = zero_of[r] ? 0.0f : value;\n"
+    "                            arguments.out[out_of[r] + d * arguments.out_step] = element_of($Z);\n"
+    "                        }\n"
+    "                    }\n"
+    "                }\n"
     "            }\n"
     "            if (threadIdx.x == 0)\n"
     "                $N_arrived[item / splits] = 0;\n"
@@ -331,22 +339,21 @@ struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_
                    {'V', width},
                    {'T', (most + lanes * width - 1) / (lanes * width) * width},
                    {'U', keys},
-                   {'Q', rows == 1 ? 4 : 2},
                    {'S', CUDA_ATTENTION_TILES},
                    {'K', cuda_attention_keys(t, wide, key, row)},
                    {'M', scores > lanes ? scores / lanes : 1},
                    {'R', lanes > scores ? lanes / scores : 1}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         l->of[numbers[i].letter - 'A'] = cuda_number(set->arena, numbers[i].number);
-    return (struct cuda_attention_form){.name =
-                                            arena_printf(set->arena, "few%u%s", (unsigned)rows, wide ? "_wide" : ""),
-                                        .functions = functions_form[wide],
-                                        .start = start_form,
-                                        .loop = loop_form,
-                                        .end = end_form,
-                                        .out = merge_form,
-                                        .row_indent = 2,
-                                        .score_indent = 5,
-                                        .threads = CUDA_ATTENTION_THREADS,
-                                        .blocks = rows == 1 && most * (int64_t)dtype_size(t) <= 512 ? 4 : 2};
+    return (struct cuda_attention_form){
+        .name = arena_printf(set->arena, "few%u%s", (unsigned)rows, wide ? "_wide" : ""),
+        .functions = functions_form[wide],
+        .start = start_form,
+        .loop = loop_form,
+        .end = end_form,
+        .out = arena_printf(set->arena, "%s%s", cuda_attention_combine_form, cuda_attention_merge_form),
+        .row_indent = 2,
+        .score_indent = 5,
+        .threads = CUDA_ATTENTION_THREADS,
+        .blocks = rows == 1 && most * (int64_t)dtype_size(t) <= 512 ? 3 : 2};
 }

@@ -228,7 +228,8 @@ static int64_t divide_up(int64_t a, int64_t b)
 /* Keys are split until there are some blocks for every processor, each with keys for all its warps. blocks: without splits. */
 static void split_keys(const struct cuda_making *m, const struct shape *s, int64_t blocks, int64_t unit, struct cut *c)
 {
-    static const int64_t wanted[CUDA_ATTENTION_MANY] = {4, 2, 2}; /* blocks per processor: those that run at once */
+    static const int64_t wanted[CUDA_ATTENTION_FORMS] = {3, 2, 2,
+                                                         1, 1, 2}; /* blocks per processor: those that run at once */
     int64_t most = wanted[c->form] * (int64_t)m->processors, splits = blocks < most ? most / blocks : 1;
     splits = blocks > CUDA_ATTENTION_TILES ? 1 : splits > CUDA_ATTENTION_SPLITS ? CUDA_ATTENTION_SPLITS : splits;
     int64_t keys = divide_up(s->keys, splits);
@@ -251,15 +252,19 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
         return TPC_DATA;
     bool wide = is_wide(&s, x, t, key, row);
     if (s.group <= FEW_ROWS)
-        c.form = !wide || !rows_are_wide(&s, x, t) ? CUDA_ATTENTION_NARROW : s.group > 1;
+        c.form = !wide || !rows_are_wide(&s, x, t)           ? CUDA_ATTENTION_NARROW
+                 : cuda_attention_may_be_narrow(t, key, row) ? CUDA_ATTENTION_FEW_MATRIX
+                                                             : s.group > 1;
     else if (wide)
         c.form = CUDA_ATTENTION_MANY_WIDE;
     int64_t rows = cuda_attention_rows(c.form, t, key, row);
     c.tiles = divide_up(s.group, rows);
     if (!i64_mul(s.rows / s.group, c.tiles, &blocks))
         return TPC_DATA;
-    if (c.form <= CUDA_ATTENTION_NARROW) {
-        uint32_t keys = cuda_attention_keys(t, c.form < CUDA_ATTENTION_NARROW, key, row);
+    bool few = c.form <= CUDA_ATTENTION_NARROW || c.form == CUDA_ATTENTION_FEW_MATRIX;
+    if (few) {
+        uint32_t keys =
+            c.form == CUDA_ATTENTION_FEW_MATRIX ? 16 : cuda_attention_keys(t, c.form < CUDA_ATTENTION_NARROW, key, row);
         split_keys(m, &s, blocks, (int64_t)keys * CUDA_ATTENTION_THREADS / CUDA_WARP, &c);
     }
     if (!i64_mul(blocks, c.splits, &blocks) || !i64_mul(blocks, rows * cuda_attention_pitch(row) * 4, &bytes))
@@ -267,9 +272,9 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
     put_head(m, a, &s, &c, x);
     put_kernel(m, a);
     struct cuda_launch *launch = NEW(m->arena, struct cuda_launch);
-    int64_t shared = c.form <= CUDA_ATTENTION_NARROW ? 0
-                     : t == DT_F32                   ? cuda_attention_many_bytes(key, row)
-                                                     : cuda_attention_matrix_bytes(key, row);
+    int64_t shared = few           ? 0
+                     : t == DT_F32 ? cuda_attention_many_bytes(key, row)
+                                   : cuda_attention_matrix_bytes(key, row);
     *launch = cuda_launch_of(m, a->function[c.form], blocks, cuda_attention_threads(c.form, t, key, row), 1,
                              (uint32_t)shared);
     *out = (struct cuda_step){.way = CUDA_LAUNCH, .count = 1, .launch = launch};

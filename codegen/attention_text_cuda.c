@@ -229,6 +229,8 @@ static struct cuda_letters letters_of(struct cuda_set *set, const struct cuda_at
 static struct cuda_attention_form form_of(struct cuda_set *set, struct cuda_letters *l, int form, dtype t, int64_t key,
                                           int64_t row)
 {
+    if (form == CUDA_ATTENTION_FEW_MATRIX)
+        return cuda_attention_narrow(set, l, t, key, row);
     if (form <= CUDA_ATTENTION_NARROW)
         return cuda_attention_few(set, l, t, cuda_attention_rows(form, t, key, row), form < CUDA_ATTENTION_NARROW, key,
                                   row);
@@ -249,8 +251,10 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
         struct cuda_letters l = letters_of(set, a, &mask);
         int64_t key = 0, row = 0;
         (void)cuda_attention_widths(set, a, &key, &row);
-        bool wide = i < CUDA_ATTENTION_NARROW || i == CUDA_ATTENTION_MANY_WIDE;
-        if (wide && !cuda_attention_may_be_wide(t, key, row))
+        bool wide = i < CUDA_ATTENTION_NARROW || i == CUDA_ATTENTION_MANY_WIDE, narrow = i == CUDA_ATTENTION_FEW_MATRIX;
+        bool may_be_narrow = cuda_attention_may_be_narrow(t, key, row);
+        if ((wide && !cuda_attention_may_be_wide(t, key, row)) || (narrow && !may_be_narrow) ||
+            (i < CUDA_ATTENTION_NARROW && may_be_narrow))
             continue;
         struct cuda_attention_form form = form_of(set, &l, i, t, key, row);
         struct text body = {.arena = set->arena};
@@ -265,6 +269,8 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
 
 int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row)
 {
+    if (form == CUDA_ATTENTION_FEW_MATRIX)
+        return 8;
     if (form <= CUDA_ATTENTION_NARROW)
         return form == 0 ? 1 : 4;
     return t == DT_F32 ? cuda_attention_many_rows(key, row) : cuda_attention_matrix_rows(key, row);
@@ -273,6 +279,6 @@ int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row)
 uint32_t cuda_attention_threads(int form, dtype t, int64_t key, int64_t row)
 {
     /* with tensor cores, a warp for 16 rows and half of the keys */
-    bool matrix = form > CUDA_ATTENTION_NARROW && t != DT_F32;
-    return matrix ? 4 * (uint32_t)cuda_attention_matrix_rows(key, row) : CUDA_ATTENTION_THREADS;
+    bool matrix = form == CUDA_ATTENTION_MANY || form == CUDA_ATTENTION_MANY_WIDE;
+    return matrix && t != DT_F32 ? 4 * (uint32_t)cuda_attention_matrix_rows(key, row) : CUDA_ATTENTION_THREADS;
 }

@@ -55,7 +55,7 @@ struct cuda_kernel {
     uint32_t function;
 };
 
-enum { CUDA_ATTENTION_FORMS = 5 };
+enum { CUDA_ATTENTION_FORMS = 6 };
 
 /* A product and the kernel that adds it to something and stores the sum: the library adds. */
 struct cuda_residual {
@@ -228,8 +228,14 @@ bool cuda_skinny_step(struct cuda_making *m, struct cuda_step *out);
 /* ---- attention_cuda.c, attention_text_cuda.c, attention_few_cuda.c, attention_many_cuda.c, attention_matrix_cuda.c,
  * attention_mask_cuda.c, attention_launch_cuda.c ---- */
 
-/* The forms: for few rows by 16-byte accesses (two) or by single elements; for many rows by single elements or by 16-byte accesses. */
-enum { CUDA_ATTENTION_NARROW = 2, CUDA_ATTENTION_MANY = 3, CUDA_ATTENTION_MANY_WIDE = 4, CUDA_ATTENTION_THREADS = 128 };
+/* The forms: for few rows by 16-byte accesses (two) or by single elements; for many rows by single elements or by 16-byte accesses; for few rows by tensor cores. */
+enum {
+    CUDA_ATTENTION_NARROW = 2,
+    CUDA_ATTENTION_MANY = 3,
+    CUDA_ATTENTION_MANY_WIDE = 4,
+    CUDA_ATTENTION_FEW_MATRIX = 5,
+    CUDA_ATTENTION_THREADS = 128
+};
 enum { CUDA_ATTENTION_TILES = 4096, CUDA_ATTENTION_SPLITS = 64 };
 
 /* Keys that a score hides from a row whatever the product is, by conditions (instructions) that change once along the keys. */
@@ -267,6 +273,10 @@ static inline bool cuda_attention_may_be_wide(dtype t, int64_t key, int64_t row)
     int64_t width = 16 / (int64_t)dtype_size(t);
     return key % width == 0 && row % width == 0;
 }
+/* Wider heads would not fit into registers. */
+bool cuda_attention_may_be_narrow(dtype t, int64_t key, int64_t row);
+struct cuda_attention_form cuda_attention_narrow(struct cuda_set *set, struct cuda_letters *l, dtype t, int64_t key,
+                                                 int64_t row);
 struct cuda_attention_form cuda_attention_matrix(struct cuda_set *set, struct cuda_letters *l, dtype t, bool wide,
                                                  int64_t key, int64_t row);
 /* Bytes of shared memory. */
@@ -278,6 +288,7 @@ int64_t cuda_attention_matrix_rows(int64_t key, int64_t row);
 int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row);
 uint32_t cuda_attention_threads(int form, dtype t, int64_t key, int64_t row);
 extern const char *const cuda_attention_stage_form[2];
+extern const char cuda_attention_combine_form[], cuda_attention_merge_form[];
 /* Few rows: keys that a warp takes at a time. */
 uint32_t cuda_attention_keys(dtype t, bool wide, int64_t key, int64_t row);
 /* Floats of a row's part in the workspace. */
