@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-enum { THREADS = 1024 };
+enum { THREADS = 1024, PIECES = 4 }; /* of 16 bytes that a thread has under way: one block reads a line */
 
 static const char best_form[] =
     "struct $N_arguments {\n"
@@ -57,11 +57,16 @@ static const char best_form[] =
     "        struct $N_found best = {0, UINT64_MAX};\n"
     "        for (int64_t i = threadIdx.x; i < head; i += $T)\n"
     "            meet(&best, order_of(value_of(__ldg(&from[i]))), (uint64_t)i);\n"
-    "        for (int64_t i = threadIdx.x; i < pieces; i += $T) {\n"
-    "            ALIGNED(16) $E part[$W];\n"
-    "            tpc_read_16(part, from + head + i * $W);\n"
-    "            UNROLL for (int k = 0; k < $W; k++)\n"
-    "                meet(&best, order_of(value_of(part[k])), (uint64_t)(head + i * $W + k));\n"
+    "        for (int64_t first = threadIdx.x; first < pieces; first += $P * $T) {\n"
+    "            ALIGNED(16) $E part[$P][$W];\n"
+    "            UNROLL for (int p = 0; p < $P; p++)\n"
+    "                if (first + p * $T < pieces)\n"
+    "                    tpc_read_16(part[p], from + head + (first + p * $T) * $W);\n"
+    "            UNROLL for (int p = 0; p < $P; p++)\n"
+    "                if (first + p * $T < pieces)\n"
+    "                    UNROLL for (int k = 0; k < $W; k++)\n"
+    "                        meet(&best, order_of(value_of(part[p][k])),\n"
+    "                             (uint64_t)(head + (first + p * $T) * $W + k));\n"
     "        }\n"
     "        for (int64_t i = tail + threadIdx.x; i < extent; i += $T)\n"
     "            meet(&best, order_of(value_of(__ldg(&from[i]))), (uint64_t)i);\n"
@@ -100,6 +105,7 @@ static void add_best(struct cuda_set *set, dtype type, value node)
     l.of['V' - 'A'] = d.type[type];
     l.of['K' - 'A'] = cuda_order_text(type);
     l.of['T' - 'A'] = cuda_number(set->arena, THREADS);
+    l.of['P' - 'A'] = cuda_number(set->arena, PIECES);
     l.of['W' - 'A'] = cuda_number(set->arena, (int64_t)(16 / dtype_size(type)));
     cuda_put_element(&body, type);
     cuda_fill(&body, best_form, &l);

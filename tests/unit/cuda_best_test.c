@@ -99,7 +99,7 @@ static void try_lines(const struct cuda_set *set, const struct cuda_model *model
 
 static void equals_the_cpu(void **unused)
 {
-    static const int64_t extents[] = {1, 5, 7, 11, 13, 256, 511, 4099};
+    static const int64_t extents[] = {1, 5, 7, 11, 13, 256, 511, 4099, 33011};
     struct cuda_set *sets[TYPES];
     (void)unused;
     trial_start();
