@@ -10,7 +10,7 @@
  * TPC_FAKE_SLOW (milliseconds that each copy from host memory waits), TPC_FAKE_IDLE (kernels and products take so many microseconds, asleep, and do nothing: what is
  * left is the host's time).
  *
- * Section: driver.c, kernels.c and graphs.c (libcuda.so.1; the others use what it exports), nvrtc.c, blas.c, nccl.c
+ * Section: driver.c, kernels.c, graphs.c and events.c (libcuda.so.1; the others use what it exports), nvrtc.c, blas.c, nccl.c
  */
 #ifndef TPC_TESTS_FAKE_CUDA_FAKE_H
 #define TPC_TESTS_FAKE_CUDA_FAKE_H
