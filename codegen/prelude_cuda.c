@@ -9,8 +9,8 @@
  * processors, and stay there (an H200 lost a fifth of a decode step's time). Whoever
  * defines ENTRY(name, threads) sees nothing of it: its body begins when the predecessor is done and its writes are seen. ENTRY_EARLY is the same without that
  * wait: it may read weights and constants at once, and all its threads call WAIT_FOR_PREVIOUS() before they touch what a kernel may have written, or
- * write anything (a thread that ends without it would let this kernel's successor start before the predecessor is done). ENTRY_EARLY_OF says also how
- * many blocks a multiprocessor is to hold, which limits registers.
+ * write anything (a thread that ends without it would let this kernel's successor start before the predecessor is done). Either may call START_NEXT() itself,
+ * before an end that is short. ENTRY_EARLY_OF says also how many blocks a multiprocessor is to hold, which limits registers.
  */
 #include "codegen/cuda_impl.h"
 

@@ -9,6 +9,7 @@
  * Along n, a tile of columns is 128 bytes wide: 8 threads side by side, 32 such groups over k. Where there are few tiles, several blocks share
  * one, each a part of k: they leave their sums in the workspace, and the last to arrive adds them in the order of the parts, so that bits do not depend
  * on who is last.
+ * The successor may start once all weights are read: what is left is short and needs little.
  * Along k, a warp takes several columns at once, and where there are few, 2 to 8 warps of a block share them.
  *
  * Start at cuda_add_skinny.
@@ -98,6 +99,7 @@ static const char along_n_form[] =
 
 /* Sums of warps, then of parts. */
 static const char along_n_end_form[] =
+    "        START_NEXT();\n"
     "        tpc_fold(sum, $M * $V / 2, 16);\n"
     "        tpc_fold(sum, $M * $V / 4, 8);\n"
     "        UNROLL for (int i = 0; i < $M * $V / 4; i++)\n"
@@ -190,6 +192,7 @@ static const char along_k_form[] =
     "$O"
     "$B"
     "        }\n"
+    "        START_NEXT();\n"
     "$S"
     "        __syncthreads(); /* what was read of the last ones */\n"
     "        if (lane % (32 / ($M * $Q)) == 0)\n"

@@ -37,6 +37,7 @@
 #define ENTRY_EARLY(name, threads) ENTRY(name, threads) /* launches do not overlap here */
 #define ENTRY_EARLY_OF(name, threads, blocks) ENTRY(name, threads)
 #define WAIT_FOR_PREVIOUS() ((void)0)
+#define START_NEXT() ((void)0)
 
 struct model_range {
     const void *at;
