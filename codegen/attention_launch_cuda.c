@@ -252,7 +252,7 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
         return TPC_DATA;
     bool wide = is_wide(&s, x, t, key, row);
     if (s.group <= FEW_ROWS)
-        c.form = !wide || !rows_are_wide(&s, x, t)           ? CUDA_ATTENTION_NARROW
+        c.form = !wide || !rows_are_wide(&s, x, t)           ? CUDA_ATTENTION_FEW
                  : cuda_attention_may_be_narrow(t, key, row) ? CUDA_ATTENTION_FEW_MATRIX
                                                              : s.group > 1;
     else if (wide)
@@ -261,10 +261,10 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
     c.tiles = divide_up(s.group, rows);
     if (!i64_mul(s.rows / s.group, c.tiles, &blocks))
         return TPC_DATA;
-    bool few = c.form <= CUDA_ATTENTION_NARROW || c.form == CUDA_ATTENTION_FEW_MATRIX;
+    bool few = c.form <= CUDA_ATTENTION_FEW || c.form == CUDA_ATTENTION_FEW_MATRIX;
     if (few) {
         uint32_t keys =
-            c.form == CUDA_ATTENTION_FEW_MATRIX ? 16 : cuda_attention_keys(t, c.form < CUDA_ATTENTION_NARROW, key, row);
+            c.form == CUDA_ATTENTION_FEW_MATRIX ? 16 : cuda_attention_keys(t, c.form < CUDA_ATTENTION_FEW, key, row);
         split_keys(m, &s, blocks, (int64_t)keys * CUDA_ATTENTION_THREADS / CUDA_WARP, &c);
     }
     if (!i64_mul(blocks, c.splits, &blocks) || !i64_mul(blocks, rows * cuda_attention_pitch(row) * 4, &bytes))

@@ -231,8 +231,8 @@ static struct cuda_attention_form form_of(struct cuda_set *set, struct cuda_lett
 {
     if (form == CUDA_ATTENTION_FEW_MATRIX)
         return cuda_attention_narrow(set, l, t, key, row);
-    if (form <= CUDA_ATTENTION_NARROW)
-        return cuda_attention_few(set, l, t, cuda_attention_rows(form, t, key, row), form < CUDA_ATTENTION_NARROW, key,
+    if (form <= CUDA_ATTENTION_FEW)
+        return cuda_attention_few(set, l, t, cuda_attention_rows(form, t, key, row), form < CUDA_ATTENTION_FEW, key,
                                   row);
     return t == DT_F32 ? cuda_attention_many(set, l, form == CUDA_ATTENTION_MANY_WIDE, key, row)
                        : cuda_attention_matrix(set, l, t, form == CUDA_ATTENTION_MANY_WIDE, key, row);
@@ -251,10 +251,10 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
         struct cuda_letters l = letters_of(set, a, &mask);
         int64_t key = 0, row = 0;
         (void)cuda_attention_widths(set, a, &key, &row);
-        bool wide = i < CUDA_ATTENTION_NARROW || i == CUDA_ATTENTION_MANY_WIDE, narrow = i == CUDA_ATTENTION_FEW_MATRIX;
+        bool wide = i < CUDA_ATTENTION_FEW || i == CUDA_ATTENTION_MANY_WIDE, narrow = i == CUDA_ATTENTION_FEW_MATRIX;
         bool may_be_narrow = cuda_attention_may_be_narrow(t, key, row);
         if ((wide && !cuda_attention_may_be_wide(t, key, row)) || (narrow && !may_be_narrow) ||
-            (i < CUDA_ATTENTION_NARROW && may_be_narrow))
+            (i < CUDA_ATTENTION_FEW && may_be_narrow))
             continue;
         struct cuda_attention_form form = form_of(set, &l, i, t, key, row);
         struct text body = {.arena = set->arena};
@@ -271,7 +271,7 @@ int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row)
 {
     if (form == CUDA_ATTENTION_FEW_MATRIX)
         return 8;
-    if (form <= CUDA_ATTENTION_NARROW)
+    if (form <= CUDA_ATTENTION_FEW)
         return form == 0 ? 1 : 4;
     return t == DT_F32 ? cuda_attention_many_rows(key, row) : cuda_attention_matrix_rows(key, row);
 }

@@ -226,11 +226,11 @@ uint32_t cuda_add_skinny(struct cuda_set *set, const struct cuda_skinny *a, bool
 bool cuda_skinny_step(struct cuda_making *m, struct cuda_step *out);
 
 /* ---- attention_cuda.c, attention_text_cuda.c, attention_few_cuda.c, attention_many_cuda.c, attention_matrix_cuda.c,
- * attention_mask_cuda.c, attention_launch_cuda.c ---- */
+ * attention_narrow_cuda.c, attention_mask_cuda.c, attention_launch_cuda.c ---- */
 
 /* The forms: for few rows by 16-byte accesses (two) or by single elements; for many rows by single elements or by 16-byte accesses; for few rows by tensor cores. */
 enum {
-    CUDA_ATTENTION_NARROW = 2,
+    CUDA_ATTENTION_FEW = 2,
     CUDA_ATTENTION_MANY = 3,
     CUDA_ATTENTION_MANY_WIDE = 4,
     CUDA_ATTENTION_FEW_MATRIX = 5,
