@@ -303,6 +303,13 @@ static void every_call_may_fail(void **state)
     }
 }
 
+/* Without the rank: all ranks meet it, and any may be the first to say so. */
+static const char *behind_rank(const char *line)
+{
+    const char *colon = strncmp(line, "rank ", 5) == 0 ? strstr(line, ": ") : NULL;
+    return colon ? colon : line;
+}
+
 static void index_out_of_range(void **state)
 {
     (void)state;
@@ -322,7 +329,7 @@ static void index_out_of_range(void **state)
             lines = 0;
             assert_int_equal(run_ids(&t, 3, WORDS, got), TPC_DATA);
             assert_int_equal(lines, 1);
-            assert_string_equal(last_line, on_cpu_line);
+            assert_string_equal(behind_rank(last_line), behind_rank(on_cpu_line));
             assert_int_equal(run_ids(&t, 3, 1, got), TPC_OK); /* it goes on */
             expect(got, wanted, 3);
         }
