@@ -35,7 +35,15 @@ static const struct cuda_text texts[] = {
     TEXT(uses_dynamic, "    DYNAMIC_SHARED(d);\n    ((float *)d)[t] = x[t];\n    __syncthreads();\n"
                        "    y[t] = ((float *)d)[t ^ 1];\n"),
     TEXT_ARRIVING(blocks_arrive, "    __syncthreads();\n", "tpc_arrive(&arrived)"),
+    TEXT(copies_and_waits,
+         "    SHARED(float, s, [64]);\n    if (t % 4 == 0)\n        tpc_copy_async_16(s + t, x + t, true);\n"
+         "    tpc_commit_async();\n    tpc_commit_async();\n    tpc_wait_async();\n"
+         "    __syncthreads();\n    y[t] = s[n - 1 - t];\n"),
     /* planted */
+    TEXT(copies_and_waits_late,
+         "    SHARED(float, s, [64]);\n    if (t % 4 == 0)\n        tpc_copy_async_16(s + t, x + t, true);\n"
+         "    tpc_commit_async();\n    tpc_commit_async();\n    __syncthreads();\n    y[t] = s[n - 1 - t];\n"
+         "    tpc_wait_async();\n"),
     TEXT(reads_past, "    y[t] = x[t + 1];\n"),
     TEXT(reads_before, "    y[t] = x[t - 1];\n"),
     TEXT(writes_past, "    y[t + 1] = x[t];\n"),
@@ -123,6 +131,9 @@ static void computes(void **state)
     good("votes", 1);
     for (int i = 0; i < 64; i++)
         assert_true(y[i] == 3);
+    good("copies_and_waits", 1);
+    for (int i = 0; i < 64; i++)
+        assert_true(y[i] == x[63 - i]);
     good("uses_dynamic", 1);
     for (int i = 0; i < 64; i++)
         assert_true(y[i] == x[i ^ 1]);
@@ -151,6 +162,7 @@ static void catches(void **state)
         {"blocks_write_one_place", "a race in a buffer", 2},
         {"blocks_arrive_too_early", "a race in a buffer", 2},
         {"blocks_do_not_arrive", "a race in a buffer", 2},
+        {"copies_and_waits_late", "a race in shared memory", 1},
         {"is_not_aligned", "no multiple", 1},
         {"parts_at_a_barrier", "barrier", 1},
         {"parts_in_a_warp", "lane", 1},
