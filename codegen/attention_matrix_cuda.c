@@ -135,10 +135,11 @@ static const char end_form[] =
     "                        best[own] = fmaxf(best[own], __shfl_xor_sync(0xffffffffu, best[own], distance));\n"
     "                    scale[own] = most[own] == best[own] ? 1.0f : tpc_exp_near(most[own] - best[own]);\n"
     "                    most[own] = best[own];\n"
-    "                    const float least = best[own] == -INFINITY ? 0.0f : best[own] * 1.44269504f;\n"
+    "                    const float least = best[own] == -INFINITY ? 0.0f : best[own];\n"
     "                    sum[own] *= scale[own];\n"
     "                    UNROLL for (int e = 0; e < 2 * $X; e++) {\n"
-    "                        const float p = tpc_power_of_2(s[e / 2][own * 2 + e % 2] * 1.44269504f - least);\n"
+    /* the difference first: with the factor first an FMA would leave a rounding of masks such as -1e38, which is no 0 */
+    "                        const float p = tpc_exp_near(s[e / 2][own * 2 + e % 2] - least);\n"
     "                        s[e / 2][own * 2 + e % 2] = p;\n"
     "                        sum[own] += p;\n"
     "                    }\n"

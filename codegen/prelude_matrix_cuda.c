@@ -80,14 +80,6 @@ const struct prelude_function prelude_functions_matrix[] = {
      "    return y;\n"
      "}\n"
      "#endif\n"},
-    {"tpc_power_of_2", "#ifdef __CUDACC_RTC__\n"
-     "static __device__ __forceinline__ float tpc_power_of_2(float x)\n"
-     "{\n"
-     "    float y;\n"
-     "    asm(\"ex2.approx.ftz.f32 %0, %1;\" : \"=f\"(y) : \"f\"(x));\n"
-     "    return y;\n"
-     "}\n"
-     "#endif\n"},
 };
 /* clang-format on */
 const uint32_t prelude_function_count_matrix = sizeof prelude_functions_matrix / sizeof prelude_functions_matrix[0];

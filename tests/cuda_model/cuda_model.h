@@ -133,7 +133,6 @@ float tpc_from_f16(uint16_t h);
 uint16_t tpc_to_f16(float x);
 uint16_t tpc_to_bf16(float x);
 
-float tpc_power_of_2(float x);
 float tpc_exp_near(float x); /* to 2 units in the last place; no denormals */
 /* Two numbers in 16 bits each, the first in the lower half. */
 uint32_t tpc_pack_bf16(float low, float high);

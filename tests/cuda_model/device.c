@@ -486,13 +486,13 @@ void *__tsan_memset(void *to, int x, unsigned long bytes)
 
 /* ---- a launch ---- */
 
-/* Nothing may rely on what shared memory holds: nonsense, in all arrays that were used since. */
+/* Nothing may rely on what shared memory holds: no numbers, of every type of float, in all arrays that were used since. */
 static void spoil_shared(void)
 {
     for (const struct model_range *r = __start_cuda_ranges; r < __stop_cuda_ranges; r++) {
         ptrdiff_t number = r - __start_cuda_ranges;
         if (number >= ARRAYS || m.used[number] || !m.spoilt)
-            memset(__start_cuda_shared + ((const char *)r->at - __start_cuda_shared), 0xa5, r->bytes);
+            memset(__start_cuda_shared + ((const char *)r->at - __start_cuda_shared), 0xff, r->bytes);
         if (number < ARRAYS)
             m.used[number] = false;
     }

@@ -53,7 +53,7 @@ static void *aligned(uint64_t bytes)
 {
     void *at = aligned_alloc(CUDA_ALIGN, (bytes + 2 * CUDA_ALIGN) / CUDA_ALIGN * CUDA_ALIGN);
     assert_non_null(at);
-    memset(at, 0x7f, bytes);
+    memset(at, 0xff, bytes); /* not a number, of every type */
     return at;
 }
 
