@@ -57,22 +57,38 @@ static void *aligned(uint64_t bytes)
     return at;
 }
 
+const void *first_contents(const struct program *p, uint32_t buffer, const struct tensor *inputs)
+{
+    const struct buffer *b = &p->buffers.at[buffer];
+    if (b->kind == BUFFER_INPUT)
+        return inputs[b->index].data;
+    if (b->kind == BUFFER_WEIGHT)
+        return p->graph->params.at[b->index].data;
+    return b->kind == BUFFER_CONSTANT ? graph_node(p->graph, b->node)->attribute.data : NULL;
+}
+
+void *new_output(const struct program *p, uint32_t buffer, const int64_t *of, uint64_t bytes, struct tensor *outputs)
+{
+    const struct graph *g = p->graph;
+    uint32_t output = p->buffers.at[buffer].index;
+    const struct node *n = graph_node(g, g->outputs.at[output].value);
+    int64_t shape[MAX_RANK];
+    for (uint32_t a = 0; a < n->rank; a++)
+        assert_true(dim_eval(g->dims, n->shape[a], of, &shape[a]));
+    assert_true(tensor_shape(&outputs[output], n->dtype, n->rank, shape));
+    return outputs[output].data = malloc(bytes + 1);
+}
+
 static void give_memory(struct machine *m, const struct tensor *inputs)
 {
     const struct program *p = m->program;
     for (uint32_t i = 0; i < p->buffers.count; i++) {
         const struct buffer *b = &p->buffers.at[i];
-        const void *from = NULL;
         assert_true(buffer_bytes(p, i, m->of, &m->bytes[i]));
         if (b->kind == BUFFER_TEMP && cuda_buffer_unused(m->set, i))
             continue; /* a launch that touches it all the same is caught */
         m->at[i] = aligned(m->bytes[i]);
-        if (b->kind == BUFFER_INPUT)
-            from = inputs[b->index].data;
-        else if (b->kind == BUFFER_WEIGHT)
-            from = p->graph->params.at[b->index].data;
-        else if (b->kind == BUFFER_CONSTANT)
-            from = graph_node(p->graph, b->node)->attribute.data;
+        const void *from = first_contents(p, i, inputs);
         if (from)
             memcpy(m->at[i], from, m->bytes[i]);
     }
@@ -80,19 +96,9 @@ static void give_memory(struct machine *m, const struct tensor *inputs)
 
 static void take_outputs(struct machine *m, struct tensor *outputs)
 {
-    const struct graph *g = m->program->graph;
-    for (uint32_t i = 0; i < m->program->buffers.count; i++) {
-        const struct buffer *b = &m->program->buffers.at[i];
-        if (b->kind != BUFFER_OUTPUT)
-            continue;
-        const struct node *n = graph_node(g, g->outputs.at[b->index].value);
-        int64_t shape[MAX_RANK];
-        for (uint32_t a = 0; a < n->rank; a++)
-            assert_true(dim_eval(g->dims, n->shape[a], m->of, &shape[a]));
-        assert_true(tensor_shape(&outputs[b->index], n->dtype, n->rank, shape));
-        outputs[b->index].data = malloc(m->bytes[i] + 1);
-        memcpy(outputs[b->index].data, m->at[i], m->bytes[i]);
-    }
+    for (uint32_t i = 0; i < m->program->buffers.count; i++)
+        if (m->program->buffers.at[i].kind == BUFFER_OUTPUT)
+            memcpy(new_output(m->program, i, m->of, m->bytes[i], outputs), m->at[i], m->bytes[i]);
 }
 
 /* ---- launches ---- */

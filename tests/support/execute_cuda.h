@@ -18,4 +18,9 @@ int64_t execute_cuda(const char *name, const struct cuda_set *set, const struct 
                      const struct cuda_model *model, const int64_t *of, uint32_t processors,
                      const struct tensor *inputs, struct tensor *outputs, struct arena *arena);
 
+/* Shapes output `buffer` of a Program, with memory from malloc for its bytes. */
+void *new_output(const struct program *p, uint32_t buffer, const int64_t *of, uint64_t bytes, struct tensor *outputs);
+/* What a buffer holds before anything runs; NULL: nothing. */
+const void *first_contents(const struct program *p, uint32_t buffer, const struct tensor *inputs);
+
 #endif

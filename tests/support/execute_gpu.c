@@ -1,6 +1,7 @@
 /* tests/support/execute_gpu.c - see execute_gpu.h. */
 #include "tests/support/execute_gpu.h"
 #include "runtime/device_cuda.h"
+#include "tests/support/execute_cuda.h"
 #include "tests/test.h"
 
 #include <stdlib.h>
@@ -61,20 +62,14 @@ static void give_memory(struct machine *m, const struct cuda_set *set, const str
     const struct program *p = m->program;
     for (uint32_t i = 0; i < p->buffers.count; i++) {
         const struct buffer *b = &p->buffers.at[i];
-        const void *from = NULL;
         assert_true(buffer_bytes(p, i, m->of, &m->bytes[i]));
         if (b->kind == BUFFER_TEMP && cuda_buffer_unused(set, i))
             continue;
         m->at[i] = m->device->ops->alloc(m->device, m->bytes[i]);
         assert_non_null(m->at[i]);
-        if (b->kind == BUFFER_INPUT)
-            from = inputs[b->index].data;
-        else if (b->kind == BUFFER_WEIGHT)
-            from = p->graph->params.at[b->index].data;
-        else if (b->kind == BUFFER_CONSTANT)
-            from = graph_node(p->graph, b->node)->attribute.data;
+        const void *from = first_contents(p, i, inputs);
         void *poison = malloc(m->bytes[i] + 1);
-        memset(poison, 0x7f, m->bytes[i] + 1);
+        memset(poison, 0xff, m->bytes[i] + 1);
         good(m, m->device->ops->upload(m->device, m->at[i], from ? from : poison, m->bytes[i], &m->failure));
         free(poison);
     }
@@ -82,19 +77,11 @@ static void give_memory(struct machine *m, const struct cuda_set *set, const str
 
 static void take_outputs(struct machine *m, struct tensor *outputs)
 {
-    const struct graph *g = m->program->graph;
-    for (uint32_t i = 0; i < m->program->buffers.count; i++) {
-        const struct buffer *b = &m->program->buffers.at[i];
-        if (b->kind != BUFFER_OUTPUT)
-            continue;
-        const struct node *n = graph_node(g, g->outputs.at[b->index].value);
-        int64_t shape[MAX_RANK];
-        for (uint32_t a = 0; a < n->rank; a++)
-            assert_true(dim_eval(g->dims, n->shape[a], m->of, &shape[a]));
-        assert_true(tensor_shape(&outputs[b->index], n->dtype, n->rank, shape));
-        outputs[b->index].data = malloc(m->bytes[i] + 1);
-        good(m, m->device->ops->download(m->device, outputs[b->index].data, m->at[i], m->bytes[i], &m->failure));
-    }
+    const struct device_ops *ops = m->device->ops;
+    for (uint32_t i = 0; i < m->program->buffers.count; i++)
+        if (m->program->buffers.at[i].kind == BUFFER_OUTPUT)
+            good(m, ops->download(m->device, new_output(m->program, i, m->of, m->bytes[i], outputs), m->at[i],
+                                  m->bytes[i], &m->failure));
 }
 
 /* ---- steps ---- */

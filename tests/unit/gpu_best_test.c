@@ -4,56 +4,13 @@
 #include "frontend/compile.h"
 #include "runtime/engine.h"
 #include "runtime/tensor_file.h"
+#include "tests/support/fake_gpus.h"
+#include "tests/test.h"
 
-#include <dlfcn.h>
-#include <setjmp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 enum { WORDS = 23, WIDTH = 12, MOST = 8 };
-
-static char last_line[1100];
-static int lines;
-
-static void keep_line(void *user, severity level, const char *line)
-{
-    (void)user;
-    (void)level;
-    lines++;
-    snprintf(last_line, sizeof last_line, "%s", line);
-}
-
-static struct diag quiet = {.sink = keep_line};
-static void (*fail_after)(uint64_t n);
-static uint64_t (*calls)(void);
-static int64_t (*live)(void);
-
-static void find(void *library, const char *name, void *to)
-{
-    void *symbol = dlsym(library, name);
-    assert_non_null(symbol);
-    memcpy(to, &symbol, sizeof symbol);
-}
-
-static int open_fakes(void **state)
-{
-    char path[4200];
-    const char *build = getenv("BUILD");
-    (void)state;
-    snprintf(path, sizeof path, "%s/fake_cuda", build ? build : ".");
-    setenv("TPC_CUDA_PATH", path, 1);
-    setenv("TPC_FAKE_OBJECTS", "objects", 1);
-    setenv("TPC_FAKE_GPUS", "4", 1);
-    strncat(path, "/libcuda.so.1", sizeof path - strlen(path) - 1);
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    assert_non_null(library);
-    find(library, "fake_fail_after", &fail_after);
-    find(library, "fake_calls", &calls);
-    find(library, "fake_live", &live);
-    return 0;
-}
 
 static value param(struct graph *g, const char *name, int64_t rows)
 {
@@ -97,9 +54,9 @@ static status open_trial(struct trial *t, uint32_t ranks, const struct engine_op
 {
     *t = (struct trial){.arena = arena_new()};
     assert_int_equal(
-        compile_graph(t->arena, model(t->arena), &(struct compile_options){.ranks = ranks}, &quiet, &t->compiled),
+        compile_graph(t->arena, model(t->arena), &(struct compile_options){.ranks = ranks}, &fakes.diag, &t->compiled),
         TPC_OK);
-    return engine_open(t->compiled.program, NULL, NULL, o, &quiet, &t->engine);
+    return engine_open(t->compiled.program, NULL, NULL, o, &fakes.diag, &t->engine);
 }
 
 static void end(struct trial *t)
@@ -116,7 +73,7 @@ static status run(struct trial *t, int64_t count, int64_t first)
         ids[i] = (first + i * 5) % WORDS;
     assert_true(tensor_shape(&in, DT_I64, 1, &count));
     in.data = ids;
-    return engine_run(t->engine, &in, NULL, &quiet);
+    return engine_run(t->engine, &in, NULL, &fakes.diag);
 }
 
 /* Places of the largest of each row of an output, on CPUs. */
@@ -128,7 +85,7 @@ static void reference(uint32_t output, int64_t count, int64_t first, int64_t *pl
     engine_want_best(t.engine, output, 2, UINT32_MAX); /* CPUs have the output at hand */
     assert_int_equal(run(&t, count, first), TPC_OK);
     assert_false(engine_best(t.engine, 0, &place[0]));
-    assert_int_equal(engine_output(t.engine, output, &quiet, &y), TPC_OK);
+    assert_int_equal(engine_output(t.engine, output, &fakes.diag, &y), TPC_OK);
     const float *at = y.data;
     int64_t extent = y.shape[1];
     for (int64_t row = 0; row < count; row++, at += extent) {
@@ -170,13 +127,13 @@ static void try_output(uint32_t output, uint32_t ranks, bool host)
         assert_false(engine_best(t.engine, wanted[k], &place));
         bool there = !cut || !known || wanted[k] == 0;
         *(there ? &all : &without) = engine_stats(t.engine)->collectives - before;
-        assert_int_equal(engine_output(t.engine, output, &quiet, &y), there ? TPC_OK : TPC_USAGE);
-        assert_int_equal(engine_output(t.engine, output == 0, &quiet, &y), TPC_OK);
+        assert_int_equal(engine_output(t.engine, output, &fakes.diag, &y), there ? TPC_OK : TPC_USAGE);
+        assert_int_equal(engine_output(t.engine, output == 0, &fakes.diag, &y), TPC_OK);
     }
     assert_true(!cut || all == without + 1);
     assert_true((host && ranks > 1) || engine_stats(t.engine)->graph_launches > 2);
     end(&t);
-    assert_int_equal(live(), 0);
+    assert_int_equal(fakes.live(), 0);
 }
 
 static void finds_the_largest(void **state)
@@ -199,9 +156,9 @@ static void every_call_may_fail(void **state)
     for (uint32_t host = 0; host < 2; host++)
         for (uint64_t n = 1;; n += step) {
             struct trial t;
-            uint64_t before = calls();
-            lines = 0;
-            fail_after(n);
+            uint64_t before = fakes.calls();
+            fakes.lines = 0;
+            fakes.fail_after(n);
             status s = open_trial(&t, 2, &(struct engine_options){.kind = ENGINE_CUDA, .host_collectives = host});
             for (int64_t k = 0; k < 4 && s == TPC_OK; k++) {
                 engine_want_best(t.engine, 1, k < 2 ? 1 : 3, UINT32_MAX);
@@ -210,12 +167,12 @@ static void every_call_may_fail(void **state)
                             (engine_best(t.engine, k < 2 ? 0 : 2, &place) && place == most[k < 2 ? 0 : 2]));
             }
             end(&t);
-            fail_after(0);
-            if ((s != TPC_OK && lines != 1) || live() != 0)
+            fakes.fail_after(0);
+            if ((s != TPC_OK && fakes.lines != 1) || fakes.live() != 0)
                 fail_msg("call %llu fails: %d lines, the last is '%s', %lld objects are left", (unsigned long long)n,
-                         lines, last_line, (long long)live());
+                         fakes.lines, fakes.last_line, (long long)fakes.live());
             failed += s != TPC_OK;
-            if (n > calls() - before)
+            if (n > fakes.calls() - before)
                 break;
         }
     assert_true(failed > 10);

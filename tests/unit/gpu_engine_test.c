@@ -7,61 +7,12 @@
 #include "runtime/plan.h"
 #include "runtime/tensor_file.h"
 #include "runtime/tpc.h"
+#include "tests/support/fake_gpus.h"
+#include "tests/test.h"
 
-#include <dlfcn.h>
 #include <math.h>
-#include <setjmp.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#include <cmocka.h>
-
-static char last_line[1100];
-static int lines;
-
-static void keep_line(void *user, severity level, const char *line)
-{
-    (void)user;
-    (void)level;
-    lines++;
-    snprintf(last_line, sizeof last_line, "%s", line);
-}
-
-static struct diag quiet = {.sink = keep_line};
-
-/* ---- of the fake driver ---------------------------------------------------------------------------------------------------- */
-
-static void (*fail_after)(uint64_t n);
-static uint64_t (*calls)(void);
-static int64_t (*live)(void);
-
-static void find(void *library, const char *name, void *to)
-{
-    void *symbol = dlsym(library, name);
-    assert_non_null(symbol);
-    memcpy(to, &symbol, sizeof symbol);
-}
-
-static int open_fakes(void **state)
-{
-    char path[4200];
-    const char *build = getenv("BUILD");
-    (void)state;
-    snprintf(path, sizeof path, "%s/fake_cuda", build ? build : ".");
-    setenv("TPC_CUDA_PATH", path, 1);
-    setenv("TPC_FAKE_OBJECTS", "objects", 1);
-    setenv("TPC_FAKE_GPUS", "4", 1);
-    setenv("TPC_CUDA_OVERLAP", "1", 1);
-    strncat(path, "/libcuda.so.1", sizeof path - strlen(path) - 1);
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library)
-        print_message("%s\n", dlerror());
-    assert_non_null(library);
-    find(library, "fake_fail_after", &fail_after);
-    find(library, "fake_calls", &calls);
-    find(library, "fake_live", &live);
-    return 0;
-}
 
 /* ---- a model ------------------------------------------------------------------------------------------------------------------ */
 
@@ -110,13 +61,13 @@ static void compile(struct trial *t, uint32_t ranks)
 {
     *t = (struct trial){.arena = arena_new()};
     struct graph *g = model(t->arena);
-    assert_int_equal(compile_graph(t->arena, g, &(struct compile_options){.ranks = ranks}, &quiet, &t->compiled),
+    assert_int_equal(compile_graph(t->arena, g, &(struct compile_options){.ranks = ranks}, &fakes.diag, &t->compiled),
                      TPC_OK);
 }
 
 static status open_on(struct trial *t, const struct engine_options *o)
 {
-    return engine_open(t->compiled.program, NULL, NULL, o, &quiet, &t->engine);
+    return engine_open(t->compiled.program, NULL, NULL, o, &fakes.diag, &t->engine);
 }
 
 static void end(struct trial *t)
@@ -133,8 +84,8 @@ static status run_ids(struct trial *t, int64_t count, int64_t first, float *out)
         ids[i] = i == 0 ? first : (i * 5) % WORDS;
     assert_true(tensor_shape(&in, DT_I64, 1, &count));
     in.data = ids;
-    status s = engine_run(t->engine, &in, NULL, &quiet);
-    if (s == TPC_OK && (s = engine_output(t->engine, 0, &quiet, &y)) == TPC_OK)
+    status s = engine_run(t->engine, &in, NULL, &fakes.diag);
+    if (s == TPC_OK && (s = engine_output(t->engine, 0, &fakes.diag, &y)) == TPC_OK)
         memcpy(out, y.data, tensor_bytes(&y));
     return s;
 }
@@ -175,7 +126,7 @@ static void equals_the_cpu(void **state)
                     expect(got, wanted, count);
                 }
             end(&t);
-            assert_int_equal(live(), 0);
+            assert_int_equal(fakes.live(), 0);
         }
 }
 
@@ -187,7 +138,7 @@ static void public_interface(void **state)
     struct trial t;
     compile(&t, 2);
     struct plan_contents contents = {.program = t.compiled.program, .decisions = "{}"};
-    assert_int_equal(plan_write(t.arena, "gpu.bin", &contents, &quiet), TPC_OK);
+    assert_int_equal(plan_write(t.arena, "gpu.bin", &contents, &fakes.diag), TPC_OK);
     on_cpu(2, 3, 2, wanted);
     const uint32_t gpus[] = {2, 1}, shared[] = {0, 0}, no_such[] = {0, 9};
     const tpc_options good[] = {{.device = TPC_DEVICE_CUDA},
@@ -204,7 +155,7 @@ static void public_interface(void **state)
         assert_int_equal(tpc_output(m, 0, &out), 0);
         expect(out.data, wanted, 3);
         tpc_close(m);
-        assert_int_equal(live(), 0);
+        assert_int_equal(fakes.live(), 0);
     }
     tpc_model *m = NULL;
     tpc_options bad = {.device = TPC_DEVICE_CUDA, .gpus = no_such, .gpu_count = 2};
@@ -214,7 +165,7 @@ static void public_interface(void **state)
     assert_int_equal(tpc_open_on("gpu.bin", &bad, &m), TPC_RESULT_USAGE);
     bad = (tpc_options){.device = (tpc_device)7};
     assert_int_equal(tpc_open_on("gpu.bin", &bad, &m), TPC_RESULT_USAGE);
-    assert_int_equal(live(), 0);
+    assert_int_equal(fakes.live(), 0);
     end(&t);
 }
 
@@ -235,12 +186,12 @@ static void repeats_are_one_launch(void **state)
         after = *engine_stats(t.engine);
         assert_true(after.graphs == 1 && after.graph_launches == 1 && after.graph_updates == 0);
         before = after;
-        uint64_t calls_before = calls();
+        uint64_t calls_before = fakes.calls();
         assert_int_equal(run_ids(&t, 3, 2, out), TPC_OK);
         after = *engine_stats(t.engine);
         assert_true(after.launches == before.launches && after.products == before.products);
         assert_true(after.graphs == 1 && after.graph_launches == 2 && after.graph_updates == 0);
-        assert_true(calls() - calls_before < 40 * ranks); /* inputs, the graph, the fault cell, the output */
+        assert_true(fakes.calls() - calls_before < 40 * ranks); /* inputs, the graph, the fault cell, the output */
         for (int64_t count = 5; count < 8; count++) {
             before = *engine_stats(t.engine);
             assert_int_equal(run_ids(&t, count, 2, out), TPC_OK);
@@ -259,7 +210,7 @@ static void repeats_are_one_launch(void **state)
         on_cpu(ranks, 3, 2, wanted);
         expect(out, wanted, 3);
         end(&t);
-        assert_int_equal(live(), 0);
+        assert_int_equal(fakes.live(), 0);
     }
 }
 
@@ -277,22 +228,23 @@ static void every_call_may_fail(void **state)
         for (uint64_t n = 1;; n += (ranks == 1 ? 2 : 7) * slow) {
             struct trial t;
             compile(&t, ranks);
-            lines = 0;
-            uint64_t before = calls();
-            fail_after(n);
+            fakes.lines = 0;
+            uint64_t before = fakes.calls();
+            fakes.fail_after(n);
             status s = open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA});
             for (size_t k = 0; k < sizeof runs / sizeof *runs && s == TPC_OK; k++) {
                 engine_want_best(t.engine, 0, (int64_t)k, UINT32_MAX);
                 s = run_ids(&t, runs[k], 2, got);
             }
             end(&t);
-            fail_after(0);
-            uint64_t made = calls() - before;
-            if (s != TPC_OK && lines != 1)
-                fail_msg("call %llu fails: %d lines, the last is '%s'", (unsigned long long)n, lines, last_line);
-            if (live() != 0)
-                fail_msg("call %llu fails with '%s': %lld objects are left", (unsigned long long)n, last_line,
-                         (long long)live());
+            fakes.fail_after(0);
+            uint64_t made = fakes.calls() - before;
+            if (s != TPC_OK && fakes.lines != 1)
+                fail_msg("call %llu fails: %d lines, the last is '%s'", (unsigned long long)n, fakes.lines,
+                         fakes.last_line);
+            if (fakes.live() != 0)
+                fail_msg("call %llu fails with '%s': %lld objects are left", (unsigned long long)n, fakes.last_line,
+                         (long long)fakes.live());
             failed += s != TPC_OK;
             if (s == TPC_OK)
                 expect(got, wanted, 3);
@@ -314,27 +266,27 @@ static void index_out_of_range(void **state)
 {
     (void)state;
     static float got[64 * WIDTH], wanted[64 * WIDTH];
-    char on_cpu_line[sizeof last_line];
+    char on_cpu_line[sizeof fakes.last_line];
     for (uint32_t ranks = 1; ranks <= 2; ranks++) {
         struct trial t;
         compile(&t, ranks);
         assert_int_equal(open_on(&t, NULL), TPC_OK);
         assert_int_equal(run_ids(&t, 3, WORDS, got), TPC_DATA);
-        memcpy(on_cpu_line, last_line, sizeof last_line);
+        memcpy(on_cpu_line, fakes.last_line, sizeof fakes.last_line);
         end(&t);
         on_cpu(ranks, 3, 1, wanted);
         compile(&t, ranks);
         assert_int_equal(open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA}), TPC_OK);
         for (int k = 0; k < 3; k++) {
-            lines = 0;
+            fakes.lines = 0;
             assert_int_equal(run_ids(&t, 3, WORDS, got), TPC_DATA);
-            assert_int_equal(lines, 1);
-            assert_string_equal(behind_rank(last_line), behind_rank(on_cpu_line));
+            assert_int_equal(fakes.lines, 1);
+            assert_string_equal(behind_rank(fakes.last_line), behind_rank(on_cpu_line));
             assert_int_equal(run_ids(&t, 3, 1, got), TPC_OK); /* it goes on */
             expect(got, wanted, 3);
         }
         end(&t);
-        assert_int_equal(live(), 0);
+        assert_int_equal(fakes.live(), 0);
     }
 }
 
@@ -352,17 +304,17 @@ static void nccl_fails(void **state)
         snprintf(number, sizeof number, "%d", n);
         setenv("TPC_FAKE_NCCL_FAIL", number, 1);
         status s = TPC_OK;
-        lines = 0;
+        fakes.lines = 0;
         for (int k = 0; k < 3 && s == TPC_OK; k++)
             s = run_ids(&t, 3, 1, got);
         assert_int_equal(s, TPC_RANKS);
-        assert_int_equal(lines, 1);
-        assert_non_null(strstr(last_line, "NCCL"));
+        assert_int_equal(fakes.lines, 1);
+        assert_non_null(strstr(fakes.last_line, "NCCL"));
         unsetenv("TPC_FAKE_NCCL_FAIL");
         assert_int_equal(run_ids(&t, 3, 1, got), TPC_OK);
         expect(got, wanted, 3);
         end(&t);
-        assert_int_equal(live(), 0);
+        assert_int_equal(fakes.live(), 0);
     }
 }
 
@@ -372,12 +324,12 @@ static void too_little_memory(void **state)
     struct trial t;
     setenv("TPC_FAKE_MEMORY", "34000000", 1); /* cuBLASLt's workspace is most of it */
     compile(&t, 1);
-    lines = 0;
+    fakes.lines = 0;
     assert_int_equal(open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA, .activations = 1000000}), TPC_NOMEM);
-    assert_int_equal(lines, 1);
-    assert_non_null(strstr(last_line, "GB free, but"));
+    assert_int_equal(fakes.lines, 1);
+    assert_non_null(strstr(fakes.last_line, "GB free, but"));
     end(&t);
-    assert_int_equal(live(), 0);
+    assert_int_equal(fakes.live(), 0);
     unsetenv("TPC_FAKE_MEMORY");
 }
 

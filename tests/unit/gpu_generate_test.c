@@ -3,39 +3,13 @@
  */
 #include "frontend/compile.h"
 #include "runtime/generate.h"
+#include "tests/support/fake_gpus.h"
+#include "tests/test.h"
 
-#include <dlfcn.h>
-#include <setjmp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-static char last_line[1100];
-static int lines;
-
-static void keep_line(void *user, severity level, const char *line)
-{
-    (void)user;
-    (void)level;
-    lines++;
-    snprintf(last_line, sizeof last_line, "%s", line);
-}
-
-static struct diag quiet = {.sink = keep_line};
-
-/* ---- the fake driver, and a model ----------------------------------------------------------------------------------------------- */
-
-static void (*fail_after)(uint64_t n);
-static uint64_t (*calls)(void);
-static int64_t (*live)(void);
-
-static void find(void *library, const char *name, void *to)
-{
-    void *symbol = dlsym(library, name);
-    assert_non_null(symbol);
-    memcpy(to, &symbol, sizeof symbol);
-}
+/* ---- a model -------------------------------------------------------------------------------------------------------------------- */
 
 /* A decoder whose caches grow. */
 struct model {
@@ -52,7 +26,8 @@ static void make_model(struct model *m, uint32_t ranks)
     struct compile_options o = {.ranks = ranks};
     m->arena = arena_new();
     const char *folder = arena_printf(m->arena, "%s/tests/models/llama-past-opt18", source ? source : ".");
-    assert_int_equal(compile_model(m->arena, arena_printf(m->arena, "%s/model.onnx", folder), &o, &quiet, &c), TPC_OK);
+    assert_int_equal(compile_model(m->arena, arena_printf(m->arena, "%s/model.onnx", folder), &o, &fakes.diag, &c),
+                     TPC_OK);
     m->plan = (struct plan){.program = c.program, .folder = folder};
     m->plan.links.input = NEW_ARRAY(m->arena, const struct placement *, c.graph->inputs.count);
     for (uint32_t i = 0; i < c.graph->inputs.count; i++)
@@ -60,24 +35,11 @@ static void make_model(struct model *m, uint32_t ranks)
     m->plan.links.output = c.solution->output;
 }
 
-static int open_fakes(void **state)
+static int open_models(void **state)
 {
-    char path[4200];
-    const char *build = getenv("BUILD");
-    (void)state;
-    snprintf(path, sizeof path, "%s/fake_cuda", build ? build : ".");
-    setenv("TPC_CUDA_PATH", path, 1);
-    setenv("TPC_FAKE_OBJECTS", "objects", 1);
-    setenv("TPC_CUDA_OVERLAP", "1", 1);
-    strncat(path, "/libcuda.so.1", sizeof path - strlen(path) - 1);
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    assert_non_null(library);
-    find(library, "fake_fail_after", &fail_after);
-    find(library, "fake_calls", &calls);
-    find(library, "fake_live", &live);
     for (uint32_t ranks = 1; ranks <= MODELS; ranks++)
         make_model(&on_ranks[ranks], ranks);
-    return 0;
+    return open_fakes(state);
 }
 
 static int close_models(void **state)
@@ -112,7 +74,7 @@ static status open_model(uint32_t ranks, engine_kind kind, struct engine **out)
 {
     const struct plan *plan = &on_ranks[ranks].plan;
     struct engine_options options = {.threads = 1, .kind = kind};
-    return engine_open(plan->program, &plan->links, plan->folder, &options, &quiet, out);
+    return engine_open(plan->program, &plan->links, plan->folder, &options, &fakes.diag, out);
 }
 
 /* Until `most` are written; 0: all. */
@@ -124,7 +86,7 @@ static status write_text(struct engine *engine, uint32_t ranks, int64_t context,
     *out = (struct writing){.engine = engine, .most = most};
     struct generate_options g = {
         .prompt = &prompt, .rows = 1, .count = TOKENS, .context = context, .step = take, .user = out};
-    status s = generate(engine, &on_ranks[ranks].plan, &g, arena, &quiet);
+    status s = generate(engine, &on_ranks[ranks].plan, &g, arena, &fakes.diag);
     arena_free(arena);
     return s;
 }
@@ -137,7 +99,7 @@ static void write_all(uint32_t ranks, engine_kind kind, int64_t context, struct 
     assert_int_equal(out->count, TOKENS);
     engine_close(engine);
     if (kind == ENGINE_CUDA)
-        assert_int_equal(live(), 0);
+        assert_int_equal(fakes.live(), 0);
 }
 
 /* ---- tests ---------------------------------------------------------------------------------------------------------------------- */
@@ -180,7 +142,7 @@ static void expect_outputs(struct engine *engine)
         bool of_state = false;
         for (uint32_t s = 0; s < g->states.count; s++)
             of_state = of_state || g->states.at[s].output == o;
-        assert_int_equal(engine_output(engine, o, &quiet, &t), of_state ? TPC_OK : TPC_USAGE);
+        assert_int_equal(engine_output(engine, o, &fakes.diag, &t), of_state ? TPC_OK : TPC_USAGE);
     }
 }
 
@@ -200,7 +162,7 @@ static void stops_anywhere(void **state)
     }
     assert_int_equal(engine_stats(engine)->dropped, 1); /* the second is there still */
     engine_close(engine);
-    assert_int_equal(live(), 0);
+    assert_int_equal(fakes.live(), 0);
 }
 
 /* A call that fails, among those of steps that begin early. */
@@ -215,19 +177,20 @@ static void calls_may_fail(void **state)
     for (uint32_t i = 0; i <= tries; i++) {
         assert_int_equal(open_model(1, ENGINE_CUDA, &engine), TPC_OK);
         assert_int_equal(write_text(engine, 1, TOKENS + 5, 4, &gpu), TPC_OK); /* warm */
-        lines = 0;
-        uint64_t before = calls(), n = made * i / tries;
-        fail_after(n);
+        fakes.lines = 0;
+        uint64_t before = fakes.calls(), n = made * i / tries;
+        fakes.fail_after(n);
         status s = write_text(engine, 1, TOKENS + 5, 4, &gpu);
-        fail_after(0);
-        made = i == 0 ? calls() - before : made;
+        fakes.fail_after(0);
+        made = i == 0 ? fakes.calls() - before : made;
         engine_close(engine);
         failed += s != TPC_OK;
-        if (s != TPC_OK && lines != 1)
-            fail_msg("call %llu fails: %d lines, the last is '%s'", (unsigned long long)n, lines, last_line);
-        if (live() != 0)
-            fail_msg("call %llu fails with '%s': %lld objects are left", (unsigned long long)n, last_line,
-                     (long long)live());
+        if (s != TPC_OK && fakes.lines != 1)
+            fail_msg("call %llu fails: %d lines, the last is '%s'", (unsigned long long)n, fakes.lines,
+                     fakes.last_line);
+        if (fakes.live() != 0)
+            fail_msg("call %llu fails with '%s': %lld objects are left", (unsigned long long)n, fakes.last_line,
+                     (long long)fakes.live());
         if (s == TPC_OK)
             assert_memory_equal(cpu.token, gpu.token, 4 * sizeof *cpu.token);
     }
@@ -242,5 +205,5 @@ int main(void)
         cmocka_unit_test(calls_may_fail),
     };
     alarm(240); /* nothing may wait for ever */
-    return cmocka_run_group_tests(tests, open_fakes, close_models);
+    return cmocka_run_group_tests(tests, open_models, close_models);
 }
