@@ -1,7 +1,7 @@
 /* tests/unit/nvrtc_test.c - NVRTC takes every function of the test models, for several architectures: none spills registers, a second start compiles
  * nothing, a function that does not compile is told with its name and origin. Without NVRTC the test is skipped (exit 77).
  *
- * ALL=1: all models for all architectures (minutes); ALL=each: all models, each for one architecture in turn; else a few models so.
+ * ALL=1: all models for all architectures (minutes); ALL=each: all models, each for one architecture in turn; else a few models so, under sanitizers one.
  */
 #include "codegen/cuda_impl.h"
 #include "frontend/compile.h"
@@ -95,8 +95,9 @@ static void models(void **state)
     const char *names[256];
     const char *wanted = getenv("ALL");
     bool all = wanted != NULL, every = all && strcmp(wanted, "each") != 0;
-    uint32_t count = list_models(names, 256), functions = 0;
-    for (uint32_t i = 0; i < count; i += all ? 1 : (count + FEW - 1) / FEW) {
+    const char *sanitize = getenv("TPC_SANITIZE"); /* NVRTC's own code is not what is checked */
+    uint32_t count = list_models(names, 256), functions = 0, few = sanitize && *sanitize ? 1 : FEW;
+    for (uint32_t i = 0; i < count; i += all ? 1 : (count + few - 1) / few) {
         struct program *p = program_of(names[i]);
         for (uint32_t a = 0; p && a < ARCHITECTURES; a++) {
             if (!every && a != i % ARCHITECTURES)
