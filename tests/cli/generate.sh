@@ -42,8 +42,11 @@ refused() {
 
 # ---- greedy, against ONNX Runtime
 
+number=0
 for list in "$models"/*/greedy.txt; do
+    number=$((number + 1))
     name=$(basename "$(dirname "$list")")
+    case ${TPC_SANITIZE-}:$((number % 2)):$name in :* | *:0:* | *:llama-past-opt18) ;; *) continue ;; esac # half of them under sanitizers
     cut -d' ' -f1 "$list" >"$tmp/prompts"
     count=$(head -1 "$list" | cut -d' ' -f2 | tr ',' '\n' | wc -l)
     case $name in *past* | *genai*) sizes="1 2 3" ;; *) sizes="1 3" ;; esac
