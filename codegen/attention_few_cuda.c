@@ -69,19 +69,20 @@ static const char *const functions_form[2] = {
     "static __device__ uint32_t $N_arrived[$S];\n"
     "/* Up to $G rows per block, whose warps take $K keys at a time, 16 bytes per access. */\n"};
 
-static const char start_form[] =
-    "    SHARED(float, parts, [4][$G][$W]);\n"
-    "    SHARED(float, most_of, [4][$G]);\n"
-    "    SHARED(float, sum_of, [4][$G]);\n"
-    "    SHARED(float, weight_of, [4][$G]); /* of a warp in the block */\n"
-    "    SHARED(float, inverse_of, [$G]);\n"
-    "    SHARED(float, gathered, [128][4]);\n"
-    "    SHARED(float, share_of, [64][$G]); /* of a split in the result */\n"
-    "    SHARED(int64_t, out_of, [$G]);\n"
-    "    SHARED(bool, zero_of, [$G]);\n"
-    "    SHARED(uint32_t, arrived, [1]);\n"
-    "    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, in_key = lane % $L;\n"
-    "    const uint32_t own = in_key / ($L / $G); /* row */\n"
+/* What the blocks of a tile of rows share. */
+const char cuda_attention_shared_form[] = "    SHARED(float, parts, [4][$G][$W]);\n"
+                                          "    SHARED(float, most_of, [4][$G]);\n"
+                                          "    SHARED(float, sum_of, [4][$G]);\n"
+                                          "    SHARED(float, weight_of, [4][$G]); /* of a warp in the block */\n"
+                                          "    SHARED(float, inverse_of, [$G]);\n"
+                                          "    SHARED(float, gathered, [128][4]);\n"
+                                          "    SHARED(float, share_of, [64][$G]); /* of a split in the result */\n"
+                                          "    SHARED(int64_t, out_of, [$G]);\n"
+                                          "    SHARED(bool, zero_of, [$G]);\n"
+                                          "    SHARED(uint32_t, arrived, [1]);\n";
+
+/* Where a block works, once lane, warp and own, its row, are known: loops over items. */
+const char cuda_attention_place_form[] =
     "    const uint32_t splits = (uint32_t)arguments.splits, tiles = (uint32_t)arguments.tiles;\n"
     "    for (uint32_t item = blockIdx.x; item < (uint32_t)arguments.items; item += gridDim.x) {\n"
     "        const uint32_t of_tile = item / splits, split = item - of_tile * splits, group = of_tile / tiles;\n"
@@ -94,7 +95,13 @@ static const char start_form[] =
     "        LOCATE(second, $B, at_second, out_at, v_at)\n"
     "        WAIT_FOR_PREVIOUS();\n"
     "        const int64_t end = (split + 1) * arguments.per_split;\n"
-    "        const int64_t stop = end < arguments.keys ? end : arguments.keys;\n"
+    "        const int64_t stop = end < arguments.keys ? end : arguments.keys;\n";
+
+static const char lanes_form[] =
+    "    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, in_key = lane % $L;\n"
+    "    const uint32_t own = in_key / ($L / $G); /* row */\n";
+
+static const char start_form[] =
     "        const int64_t start = split * arguments.per_split + warp * $K;\n"
     "        struct $N_keys k, v, next_k, next_v;\n"
     "        fetch(&k, arguments.k + k_at, start, stop, arguments.k_next, arguments.k_step, $D);\n"
@@ -348,7 +355,8 @@ struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_
     return (struct cuda_attention_form){
         .name = arena_printf(set->arena, "few%u%s", (unsigned)rows, wide ? "_wide" : ""),
         .functions = functions_form[wide],
-        .start = start_form,
+        .start = arena_printf(set->arena, "%s%s%s%s", cuda_attention_shared_form, lanes_form, cuda_attention_place_form,
+                              start_form),
         .loop = loop_form,
         .end = end_form,
         .out = arena_printf(set->arena, "%s%s", cuda_attention_combine_form, cuda_attention_merge_form),

@@ -46,39 +46,17 @@ static const char functions_form[] =
     "static __device__ uint32_t $N_arrived[$S];\n"
     "/* Up to 8 rows per block, whose warps take 16 keys at a time. */\n";
 
-static const char start_form[] =
-    "    SHARED(float, parts, [4][$G][$W]);\n"
-    "    SHARED(float, most_of, [4][$G]);\n"
-    "    SHARED(float, sum_of, [4][$G]);\n"
-    "    SHARED(float, weight_of, [4][$G]); /* of a warp in the block */\n"
-    "    SHARED(float, inverse_of, [$G]);\n"
-    "    SHARED(float, gathered, [128][4]);\n"
-    "    SHARED(float, share_of, [64][$G]); /* of a split in the result */\n"
-    "    SHARED(int64_t, out_of, [$G]);\n"
-    "    SHARED(bool, zero_of, [$G]);\n"
-    "    SHARED(uint32_t, arrived, [1]);\n"
-    "    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, own = lane / 4, pair = lane % 4;\n"
-    "    const uint32_t splits = (uint32_t)arguments.splits, tiles = (uint32_t)arguments.tiles;\n"
-    "    for (uint32_t item = blockIdx.x; item < (uint32_t)arguments.items; item += gridDim.x) {\n"
-    "        const uint32_t of_tile = item / splits, split = item - of_tile * splits, group = of_tile / tiles;\n"
-    "        const uint32_t in_group = (of_tile - group * tiles) * $G, here = (uint32_t)arguments.group - in_group;\n"
-    "        const uint32_t row = group * (uint32_t)arguments.group + in_group + (own < here ? own : 0);\n"
-    "        int64_t q_at = arguments.q_offset, k_at = arguments.k_offset, v_at = arguments.v_offset;\n"
-    "        int64_t out_at = arguments.out_offset;\n"
-    "        uint32_t at_first = row, at_second = row;\n"
-    "        LOCATE(first, $A, at_first, q_at, k_at)\n"
-    "        LOCATE(second, $B, at_second, out_at, v_at)\n"
-    "        WAIT_FOR_PREVIOUS();\n"
-    "        const int64_t end = (split + 1) * arguments.per_split;\n"
-    "        const int64_t stop = end < arguments.keys ? end : arguments.keys;\n"
-    "        const int64_t start = split * arguments.per_split + warp * 16;\n"
-    "        ALIGNED(16) uint32_t q[$H][4];\n"
-    "        UNROLL for (int j = 0; j < $H; j++) {\n"
-    "            UNROLL for (int i = 0; i < 4; i++)\n"
-    "                q[j][i] = 0;\n"
-    "            if (j * 32 + pair * 8 < $D)\n"
-    "                tpc_read_16(q[j], arguments.q + q_at + j * 32 + pair * 8);\n"
-    "        }\n";
+static const char lanes_form[] =
+    "    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, own = lane / 4, pair = lane % 4;\n";
+
+static const char start_form[] = "        const int64_t start = split * arguments.per_split + warp * 16;\n"
+                                 "        ALIGNED(16) uint32_t q[$H][4];\n"
+                                 "        UNROLL for (int j = 0; j < $H; j++) {\n"
+                                 "            UNROLL for (int i = 0; i < 4; i++)\n"
+                                 "                q[j][i] = 0;\n"
+                                 "            if (j * 32 + pair * 8 < $D)\n"
+                                 "                tpc_read_16(q[j], arguments.q + q_at + j * 32 + pair * 8);\n"
+                                 "        }\n";
 
 static const char loop_form[] =
     "        float most = -INFINITY, sum = 0, result[$I * 8][4];\n"
@@ -166,7 +144,8 @@ struct cuda_attention_form cuda_attention_narrow(struct cuda_set *set, struct cu
     return (struct cuda_attention_form){
         .name = "few_matrix",
         .functions = functions_form,
-        .start = start_form,
+        .start = arena_printf(set->arena, "%s%s%s%s", cuda_attention_shared_form, lanes_form, cuda_attention_place_form,
+                              start_form),
         .loop = loop_form,
         .end = end_form,
         .out = arena_printf(set->arena, "%s%s", cuda_attention_combine_form, cuda_attention_merge_form),

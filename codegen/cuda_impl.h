@@ -288,6 +288,7 @@ int64_t cuda_attention_matrix_rows(int64_t key, int64_t row);
 int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row);
 uint32_t cuda_attention_threads(int form, dtype t, int64_t key, int64_t row);
 extern const char *const cuda_attention_stage_form[2];
+extern const char cuda_attention_shared_form[], cuda_attention_place_form[];
 extern const char cuda_attention_combine_form[], cuda_attention_merge_form[];
 /* Few rows: keys that a warp takes at a time. */
 uint32_t cuda_attention_keys(dtype t, bool wide, int64_t key, int64_t row);

@@ -201,14 +201,17 @@ static void trial_run(const struct cuda_trial *t)
     }
 }
 
-void trial_run_all(void)
+void trial_programs(void **state)
 {
+    (void)state;
     for (uint32_t i = 0; i < trials->count; i++)
         trial_run(&trials->at[i]);
 }
 
-void trial_end(void)
+int trial_end(void **state)
 {
+    (void)state;
     cuda_model_close(model);
     arena_free(trial_arena);
+    return 0;
 }

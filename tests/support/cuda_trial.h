@@ -43,8 +43,9 @@ struct tensor *trial_inputs(const struct cuda_trial *t, const int64_t *size);
 /* The fault cell; outputs are from malloc. */
 int64_t trial_execute(const struct cuda_trial *t, const int64_t *of, uint32_t processors, const struct tensor *inputs,
                       struct tensor *outputs);
-/* Runs all trials at all sizes; what differs fails the test. */
-void trial_run_all(void);
-void trial_end(void);
+/* A test: runs all trials at all sizes; what differs fails it. */
+void trial_programs(void **state);
+/* The group's teardown: 0. */
+int trial_end(void **state);
 
 #endif

@@ -185,19 +185,6 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    trial_end();
-    return 0;
-}
-
-static void programs(void **state)
-{
-    (void)state;
-    trial_run_all();
-}
-
 /* With ALL=1 (minutes), where there is NVRTC: it takes all of them for each architecture, and none spills. */
 static void compiles(void **state)
 {
@@ -228,6 +215,6 @@ static void compiles(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(programs), cmocka_unit_test(compiles)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(trial_programs), cmocka_unit_test(compiles)};
+    return cmocka_run_group_tests(tests, setup, trial_end);
 }

@@ -225,21 +225,8 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    trial_end();
-    return 0;
-}
-
-static void programs(void **state)
-{
-    (void)state;
-    trial_run_all();
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(programs)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(trial_programs)};
+    return cmocka_run_group_tests(tests, setup, trial_end);
 }

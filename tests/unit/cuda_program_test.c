@@ -298,19 +298,6 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    trial_end();
-    return 0;
-}
-
-static void programs(void **state)
-{
-    (void)state;
-    trial_run_all();
-}
-
 /* An index that is out of range is told with its step and node, the first of several steps, and nothing outside is touched. */
 static void faults(void **state)
 {
@@ -346,6 +333,6 @@ static void faults(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(programs), cmocka_unit_test(faults)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(trial_programs), cmocka_unit_test(faults)};
+    return cmocka_run_group_tests(tests, setup, trial_end);
 }

@@ -184,19 +184,6 @@ static int setup(void **state)
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    trial_end();
-    return 0;
-}
-
-static void programs(void **state)
-{
-    (void)state;
-    trial_run_all();
-}
-
 /* On a large GPU a long weight is shared by many blocks a tile; on one of a single multiprocessor by the three that it has room for; many rows are a product. */
 static void sharing(void **state)
 {
@@ -259,7 +246,7 @@ static void faults(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(programs), cmocka_unit_test(sharing), cmocka_unit_test(joining),
-                                       cmocka_unit_test(faults)};
-    return cmocka_run_group_tests(tests, setup, teardown);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(trial_programs), cmocka_unit_test(sharing),
+                                       cmocka_unit_test(joining), cmocka_unit_test(faults)};
+    return cmocka_run_group_tests(tests, setup, trial_end);
 }
