@@ -24,15 +24,21 @@ grep -q '"fake": true' good.json || bad "the JSON does not say that the GPU is a
 TPC_FAKE_FAIL=cuLaunchKernelEx:20 timeout 200 "$SOURCE/scripts/gpu-check" --quick --only models --json bad.json >out 2>&1
 [ $? = 1 ] && grep -q '^gpt2-ts17 tp 1  *FAILED' out || bad "a launch that fails goes unnoticed: $(tail -3 out)"
 
-# ---- the bench models, from a folder that was packed; torch is played by a script ----
+# ---- the bench models, from a folder that was packed; torch and ONNX Runtime are played by a script ----
 mkdir -p models-to-measure/tiny
 cp "$SOURCE/tests/models/llama-past-opt18/model.onnx" models-to-measure/tiny/
 printf 'sizes batch_size sequence_length past_sequence_length\ntorch layers=1\n' >models-to-measure/tiny/about
 BENCH=models-to-measure "$SOURCE/scripts/gpu-check" --pack packed >/dev/null && [ -x packed/gpu-check ] && [ -x packed/tpc ] && [ -e packed/models/gpt2-ts17/model.onnx ] &&
-    [ -e packed/torch_peer.py ] || bad "--pack"
+    [ -e packed/torch_peer.py ] && [ -e packed/ort_peer.py ] || bad "--pack"
 cat >python <<'EOT'
 #!/bin/sh
-case $1 in -c) exit 0 ;; esac
+case $1 in
+-c) exit 0 ;;
+*/ort_peer.py)
+    [ "$2 $3 $4" = "model.onnx --device cuda" ] && [ -e model.onnx ] && echo '{"peer": "onnxruntime", "what": "decode", "way": "as it is", "s": 0.25}'
+    exit 0
+    ;;
+esac
 echo '{"peer": "torch", "what": "decode", "way": "compiled", "s": 0.5}'
 echo '{"peer": "torch", "what": "prefill 16", "way": "compiled", "left_out": "not there within 60 s"}'
 EOT
@@ -40,7 +46,8 @@ chmod +x python
 (unset MODELS TPC MEASURE && PYTHON=$PWD/python timeout 200 packed/gpu-check --quick --only speed,peers --json speed.json --results results.md >out 2>&1) || bad "the packed gpu-check: $(tail -5 out)"
 grep -q '^tiny decode at 16, fixed room  *measured .* [1-9][0-9]*+[0-9]* kernels + products in a step alone; [1-9][0-9]* graphs of [1-9]' out && grep -q '^tiny prefill of 16  *measured .* % of cuBLASLt' out || bad "the figures of tiny: $(cat out)"
 grep -q '^tiny start  *measured .*([1-9][0-9]* by NVRTC)' out || bad "the start of tiny: $(cat out)"
-grep -q '^tiny decode, torch compiled  *measured  500 ms; tpc .* times as fast' out && grep -q '^tiny prefill 16, torch compiled  *skipped  *not there' out || bad "torch beside: $(cat out)"
+grep -q '^tiny decode, torch compiled  *measured  500 ms; tpc .* times as fast' out && grep -q '^tiny prefill 16, torch compiled  *skipped  *not there' out &&
+    grep -q '^tiny decode, ONNX Runtime as it is  *measured  250 ms; tpc .* times as fast' out || bad "peers beside: $(cat out)"
 grep -q '^| tiny decode at 16' results.md && grep -q 'fake libraries' results.md || bad "results.md"
 grep -q '"share_of_copy_percent": [0-9]' speed.json && { ! command -v python3 >/dev/null || python3 -m json.tool speed.json >/dev/null; } || bad "speed.json"
 "$MEASURE" plan packed/none batch=1 2>/dev/null && bad "gpu_measure takes a plan that is not there"
