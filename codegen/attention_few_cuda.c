@@ -6,7 +6,8 @@
  * are a warp's own; the warps of a block are put together at the end. No barrier is in the loop.
  *
  * With keys in several splits, every block leaves its part in the workspace and arrives; the last to come, whichever that is, puts them together in
- * their order: so the bits are the same in every run.
+ * their order: so the bits are the same in every run. Splits divide the keys that some row of the tile may see; where it then turns out that a row sees none but
+ * those that a finite number hides, the last block takes a second turn, over all keys.
  */
 #include "codegen/cuda_impl.h"
 
@@ -16,12 +17,12 @@ static const char *const functions_form[2] = {
     "    ALIGNED(16) $E at[$U][$T];\n"
     "};\n"
     "/* What belongs to this lane of the keys (or values) from `first` on; zeros behind the last. */\n"
-    "static __device__ inline void fetch(struct $N_keys *to, const $E *from, int64_t first, int64_t stop,\n"
+    "static __device__ inline void fetch(struct $N_keys *to, const $E *from, uint32_t first, uint32_t stop,\n"
     "                                    int64_t next, int64_t step, int width)\n"
     "{\n"
     "    UNROLL for (int u = 0; u < $U; u++)\n"
     "        UNROLL for (int i = 0; i < $T; i++) {\n"
-    "            const int64_t key = first + u * (32 / $L) + threadIdx.x % 32 / $L;\n"
+    "            const uint32_t key = first + u * (32 / $L) + threadIdx.x % 32 / $L;\n"
     "            const int d = (i / $V * $L + threadIdx.x % $L) * $V + i % $V;\n"
     "            to->at[u][i] = key < stop && d < width ? __ldg(from + key * next + d * step) : ($E)0;\n"
     "        }\n"
@@ -41,12 +42,12 @@ static const char *const functions_form[2] = {
     "    ALIGNED(16) $E at[$U][$T];\n"
     "};\n"
     "/* What belongs to this lane of the keys (or values) from `first` on; zeros behind the last. */\n"
-    "static __device__ inline void fetch(struct $N_keys *to, const $E *from, int64_t first, int64_t stop,\n"
+    "static __device__ inline void fetch(struct $N_keys *to, const $E *from, uint32_t first, uint32_t stop,\n"
     "                                    int64_t next, int64_t step, int width)\n"
     "{\n"
     "    UNROLL for (int u = 0; u < $U; u++)\n"
     "        UNROLL for (int i = 0; i < $T; i += $V) {\n"
-    "            const int64_t key = first + u * (32 / $L) + threadIdx.x % 32 / $L;\n"
+    "            const uint32_t key = first + u * (32 / $L) + threadIdx.x % 32 / $L;\n"
     "            const int d = (i / $V * $L + threadIdx.x % $L) * $V;\n"
     "            UNROLL for (int j = 0; j < $V; j++)\n"
     "                to->at[u][i + j] = 0;\n"
@@ -70,16 +71,18 @@ static const char *const functions_form[2] = {
     "/* Up to $G rows per block, whose warps take $K keys at a time, 16 bytes per access. */\n"};
 
 /* What the blocks of a tile of rows share. */
-const char cuda_attention_shared_form[] = "    SHARED(float, parts, [4][$G][$W]);\n"
-                                          "    SHARED(float, most_of, [4][$G]);\n"
-                                          "    SHARED(float, sum_of, [4][$G]);\n"
-                                          "    SHARED(float, weight_of, [4][$G]); /* of a warp in the block */\n"
-                                          "    SHARED(float, inverse_of, [$G]);\n"
-                                          "    SHARED(float, gathered, [128][4]);\n"
-                                          "    SHARED(float, share_of, [64][$G]); /* of a split in the result */\n"
-                                          "    SHARED(int64_t, out_of, [$G]);\n"
-                                          "    SHARED(bool, zero_of, [$G]);\n"
-                                          "    SHARED(uint32_t, arrived, [1]);\n";
+const char cuda_attention_shared_form[] =
+    "    SHARED(float, parts, [4][$G][$W]);\n"
+    "    SHARED(float, most_of, [4][$G]);\n"
+    "    SHARED(float, sum_of, [4][$G]);\n"
+    "    SHARED(float, weight_of, [4][$G]); /* of a warp in the block */\n"
+    "    SHARED(float, inverse_of, [$G]);\n"
+    "    SHARED(float, gathered, [128][4]);\n"
+    "    SHARED(float, share_of, [64][$G]); /* of a split in the result */\n"
+    "    SHARED(int64_t, out_of, [$G]);\n"
+    "    SHARED(bool, zero_of, [$G]);\n"
+    "    SHARED(bool, unseen, [$G]); /* a row has no score but what a number hides */\n"
+    "    SHARED(uint32_t, arrived, [1]);\n";
 
 /* Where a block works, once lane, warp and own, its row, are known: loops over items. */
 const char cuda_attention_place_form[] =
@@ -93,30 +96,34 @@ const char cuda_attention_place_form[] =
     "        uint32_t at_first = row, at_second = row;\n"
     "        LOCATE(first, $A, at_first, q_at, k_at)\n"
     "        LOCATE(second, $B, at_second, out_at, v_at)\n"
-    "        WAIT_FOR_PREVIOUS();\n"
-    "        const int64_t end = (split + 1) * arguments.per_split;\n"
-    "        const int64_t stop = end < arguments.keys ? end : arguments.keys;\n";
+    "        WAIT_FOR_PREVIOUS();\n";
+
+/* Once it is known which keys are seen: low .. high, per_split. Ends in cuda_attention_merge_form. */
+const char cuda_attention_turns_form[] =
+    "        bool whole = false; /* the second turn: all keys, by one block */\n"
+    "        for (uint32_t shares = splits;; shares = 1, whole = true, low = 0, high = (uint32_t)arguments.keys) {\n"
+    "        const uint32_t start = low + (whole ? 0 : split * per_split);\n"
+    "        const uint32_t stop = whole || high - low < (split + 1) * per_split ? high : start + per_split;\n";
 
 static const char lanes_form[] =
     "    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, in_key = lane % $L;\n"
     "    const uint32_t own = in_key / ($L / $G); /* row */\n";
 
 static const char start_form[] =
-    "        const int64_t start = split * arguments.per_split + warp * $K;\n"
-    "        struct $N_keys k, v, next_k, next_v;\n"
-    "        fetch(&k, arguments.k + k_at, start, stop, arguments.k_next, arguments.k_step, $D);\n"
-    "        fetch(&v, arguments.v + v_at, start, stop, arguments.v_next, arguments.v_step, $W);\n"
     "        ALIGNED(16) $E q[$G][$T];\n"
     "        UNROLL for (int r = 0; r < $G; r++)\n"
     "            fetch_row(q[r], arguments.q + __shfl_sync(0xffffffffu, q_at, r * ($L / $G)), arguments.q_step, "
     "in_key);\n";
 
 static const char loop_form[] =
+    "        struct $N_keys k, v, next_k, next_v;\n"
+    "        fetch(&k, arguments.k + k_at, start + warp * $K, stop, arguments.k_next, arguments.k_step, $D);\n"
+    "        fetch(&v, arguments.v + v_at, start + warp * $K, stop, arguments.v_next, arguments.v_step, $W);\n"
     "        float most = -INFINITY, sum = 0, result[$G][$T];\n"
     "        UNROLL for (int r = 0; r < $G; r++)\n"
     "            UNROLL for (int i = 0; i < $T; i++)\n"
     "                result[r][i] = 0;\n"
-    "        for (int64_t from = start; from < stop; from += 4 * $K) {\n"
+    "        for (uint32_t from = start + warp * $K; from < stop; from += 4 * $K) {\n"
     "            if (from + 4 * $K < stop) {\n"
     "                fetch(&next_k, arguments.k + k_at, from + 4 * $K, stop, arguments.k_next, arguments.k_step, $D);\n"
     "                fetch(&next_v, arguments.v + v_at, from + 4 * $K, stop, arguments.v_next, arguments.v_step, $W);\n"
@@ -143,7 +150,7 @@ static const char loop_form[] =
     "            }\n"
     "            float scores[$M], best = most;\n"
     "            UNROLL for (int j = 0; j < $M; j++) {\n"
-    "                const int64_t key = from + (in_key / $R * $M + j) % $U * (32 / $L) + lane / $L;\n"
+    "                const uint32_t key = from + (in_key / $R * $M + j) % $U * (32 / $L) + lane / $L;\n"
     "                const int64_t c$C = key < stop ? key : stop - 1;\n"
     "                const float product = x[j];\n"
     "                float score;\n"
@@ -206,6 +213,8 @@ static const char end_form[] =
 /* The parts of a block's warps; the block's part, where keys are in several splits. */
 const char cuda_attention_combine_form[] =
     "        const uint32_t rows = here < $G ? here : $G;\n"
+    "        const bool left_out = low > 0 || high < (uint32_t)arguments.keys;\n"
+    "        bool again = false;\n"
     "        __syncthreads();\n"
     "        if (threadIdx.x < $G) {\n"
     "            float best = -INFINITY, total = 0;\n"
@@ -217,26 +226,29 @@ const char cuda_attention_combine_form[] =
     "                total += weight_of[w][threadIdx.x] * sum_of[w][threadIdx.x];\n"
     "            }\n"
     "            inverse_of[threadIdx.x] = 1.0f / total;\n"
-    "            if (splits > 1) {\n"
+    "            unseen[threadIdx.x] = best <= $O;\n"
+    "            if (shares > 1) {\n"
     "                float *const part = arguments.part + ((int64_t)item * $G + threadIdx.x) * $P;\n"
     "                part[$P - 4] = best;\n"
     "                part[$P - 3] = total;\n"
     "            }\n"
     "        }\n"
     "        __syncthreads();\n"
-    "        for (int i = threadIdx.x; i < (int)rows * $W; i += 128) {\n"
+    "        for (uint32_t r = 0; r < rows && $F && left_out && shares == 1; r++)\n"
+    "            again |= unseen[r];\n"
+    "        for (int i = threadIdx.x; i < (int)rows * $W && !again; i += 128) {\n"
     "            const int r = i / $W, d = i % $W;\n"
     "            float x = 0;\n"
     "            UNROLL for (int w = 0; w < 4; w++)\n"
     "                x += weight_of[w][r] * parts[w][r][d];\n"
-    "            if (splits > 1) {\n"
+    "            if (shares > 1) {\n"
     "                arguments.part[((int64_t)item * $G + r) * $P + d] = x;\n"
     "            } else {\n"
     "                x = zero_of[r] ? 0.0f : x * inverse_of[r];\n"
     "                arguments.out[out_of[r] + d * arguments.out_step] = element_of($Z);\n"
     "            }\n"
     "        }\n"
-    "        if (splits > 1) {\n"
+    "        if (shares > 1) {\n"
     "            __syncthreads();\n"
     "            if (threadIdx.x == 0)\n"
     "                arrived[0] = tpc_arrive(&$N_arrived[item / splits]);\n"
@@ -246,7 +258,7 @@ const char cuda_attention_combine_form[] =
 /* The last block of a tile of rows: a warp for the shares of a row's splits; then the threads share the rows' columns, 4 each, and what is left the splits. Short
  * text matters here: it runs once. */
 const char cuda_attention_merge_form[] =
-    "        if (splits > 1 && arrived[0] == splits - 1) {\n"
+    "        if (shares > 1 && arrived[0] == splits - 1) {\n"
     "            const float *const part = arguments.part + (int64_t)(item / splits * splits) * $G * $P;\n"
     "            for (uint32_t r = warp; r < rows; r += 4) {\n"
     "                float theirs[2], scale[2], sums[2], best = -INFINITY, total = 0;\n"
@@ -267,32 +279,36 @@ const char cuda_attention_merge_form[] =
     "                UNROLL for (int i = 0; i < 2; i++)\n"
     "                    if (lane + i * 32 < splits)\n"
     "                        share_of[lane + i * 32][r] = scale[i] / total;\n"
+    "                if (lane == 0)\n"
+    "                    unseen[r] = best <= $O;\n"
     "            }\n"
     "            __syncthreads();\n"
-    "            const uint32_t columns = ($W + 3) / 4, units = rows * columns, shares = units < 128 ? 128 / units : "
+    "            for (uint32_t r = 0; r < rows && $F && left_out; r++)\n"
+    "                again |= unseen[r];\n"
+    "            const uint32_t columns = ($W + 3) / 4, units = rows * columns, together = units < 128 ? 128 / units : "
     "1;\n"
-    "            for (uint32_t from = 0; from < units; from += 128) {\n"
-    "                const uint32_t unit = from + (shares > 1 ? threadIdx.x % units : threadIdx.x), r = unit / "
+    "            for (uint32_t from = 0; from < units && !again; from += 128) {\n"
+    "                const uint32_t unit = from + (together > 1 ? threadIdx.x % units : threadIdx.x), r = unit / "
     "columns;\n"
-    "                const uint32_t share = shares > 1 ? threadIdx.x / units : 0;\n"
+    "                const uint32_t share = together > 1 ? threadIdx.x / units : 0;\n"
     "                const float *const of_unit = part + r * $P + unit % columns * 4;\n"
     "                ALIGNED(16) float x[4] = {0, 0, 0, 0};\n"
-    "                for (uint32_t s = share; s < splits && share < shares && unit < units; s += 8 * shares) {\n"
+    "                for (uint32_t s = share; s < splits && share < together && unit < units; s += 8 * together) {\n"
     "                    ALIGNED(16) float y[8][4];\n"
     "                    UNROLL for (int u = 0; u < 8; u++)\n"
-    "                        if (s + u * shares < splits)\n"
-    "                            tpc_write_16(y[u], of_unit + (s + u * shares) * $G * $P);\n"
+    "                        if (s + u * together < splits)\n"
+    "                            tpc_write_16(y[u], of_unit + (s + u * together) * $G * $P);\n"
     "                    UNROLL for (int u = 0; u < 8; u++)\n"
-    "                        if (s + u * shares < splits) {\n"
-    "                            const float scale = share_of[s + u * shares][r];\n"
+    "                        if (s + u * together < splits) {\n"
+    "                            const float scale = share_of[s + u * together][r];\n"
     "                            UNROLL for (int i = 0; i < 4; i++)\n"
     "                                x[i] += scale * y[u][i];\n"
     "                        }\n"
     "                }\n"
-    "                if (shares > 1) {\n"
+    "                if (together > 1) {\n"
     "                    tpc_write_16(gathered[threadIdx.x], x);\n"
     "                    __syncthreads();\n"
-    "                    for (uint32_t s = 1; s < shares && share == 0; s++)\n"
+    "                    for (uint32_t s = 1; s < together && share == 0; s++)\n"
     "                        UNROLL for (int i = 0; i < 4; i++)\n"
     "                            x[i] += gathered[s * units + threadIdx.x][i];\n"
     "                }\n"
@@ -309,6 +325,10 @@ const char cuda_attention_merge_form[] =
     "            }\n"
     "            if (threadIdx.x == 0)\n"
     "                $N_arrived[item / splits] = 0;\n"
+    "        }\n"
+    "        if (!again)\n"
+    "            break;\n"
+    "        __syncthreads(); /* some row sees nothing: then what numbers hide counts */\n"
     "        }\n";
 
 static uint32_t lanes_per_key(dtype t, int64_t key, int64_t row)
@@ -348,7 +368,10 @@ struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_
                    {'U', keys},
                    {'S', CUDA_ATTENTION_TILES},
                    {'K', cuda_attention_keys(t, wide, key, row)},
+                   {'J', 4 * cuda_attention_keys(t, wide, key, row)},
                    {'M', scores > lanes ? scores / lanes : 1},
+                   {'X', lanes / rows},
+                   {'Y', lanes},
                    {'R', lanes > scores ? lanes / scores : 1}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         l->of[numbers[i].letter - 'A'] = cuda_number(set->arena, numbers[i].number);
@@ -357,7 +380,7 @@ struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_
         .functions = functions_form[wide],
         .start = arena_printf(set->arena, "%s%s%s%s", cuda_attention_shared_form, lanes_form, cuda_attention_place_form,
                               start_form),
-        .loop = loop_form,
+        .loop = arena_printf(set->arena, "%s%s", cuda_attention_turns_form, loop_form),
         .end = end_form,
         .out = arena_printf(set->arena, "%s%s", cuda_attention_combine_form, cuda_attention_merge_form),
         .row_indent = 2,

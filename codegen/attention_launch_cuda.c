@@ -5,7 +5,7 @@
  */
 #include "codegen/cuda_impl.h"
 
-enum { LEAST_SPLIT = 32, FEW_ROWS = 32, AXES = MAX_RANK };
+enum { LEAST_SPLIT = 32, FEW_ROWS = 32, AXES = MAX_RANK, MOST_KEYS = 1 << 30 };
 
 /* Axes of rows: extents, strides of the matrix of rows x keys, and of two other operands. */
 struct rows {
@@ -83,7 +83,7 @@ static bool shape_of(const struct cuda_making *m, const struct cuda_attention *a
                 dim_eval(t, first->dot->offset[2], m->of, &offset[0]) &&
                 dim_eval(t, second->dot->offset[0], m->of, &offset[1]) && rows_of(m, first, 2, 0, 1, &out->first) &&
                 rows_of(m, second, 0, 2, 1, &out->second);
-    if (!fits || keys < 1 || again != keys || offset[0] != 0 || offset[1] != 0 ||
+    if (!fits || keys < 1 || keys > MOST_KEYS || again != keys || offset[0] != 0 || offset[1] != 0 ||
         (keys > 1 && (stride[0] != 1 || stride[1] != 1)) || !sort_rows(&out->first, keys) ||
         !sort_rows(&out->second, keys))
         return false;
@@ -179,7 +179,7 @@ static bool rows_are_wide(const struct shape *s, const int64_t x[PLACES], dtype 
 /* How the work is cut. */
 struct cut {
     int form;
-    int64_t tiles, splits, per_split;
+    int64_t tiles, splits, per_split; /* per_split: of keys; or what divides by splits */
 };
 
 /* What the function begins with. */
@@ -225,6 +225,12 @@ static int64_t divide_up(int64_t a, int64_t b)
     return a / b + (a % b != 0);
 }
 
+/* What a number is multiplied by, and the upper 32 bits taken, to divide it by d; or a little more. */
+static int64_t inverse_of(int64_t d)
+{
+    return d == 1 ? UINT32_MAX : (((int64_t)1 << 32) + d - 1) / d;
+}
+
 /* Keys are split until there are some blocks for every processor, each with keys for all its warps. blocks: without splits. */
 static void split_keys(const struct cuda_making *m, const struct shape *s, int64_t blocks, int64_t unit, struct cut *c)
 {
@@ -266,6 +272,7 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
         uint32_t keys =
             c.form == CUDA_ATTENTION_FEW_MATRIX ? 16 : cuda_attention_keys(t, c.form < CUDA_ATTENTION_FEW, key, row);
         split_keys(m, &s, blocks, (int64_t)keys * CUDA_ATTENTION_THREADS / CUDA_WARP, &c);
+        c.per_split = a->steady ? inverse_of(c.splits) : c.per_split;
     }
     if (!i64_mul(blocks, c.splits, &blocks) || !i64_mul(blocks, rows * cuda_attention_pitch(row) * 4, &bytes))
         return TPC_DATA;

@@ -5,6 +5,9 @@
  * falls, by its index, the other does not depend on it). Such a condition is false for a whole range of keys when it is false at both of its ends: so the
  * function finds for a tile of rows the first and the last tile of keys that some row may see, without reading anything per key.
  *
+ * With few rows no tile is looked at: where the two sides are integers whose difference changes by one from key to key, what it is at key 0 says which keys hold
+ * (cuda_attention_print_seen).
+ *
  * With a mask of minus infinity nothing is lost by leaving out the rest. A finite one hides only where the row has a score that is far larger: where
  * some row has not, the function takes the rest too. Start at cuda_attention_mask.
  */
@@ -66,6 +69,25 @@ static int direction_of(const struct nest *n, int32_t i)
     }
 }
 
+/* By how much an integer grows from key to key, where that is -1, 0 or 1 everywhere; else UNKNOWN. */
+static int slope_of(const struct nest *n, int32_t i)
+{
+    const struct instruction *a = at(n, i);
+    if (a->type != DT_I64 && a->type != DT_I32)
+        return UNKNOWN;
+    if (n->value[i].depth < nest_fast_depth(n) || a->kind != INST_MAP)
+        return direction_of(n, i); /* an index runs by 1 */
+    int first = slope_of(n, a->arg[0]), second = a->arg[1] >= 0 ? slope_of(n, a->arg[1]) : 0;
+    if (first == UNKNOWN || second == UNKNOWN)
+        return UNKNOWN;
+    int slope = a->op == OP_CAST  ? first
+                : a->op == OP_NEG ? -first
+                : a->op == OP_ADD ? first + second
+                : a->op == OP_SUB ? first - second
+                                  : UNKNOWN;
+    return slope >= -1 && slope <= 1 ? slope : UNKNOWN;
+}
+
 static void need(const struct nest *n, int32_t i, struct cuda_mask *out)
 {
     const struct instruction *a = at(n, i);
@@ -92,8 +114,11 @@ static void add_condition(const struct nest *n, int32_t i, double hidden, bool a
         return;
     double least = added ? hidden / 2 : hidden + 128; /* above it, e to the power of the difference is 0 */
     bool finite = hidden > -(double)INFINITY;
+    int first = slope_of(n, at(n, i)->arg[0]), second = slope_of(n, at(n, i)->arg[1]);
+    int slope = first == UNKNOWN || second == UNKNOWN ? 0 : first - second;
+    out->slope[out->count] = slope == 1 || slope == -1 ? slope : 0;
+    out->steady |= out->slope[out->count] != 0;
     out->condition[out->count++] = i;
-    out->from_the_left = out->from_the_left || direction < 0;
     out->least = finite && (!out->finite || least > out->least) ? least : out->least;
     out->finite = out->finite || finite;
     need(n, i, out);
@@ -240,4 +265,60 @@ void cuda_attention_print_range(struct printer *p, const struct cuda_mask *mask,
     p->indent = 6;
     print_conditions(p, mask);
     cuda_fill(p->out, found_form, &l);
+}
+
+/* ---- few rows ---- */
+
+static const char seen_form[] =
+    "        uint32_t low = 0, high = (uint32_t)arguments.keys; /* keys that some row of the tile may see */\n"
+    "        {\n"
+    "            int64_t first = 0, end = arguments.keys; /* of this row */\n"
+    "            const int64_t c$C = 0;\n";
+
+/* A row that sees nothing has some end before its first. */
+static const char shared_out_form[] =
+    "            first = first < end ? first : end;\n"
+    "            low = (uint32_t)(first > 0 ? first : 0);\n"
+    "            high = (uint32_t)(end > 0 ? end : 0);\n"
+    "            UNROLL for (int distance = $X; distance < $Y; distance <<= 1) {\n"
+    "                const uint32_t other_low = __shfl_xor_sync(0xffffffffu, low, distance);\n"
+    "                const uint32_t other_high = __shfl_xor_sync(0xffffffffu, high, distance);\n"
+    "                low = other_low < low ? other_low : low;\n"
+    "                high = other_high > high ? other_high : high;\n"
+    "            }\n"
+    "        }\n"
+    "        /* splits divide what is seen */\n"
+    "        const uint32_t per_split = ((uint32_t)((uint64_t)(high - low + splits) * (uint32_t)arguments.per_split >> "
+    "32) + $J - 1) / $J * $J;\n";
+
+static const char all_form[] = "        uint32_t low = 0, high = (uint32_t)arguments.keys;\n"
+                               "        const uint32_t per_split = (uint32_t)arguments.per_split;\n";
+
+void cuda_attention_print_seen(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *l)
+{
+    const struct nest *n = p->nest;
+    if (!mask->steady) {
+        cuda_fill(p->out, all_form, l);
+        return;
+    }
+    cuda_fill(p->out, seen_form, l);
+    p->indent = 3;
+    bool *left_out = NEW_ARRAY(p->arena, bool, n->kernel->instruction_count + 1);
+    for (uint32_t i = 0; i < n->kernel->instruction_count; i++)
+        left_out[i] = !mask->needed[i];
+    print_some(p, left_out);
+    for (uint32_t i = 0; i < mask->count; i++) {
+        const struct instruction *a = at(n, mask->condition[i]);
+        const char *left = print_value(p, (uint32_t)a->arg[0]), *right = print_value(p, (uint32_t)a->arg[1]);
+        bool up = mask->slope[i] > 0; /* it holds up to some key; else from some key on */
+        if (mask->slope[i] == 0)
+            continue;
+        print_line(p, "const int64_t d%u = tpc_difference(%s, %s);", (unsigned)i, up ? right : left, up ? left : right);
+        bool one = up == (a->op == OP_LE); /* behind the last, up to and with d; the first, behind d */
+        if (up)
+            print_line(p, "end = d%u < end ? d%u%s : end;", (unsigned)i, (unsigned)i, one ? " + 1" : "");
+        else
+            print_line(p, "first = d%u >= first ? d%u%s : first;", (unsigned)i, (unsigned)i, one ? " + 1" : "");
+    }
+    cuda_fill(p->out, shared_out_form, l);
 }

@@ -14,7 +14,7 @@ static const char functions_form[] =
     "    ALIGNED(16) uint32_t k[2][$H][4], v[4][$I][4];\n"
     "};\n"
     "/* What belongs to this lane of 16 keys and values from `first` on; behind the last, values are zeros. */\n"
-    "static __device__ inline void fetch(struct $N_keys *to, const $E *k, const $E *v, int64_t first, int64_t stop,\n"
+    "static __device__ inline void fetch(struct $N_keys *to, const $E *k, const $E *v, uint32_t first, uint32_t stop,\n"
     "                                    int64_t k_next, int64_t v_next)\n"
     "{\n"
     "    const int row = threadIdx.x % 32 / 4, pair = threadIdx.x % 4;\n"
@@ -49,8 +49,7 @@ static const char functions_form[] =
 static const char lanes_form[] =
     "    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, own = lane / 4, pair = lane % 4;\n";
 
-static const char start_form[] = "        const int64_t start = split * arguments.per_split + warp * 16;\n"
-                                 "        ALIGNED(16) uint32_t q[$H][4];\n"
+static const char start_form[] = "        ALIGNED(16) uint32_t q[$H][4];\n"
                                  "        UNROLL for (int j = 0; j < $H; j++) {\n"
                                  "            UNROLL for (int i = 0; i < 4; i++)\n"
                                  "                q[j][i] = 0;\n"
@@ -63,7 +62,7 @@ static const char loop_form[] =
     "        UNROLL for (int n = 0; n < $I * 8; n++)\n"
     "            UNROLL for (int i = 0; i < 4; i++)\n"
     "                result[n][i] = 0;\n"
-    "        for (int64_t from = start; from < stop; from += 64) {\n"
+    "        for (uint32_t from = start + warp * 16; from < stop; from += 64) {\n"
     "            struct $N_keys keys;\n"
     "            fetch(&keys, arguments.k + k_at, arguments.v + v_at, from, stop, arguments.k_next, "
     "arguments.v_next);\n"
@@ -78,7 +77,7 @@ static const char loop_form[] =
     "            float best = most;\n"
     "            UNROLL for (int e = 0; e < 4; e++) {\n"
     "                const int key = e / 2 * 8 + pair * 2 + e % 2;\n"
-    "                const int64_t c$C = from + (key < last ? key : last);\n"
+    "                const int64_t c$C = from + (uint32_t)(key < last ? key : last);\n"
     "                const float product = s[e / 2][e % 2];\n"
     "                float score;\n"
     "                {\n";
@@ -141,12 +140,15 @@ struct cuda_attention_form cuda_attention_narrow(struct cuda_set *set, struct cu
     l->of['I' - 'A'] = cuda_number(set->arena, (row + 63) / 64);
     l->of['S' - 'A'] = cuda_number(set->arena, CUDA_ATTENTION_TILES);
     l->of['T' - 'A'] = dtype_name(t);
+    l->of['J' - 'A'] = "64";
+    l->of['X' - 'A'] = "4";
+    l->of['Y' - 'A'] = "32";
     return (struct cuda_attention_form){
         .name = "few_matrix",
         .functions = functions_form,
         .start = arena_printf(set->arena, "%s%s%s%s", cuda_attention_shared_form, lanes_form, cuda_attention_place_form,
                               start_form),
-        .loop = loop_form,
+        .loop = arena_printf(set->arena, "%s%s", cuda_attention_turns_form, loop_form),
         .end = end_form,
         .out = arena_printf(set->arena, "%s%s", cuda_attention_combine_form, cuda_attention_merge_form),
         .row_indent = 2,

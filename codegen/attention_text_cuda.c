@@ -180,6 +180,8 @@ static void print_main(struct cuda_set *set, const struct cuda_attention *a, con
         cuda_fill(out, cuda_attention_query_form, l);
     }
     print_row(&p, a, form, l);
+    if (!form->tiles)
+        cuda_attention_print_seen(&p, mask, l);
     cuda_fill(out, form->loop, l);
     print_staged(&p, a);
     if (form->plain)
@@ -222,6 +224,7 @@ static struct cuda_letters letters_of(struct cuda_set *set, const struct cuda_at
     put_number(set, &l, 'W', row);
     put_number(set, &l, 'P', cuda_attention_pitch(row));
     put_number(set, &l, 'R', mask->finite ? 3 : 1);
+    l.of['F' - 'A'] = mask->finite && mask->steady ? "true" : "false";
     l.of['O' - 'A'] = arena_printf(set->arena, "(%.9ef)", mask->least);
     return l;
 }
@@ -247,6 +250,7 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
     dtype t = p->buffers.at[product->arg[2]].type;
     char kernel[KERNEL_NAME];
     kernel_name(n->kernel, p->graph->dims, set->arena, kernel);
+    a->steady = mask.steady;
     for (int i = 0; i < CUDA_ATTENTION_FORMS; i++) {
         struct cuda_letters l = letters_of(set, a, &mask);
         int64_t key = 0, row = 0;

@@ -73,6 +73,7 @@ struct cuda_attention {
     bool nan_is_zero;                  /* a row without any key gives 0 */
     int32_t zero;                      /* of the kernel: a condition under which a row gives 0; -1: none */
     bool always;                       /* whatever the shapes: scores and probabilities then need no memory */
+    bool steady;                       /* few rows: splits are found where positions are known */
     uint32_t function[CUDA_ATTENTION_FORMS];
 };
 
@@ -243,12 +244,17 @@ enum { CUDA_MASK_CONDITIONS = 8 };
 struct cuda_mask {
     uint32_t count;
     int32_t condition[CUDA_MASK_CONDITIONS];
-    bool from_the_left; /* some hide the first keys */
-    bool finite;        /* some hide only where the row has a score above `least` */
+    int slope
+        [CUDA_MASK_CONDITIONS]; /* 1, -1: by so much its left side less its right grows from key to key, in integers; 0: else */
+    bool steady;                /* some have a slope */
+    bool finite;                /* some hide only where the row has a score above `least` */
     double least;
     bool *needed; /* per instruction: for the conditions */
 };
 struct cuda_mask cuda_attention_mask(const struct nest *n, int32_t score, struct arena *arena);
+/* Finds the keys low .. high that some row of the warp's may see, by conditions that have a slope, and how many of them a split has; the coordinates and values of the
+ * lane's row are known. */
+void cuda_attention_print_seen(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *letters);
 /* Finds first_tile and end_tile, of $K keys, for the $G rows of a tile of rows (`base`, `here`): what lies outside is hidden from all of them. */
 void cuda_attention_print_range(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *letters);
 /* The values of a key where all conditions hold: in tiles from first_plain to end_plain. */
@@ -288,7 +294,7 @@ int64_t cuda_attention_matrix_rows(int64_t key, int64_t row);
 int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row);
 uint32_t cuda_attention_threads(int form, dtype t, int64_t key, int64_t row);
 extern const char *const cuda_attention_stage_form[2];
-extern const char cuda_attention_shared_form[], cuda_attention_place_form[];
+extern const char cuda_attention_shared_form[], cuda_attention_place_form[], cuda_attention_turns_form[];
 extern const char cuda_attention_combine_form[], cuda_attention_merge_form[];
 /* Few rows: keys that a warp takes at a time. */
 uint32_t cuda_attention_keys(dtype t, bool wide, int64_t key, int64_t row);

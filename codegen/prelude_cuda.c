@@ -204,8 +204,16 @@ enum { REPLACED = sizeof replaced / sizeof replaced[0] };
                  "    }\n"                                                                                             \
                  "}\n"},
 
+/* a - b, or the number nearest to it. */
+#define DIFFERENCE                                                                                                     \
+    {"tpc_difference", "static __device__ inline int64_t tpc_difference(int64_t a, int64_t b)\n"                       \
+                       "{\n"                                                                                           \
+                       "    const int64_t d = (int64_t)((uint64_t)a - (uint64_t)b);\n"                                 \
+                       "    return ((a ^ b) & (a ^ d)) >= 0 ? d : a < 0 ? -INT64_MAX - 1 : INT64_MAX;\n"               \
+                       "}\n"},
+
 static const struct prelude_function own[] = {
-    READ_ONCE ARRIVE FOLD CONVERT("tpc_from_f16", "float", "uint16_t", "cvt.f32.f16", "f", "h")
+    READ_ONCE ARRIVE FOLD DIFFERENCE CONVERT("tpc_from_f16", "float", "uint16_t", "cvt.f32.f16", "f", "h")
         CONVERT("tpc_to_f16", "uint16_t", "float", "cvt.rn.f16.f32", "h", "f")
             CONVERT("tpc_to_bf16", "uint16_t", "float", "cvt.rn.bf16.f32", "h", "f") READ(4, "uint32_t")
                 READ(8, "uint2") READ(16, "uint4") MOVE_MORE("read", 32, 16) MOVE_MORE("read", 64, 32)

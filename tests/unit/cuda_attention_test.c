@@ -1,6 +1,7 @@
 /* tests/unit/cuda_attention_test.c - attention of many kinds as one CUDA function, on the model of CUDA against the reference interpreter: masks, biases, softcap,
  * windows, rows without any key, heads in groups, widths of every kind, keys that lie either way. ALL=1: every kind in all its types, else in one.
  */
+#include "ir/interpret.h"
 #include "tests/support/cuda_trial.h"
 #include "tests/test.h"
 
@@ -44,6 +45,10 @@ static const struct kind {
      .types = {DT_BF16, DT_F32}, .size = {{2, 70, 130, 300}, {2, 2, 40, 100}, {3, 67, 0, 67}}},
     {"windows over tiles", 2, 2, 24, 24, .causal = true, .window = true, .types = {DT_BF16, DT_F32},
      .size = {{1, 70, 130, 200}, {1, 33, 200, 300}}},
+    {"window of few", 4, 2, 64, 64, .causal = true, .window = true, .types = {DT_BF16, DT_F32, DT_F16},
+     .size = {{1, 1, 299, 300}, {2, 3, 297, 300}, {1, 1, 3, 5}, {1, 2, 150, 400}}},
+    {"finite window of few", 4, 4, 16, 32, .causal = true, .window = true, .mask = true, .low = -1e4,
+     .types = {DT_F32, DT_BF16}, .size = {{7, 1, 0, 300}, {7, 3, 0, 300}, {3, 1, 299, 300}, {3, 2, 280, 300}}},
     {"told rows", 4, 2, 32, 32, .causal = true, .mask = true, .told = true, .types = {DT_F32, DT_BF16},
      .size = {{5, 1, 1, 2}, {6, 20, 0, 3}, {6, 2, 1, 3}}},
 };
@@ -185,6 +190,42 @@ static int setup(void **state)
     return 0;
 }
 
+/* Makes NaN of all keys of an input [1, n, ..] but those from `first` to `end`. */
+static void spoil(struct tensor *x, int64_t first, int64_t end)
+{
+    size_t each = x->count / (size_t)x->shape[1];
+    for (size_t i = 0; i < x->count; i++)
+        if ((int64_t)(i / each) < first || (int64_t)(i / each) >= end)
+            dtype_store_f64(x->dtype, x->data, i, (double)NAN);
+}
+
+/* Few rows: keys that a causal mask or a window hides from all of them are left out, so that it does not matter what they and their values are. */
+static void leaves_out(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < trials->count; i++) {
+        const struct cuda_trial *t = &trials->at[i];
+        for (uint32_t k = 0; k < t->sizes && strncmp(t->name, "window of few", 13) == 0; k++) {
+            const int64_t *size = t->size[k];
+            struct interpretation x;
+            struct tensor *inputs = trial_inputs(t, size), got[1];
+            if (size[0] != 1)
+                continue;
+            assert_int_equal(interpret_same(t->program->graph, NULL, inputs, trial_arena, &trial_diag, &x), TPC_OK);
+            for (uint32_t n = 0; n < t->program->graph->inputs.count; n++)
+                if (inputs[n].rank == 3 && inputs[n].shape[1] == size[3])
+                    spoil(&inputs[n], size[2] - 8, size[2] + size[1]);
+            for (uint32_t processors = 1; processors < 200; processors += 131) {
+                struct difference d;
+                assert_int_equal(trial_execute(t, x.of[0], processors, inputs, got), 0);
+                if (!tensor_compare(&got[0], &x.output[0], t->tolerance[got[0].dtype], t->tolerance[got[0].dtype], &d))
+                    fail_msg("%s: [%zu] is %.9g, wanted %.9g", t->name, d.at, d.got, d.wanted);
+                free(got[0].data);
+            }
+        }
+    }
+}
+
 /* With ALL=1 (minutes), where there is NVRTC: it takes all of them for each architecture, and none spills. */
 static void compiles(void **state)
 {
@@ -215,6 +256,7 @@ static void compiles(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(trial_programs), cmocka_unit_test(compiles)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(trial_programs), cmocka_unit_test(leaves_out),
+                                       cmocka_unit_test(compiles)};
     return cmocka_run_group_tests(tests, setup, trial_end);
 }
