@@ -173,11 +173,10 @@ static status choose_tokens(struct writer *w, size_t step, int64_t *token)
             return diag_error(w->diag, TPC_UNSUPPORTED, NULL,
                               "cannot generate with this model: it has no logits for the last token of prompt %zu",
                               r + 1);
-        double uniform = sample_uniform(w->o->sampling.seed, r, step);
         if (chosen)
             (void)engine_best(w->engine, (int64_t)r, &token[r]);
         else
-            token[r] = sample_token(&w->o->sampling, &logits, first, (size_t)vocabulary, uniform, w->arena);
+            token[r] = sample_token(&w->o->sampling, &logits, first, (size_t)vocabulary, r, step);
         if (token[r] < 0)
             return diag_error(w->diag, TPC_DATA, NULL, "the logits of step %zu are no numbers: the model overflows",
                               step + 1);
@@ -188,7 +187,7 @@ static status choose_tokens(struct writer *w, size_t step, int64_t *token)
 /* Where the likeliest tokens are wanted and all rows end in the step's last place, a device that has the logits finds them itself. */
 static void want_tokens(struct writer *w)
 {
-    w->chosen = w->o->sampling.temperature == 0;
+    w->chosen = sample_is_greedy(&w->o->sampling);
     for (size_t r = 0; r < w->o->rows; r++)
         w->chosen = w->chosen && last_place(w, (int64_t)r) == w->now - 1;
     engine_want_best(w->engine, w->roles.logits, w->chosen ? (int64_t)w->o->rows : 0, w->roles.tokens);

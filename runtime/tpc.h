@@ -133,9 +133,9 @@ typedef struct tpc_generation {   /* all zero but prompts and counts is greedy *
     const int64_t *stop;          /* token ids that end a row; they are handed out too */
     size_t stop_count;
     double temperature; /* 0: the likeliest token, of equals the lowest id */
-    int64_t top_k;      /* draw among so many; 0: all */
+    int64_t top_k;      /* draw among so many, and equals of the last; 0: all, 1: the likeliest */
     double top_p;       /* draw among the fewest that reach this probability; 0 or 1: all */
-    uint64_t seed;      /* the same seed, prompts and plan give the same tokens */
+    uint64_t seed;      /* a draw is a function of logits, seed, row and step (docs/generation.md, "Draws") */
     int64_t context;    /* as tpc_context, for this and what comes after */
     /* Called after each step on the caller's thread with one token per row, -1 for a row that had ended before. 0 ends all. It may not call into
      * the model. NULL is allowed. */

@@ -75,7 +75,7 @@ static void try_lines(const struct cuda_set *set, const struct cuda_model *model
     for (int64_t line = 0; line < LINES; line++)
         assert_int_equal(next[line], all[2 * line + 1]);
     for (int64_t line = 0; line < LINES; line++) {
-        int64_t token = sample_token(&greedy, &t, (size_t)(line * extent), (size_t)extent, 0, trial_arena);
+        int64_t token = sample_token(&greedy, &t, (size_t)(line * extent), (size_t)extent, 0, 0);
         double largest = cuda_best_value(all[2 * line], type);
         if (token < 0) {
             assert_true(isnan(largest) || largest == -(double)INFINITY);
