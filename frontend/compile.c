@@ -104,7 +104,9 @@ status compile_graph(struct arena *arena, struct graph *graph, const struct comp
     out->memory_budget = 0;
     if ((s = steer_pins(arena, out->graph, &solving, o->steering, diag)) != TPC_OK ||
         (s = annotation_pins(arena, out->graph, &solving, o->annotations, diag)) != TPC_OK ||
-        (s = solve(out->graph, &solving, arena, diag, &out->solution)) != TPC_OK) {
+        (s = state_pins(arena, out->graph, &solving, o->state_from, diag)) != TPC_OK ||
+        (s = solve(out->graph, &solving, arena, diag, &out->solution)) != TPC_OK ||
+        (s = state_agree(arena, out->graph, out->solution, o->state_from, diag)) != TPC_OK) {
         return s;
     }
     dump_solution(o, out->graph, out->solution, arena);

@@ -7,6 +7,7 @@
 
 #include "frontend/annotate.h"
 #include "frontend/onnx/onnx.h"
+#include "frontend/state_from.h"
 #include "frontend/steer.h"
 #include "ir/program.h"
 #include "passes/passes.h"
@@ -26,6 +27,7 @@ struct compile_options {
     const struct steering *steering;       /* NULL: none */
     bool use_annotations;                  /* compile_model: the model's device annotations are constraints too */
     const struct annotations *annotations; /* compile_graph: these; NULL: none */
+    const struct state_source *state_from; /* NULL: none; its mesh is `axis` or `ranks` */
     bool even;
     bool prices;            /* as in struct solve_options */
     const char *dump_after; /* a pass's name: prints the Graph or Program behind it to dump_to; NULL: nothing */

@@ -78,6 +78,46 @@ bool placement_equal(const struct placement *a, const struct placement *b)
     return true;
 }
 
+/* ---- of two graphs ---- */
+
+static bool factor_alike(const struct graph *g, const struct factor *x, const struct graph *h, const struct factor *y)
+{
+    int64_t m = 0, n = 0;
+    bool known = dim_is_const(g->dims, x->extent, &m);
+    if (known != dim_is_const(h->dims, y->extent, &n) || m != n || !x->partition != !y->partition)
+        return false;
+    const struct partition *a = &g->partitions.at[x->partition], *b = &h->partitions.at[y->partition];
+    if (!x->partition)
+        return true;
+    return a->subaxes == b->subaxes && a->unit == b->unit && !a->offset == !b->offset &&
+           (!a->offset || memcmp(a->offset, b->offset, (a->parts + 1) * sizeof *a->offset) == 0);
+}
+
+static bool axis_alike(const struct graph *g, const struct axis_layout *a, const struct graph *h,
+                       const struct axis_layout *b)
+{
+    bool whole = axis_is_whole(a);
+    if (whole || axis_is_whole(b))
+        return whole == axis_is_whole(b);
+    bool alike = a->count == b->count;
+    for (uint32_t i = 0; alike && i < a->count; i++) {
+        alike = a->segment[i].count == b->segment[i].count;
+        for (uint32_t k = 0; alike && k < a->segment[i].count; k++)
+            alike = factor_alike(g, &a->segment[i].factor[k], h, &b->segment[i].factor[k]);
+    }
+    return alike;
+}
+
+bool placement_alike(const struct graph *g, const struct placement *p, const struct graph *h, const struct placement *q)
+{
+    if (!p || !q)
+        return (!p || placement_is_whole(p)) && (!q || placement_is_whole(q));
+    bool alike = p->rank == q->rank && !p->partial && !q->partial;
+    for (uint32_t i = 0; alike && i < p->rank; i++)
+        alike = axis_alike(g, &p->axis[i], h, &q->axis[i]);
+    return alike;
+}
+
 /* ---- canonical form ---- */
 
 /* Merges whole neighbours and drops whole ones. */

@@ -39,6 +39,9 @@ const struct placement *placement_whole(struct arena *arena, uint32_t rank, cons
 bool placement_is_whole(const struct placement *p); /* nothing cut, not partial */
 bool placement_equal(const struct placement *a,
                      const struct placement *b); /* same local data; both canonical (the solver's are) */
+/* The same parts on the same ranks, said in two graphs of equal meshes; both canonical, whole of sum; NULL is whole. Extents that are no numbers are taken for equal. */
+bool placement_alike(const struct graph *g, const struct placement *p, const struct graph *h,
+                     const struct placement *q);
 bool axis_is_whole(const struct axis_layout *a);
 bool axis_equal(const struct axis_layout *a, const struct axis_layout *b); /* layouts of one axis, both canonical */
 /* Every axis canonical; a partial without sub-axes is dropped. */

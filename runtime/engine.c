@@ -202,6 +202,7 @@ static void know_edges(struct engine *e)
     e->expected.keep = NEW_ARRAY(e->arena, bool, g->inputs.count + 1);
     e->foreseen.input = NEW_ARRAY(e->arena, struct tensor, g->inputs.count + 1);
     e->foreseen.keep = NEW_ARRAY(e->arena, bool, g->inputs.count + 1);
+    e->taken = NEW_ARRAY(e->arena, struct taken, g->inputs.count + 1);
     e->begun = NEW_ARRAY(e->arena, uint64_t, g->inputs.count + 1);
     for (uint32_t i = 0; i < g->inputs.count; i++)
         e->cut_input[i] = is_cut(e->links.input, i);
@@ -402,7 +403,10 @@ static status run_engine(void *context)
     const struct graph *g = e->graph;
     struct tensor *inputs = arena_copy(e->scratch, run->inputs, g->inputs.count * sizeof *inputs);
     static char nothing[64];
-    e->as_foreseen = as_foreseen(e, inputs, run->keep);
+    bool takes = false;
+    for (uint32_t i = 0; i < g->inputs.count; i++)
+        takes = takes || e->taken[i].from;
+    e->as_foreseen = !takes && as_foreseen(e, inputs, run->keep);
     e->early = e->began && e->as_foreseen && as_begun(e, inputs, run->keep);
     e->stats.early += e->early;
     if (!e->early)
@@ -412,7 +416,7 @@ static status run_engine(void *context)
         uint32_t state = e->state_of_input[i];
         if (!run->keep || !run->keep[i]) {
             inputs[i].data = inputs[i].data ? inputs[i].data : nothing;
-            if (inputs[i].data == nothing && inputs[i].count)
+            if (inputs[i].data == nothing && inputs[i].count && !e->taken[i].from)
                 return diag_error(run->diag, TPC_DATA, NULL, "input '%s' has no data", g->inputs.at[i].name);
             continue;
         }
@@ -445,6 +449,7 @@ status engine_run(struct engine *e, const struct tensor *inputs, const bool *kee
     arena_rewind(e->scratch, mark);
     e->input = NULL;
     e->keep = NULL;
+    memset(e->taken, 0, e->graph->inputs.count * sizeof *e->taken);
     struct expected last = e->foreseen;
     e->foreseen = e->expected;
     e->expected = last;

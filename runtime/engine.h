@@ -40,7 +40,8 @@ struct engine_rank_stats {
     uint64_t arena, outputs; /* bytes held for temporaries and outputs of runs so far */
     uint64_t states;         /* bytes held for states that are written in place */
     uint64_t state_moved;    /* bytes of all runs, copied because a state's memory grew; */
-    uint64_t state_given;    /* taken from given pasts */
+    uint64_t state_given;    /* taken from given pasts; */
+    uint64_t state_taken;    /* from another engine's rank (engine_take) */
 };
 
 struct engine_stats {
@@ -75,6 +76,10 @@ void engine_close(struct engine *e); /* NULL is allowed */
  * end of a state whose other end the last run computed: it is taken from there, without a copy, and inputs[i] is ignored.
  * TPC_DATA when shapes do not fit the model. */
 status engine_run(struct engine *e, const struct tensor *inputs, const bool *keep, struct diag *diag);
+
+/* Before a run: input `input`, a state's past that is written in place, is what `from`'s last run left as `output`. Each rank takes its own part, where it lies: nothing
+ * passes between ranks, and inputs[input] of that run says type and shape alone. false: the two do not lie alike, and nothing is noted. `from` does nothing meanwhile. */
+bool engine_take(struct engine *e, uint32_t input, struct engine *from, uint32_t output);
 
 /* Before a run: what the one behind it will be given, as engine_run is given it; of inputs[i] only type and shape are looked at (those of kept ones follow
  * from the run). A device that computes by itself makes ready for it meanwhile. If something else comes, that is only slower.

@@ -134,6 +134,10 @@ struct engine {
     int64_t *of;                /* input symbols, as bound on rank 0 */
     const struct tensor *input; /* whole, of this run; shapes filled in for kept ones */
     const bool *keep;
+    struct taken {
+        struct engine *from;
+        uint32_t output;
+    } * taken; /* per input: from another engine; from NULL: not */
     struct expected {
         bool given;
         struct tensor *input; /* shapes */
@@ -236,6 +240,8 @@ bool run_is_over(void *rank);
 
 /* ---- engine_output.c ---- */
 /* Shape of output `index` of a run with these symbols (a rank's), whole. */
+/* Where rank r's part of an output of the last run is, that is no state in place. */
+void *part_of_output(const struct engine *e, uint32_t r, uint32_t index);
 bool output_shape(const struct engine *e, uint32_t index, const int64_t *of, struct tensor *out);
 
 /* ---- executor.c ---- */

@@ -23,8 +23,7 @@ bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *
     return e->ran && output_shape(e, index, e->rank[0].now->of, out);
 }
 
-/* Where rank r's part of an output of the last run is. */
-static void *part_of_output(const struct engine *e, uint32_t r, uint32_t index)
+void *part_of_output(const struct engine *e, uint32_t r, uint32_t index)
 {
     return e->rank[r].output[2 * index + (e->state_output[index] ? e->turn : 0)].at;
 }
@@ -235,12 +234,14 @@ void engine_profile(const struct engine *e, uint32_t lines, struct text *out)
                     1e-6 * (double)m->kept, 1e-6 * (double)m->arena, 1e-6 * (double)m->outputs,
                     1e-6 * (double)m->states);
     }
-    uint64_t moved = 0, given = 0;
+    uint64_t moved = 0, given = 0, taken = 0;
     for (uint32_t i = 0; i < e->local; i++) {
         moved += e->rank[i].stats.state_moved;
         given += e->rank[i].stats.state_given;
+        taken += e->rank[i].stats.state_taken;
     }
-    text_printf(out, "states: %.1f MB moved to grow, %.1f MB given\n", 1e-6 * (double)moved, 1e-6 * (double)given);
+    text_printf(out, "states: %.1f MB moved to grow, %.1f MB given, %.1f MB taken from another plan on their rank\n",
+                1e-6 * (double)moved, 1e-6 * (double)given, 1e-6 * (double)taken);
     if (e->options.kind == ENGINE_CUDA)
         profile_gpu(t, out);
     text_printf(out, "%llu collectives, %.1f MB\n", (unsigned long long)t->collectives,

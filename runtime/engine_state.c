@@ -220,6 +220,41 @@ static status take_given(struct rank *r, uint32_t state, uint64_t capacity, cons
     return s;
 }
 
+bool engine_take(struct engine *e, uint32_t input, struct engine *from, uint32_t output)
+{
+    uint32_t state = e->state_of_input[input];
+    const struct placement *here = e->links.input ? e->links.input[input] : NULL,
+                           *there = from->links.output ? from->links.output[output] : NULL;
+    bool same = e->ranks == from->ranks && e->local == from->local && e->options.kind == from->options.kind &&
+                e->options.gpus == from->options.gpus && e->options.local_rank == from->options.local_rank;
+    if (!same || !from->ran || from->began || !state || !state_in_place(e, state - 1) ||
+        !placement_alike(e->graph, here, from->graph, there))
+        return false;
+    e->taken[input] = (struct taken){from, output};
+    return true;
+}
+
+/* From the same rank of another engine, whose memory is this device's too. */
+static status take_from(struct rank *r, uint32_t state, uint64_t capacity, const struct rows *rows, uint64_t entries)
+{
+    uint32_t input = r->engine->graph->states.at[state].input;
+    const struct engine *from = r->engine->taken[input].from;
+    uint32_t output = r->engine->taken[input].output, there = state_of_output(from, output);
+    const struct rank *source = &from->rank[r - r->engine->rank];
+    struct tensor x, y;
+    bool same = shape_of_value(from->graph, from->graph->outputs.at[output].value, source->now->of, &x) &&
+                shape_of_value(r->engine->graph, r->engine->graph->inputs.at[input].value, r->now->of, &y) &&
+                x.dtype == y.dtype && x.rank == y.rank && memcmp(x.shape, y.shape, x.rank * sizeof *x.shape) == 0;
+    if (!same)
+        return fail(&r->failure, TPC_DATA, "input '%.100s' does not have the extents that the other plan hands out",
+                    r->engine->graph->inputs.at[input].name);
+    const void *part = there == UINT32_MAX ? part_of_output(from, (uint32_t)(r - r->engine->rank), output)
+                                           : source->state[there].store.at;
+    uint64_t stride = there == UINT32_MAX ? entries : source->state[there].capacity;
+    r->stats.state_taken += rows->count * entries * rows->entry;
+    return copy_rows(r, INSIDE, r->state[state].store.at, capacity, part, stride, rows, entries);
+}
+
 static status place_one(struct rank *r, uint32_t state)
 {
     struct engine *e = r->engine;
@@ -238,7 +273,8 @@ static status place_one(struct rank *r, uint32_t state)
     else if (st->capacity != (uint64_t)capacity)
         s = grow(r, state, bytes, (uint64_t)capacity, &rows, (uint64_t)x.past);
     if (s == TPC_OK && !kept)
-        s = take_given(r, state, (uint64_t)capacity, &rows, (uint64_t)x.past);
+        s = (e->taken[e->graph->states.at[state].input].from ? take_from : take_given)(r, state, (uint64_t)capacity,
+                                                                                       &rows, (uint64_t)x.past);
     st->capacity = (uint64_t)capacity;
     return s;
 }

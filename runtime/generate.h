@@ -68,6 +68,9 @@ struct generate_options {
 status generate(struct engine *engine, const struct plan *plan, struct generate_options *options, struct arena *arena,
                 struct diag *diag);
 
+/* Does `input` of g begin with what `from` hands out as `output`? A state of both, or `present…` there and `past_key_values…` or `past…` here, of the same name otherwise. */
+bool states_meet(const struct graph *g, uint32_t input, const struct graph *from, uint32_t output);
+
 /* Rows of the table that the model looks its tokens up in, found by structure; 0: it has no such table or several inputs might be the tokens. 256 is
  * how a byte-level model is told. */
 int64_t generate_vocabulary(const struct plan *plan, const struct generate_options *options, struct arena *arena);

@@ -216,8 +216,11 @@ static status make_inputs(struct writer *w, bool fill)
         int64_t shape[MAX_RANK];
         bool state = w->roles.of[i] == ROLE_STATE, seeded = state && !w->ran && w->past > 0;
         w->keep[i] = state && w->ran;
-        if (seeded || w->roles.of[i] == ROLE_GIVEN)
-            w->input[i] = seeded ? w->seed[i] : w->constant[i];
+        if (w->roles.of[i] == ROLE_GIVEN)
+            w->input[i] = w->constant[i];
+        status s = seeded ? first_state(w, i) : TPC_OK;
+        if (s != TPC_OK)
+            return s;
         if (w->keep[i] || seeded || w->roles.of[i] == ROLE_GIVEN)
             continue;
         if (!shape_input(w, i, shape))

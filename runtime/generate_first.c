@@ -1,7 +1,7 @@
 /* runtime/generate_first.c - one plan runs the prompt, another one goes on: a decoder without past and one with past. Start with first_run.
  *
  * What the first hands out as `present…` the other takes as `past_key_values…` or `past…`, of the same name otherwise: its states begin with that, and what is
- * no state of its own (an encoder's keys and values) stays. Both run in this process, so placements need not agree: states pass whole, once.
+ * no state of its own (an encoder's keys and values) stays. Both run in this process. States that lie alike in both (tpc compile --state-from) stay on their ranks; others pass whole, once.
  */
 #include "runtime/generate_impl.h"
 
@@ -19,6 +19,15 @@ static bool names_meet(const char *past, const char *present)
     return false;
 }
 
+bool states_meet(const struct graph *g, uint32_t input, const struct graph *from, uint32_t output)
+{
+    const char *past = g->inputs.at[input].name, *present = from->outputs.at[output].name;
+    for (uint32_t i = 0; i < from->states.count; i++)
+        if (from->states.at[i].output == output && strcmp(from->inputs.at[from->states.at[i].input].name, past) == 0)
+            return true;
+    return names_meet(past, present);
+}
+
 status first_meet(struct writer *w)
 {
     const struct graph *g = w->graph, *from = w->o->first->plan->program->graph;
@@ -31,8 +40,7 @@ status first_meet(struct writer *w)
         if (w->o->given)
             w->given[i] = w->o->given[i];
         for (uint32_t k = 0; k < from->outputs.count && w->given[i].dtype == DT_NONE && !w->met[i]; k++)
-            if (names_meet(g->inputs.at[i].name, from->outputs.at[k].name) &&
-                graph_node(from, from->outputs.at[k].value)->dtype == n->dtype)
+            if (states_meet(g, i, from, k) && graph_node(from, from->outputs.at[k].value)->dtype == n->dtype)
                 w->met[i] = k + 1;
         bool state = state_of_input(g, i) != NULL;
         states += state && w->met[i];
@@ -52,18 +60,29 @@ status first_meet(struct writer *w)
 static status hand_over(struct writer *w, struct writer *first)
 {
     for (uint32_t i = 0; i < w->graph->inputs.count; i++) {
-        struct tensor t;
+        struct tensor t = {0};
+        bool state = w->roles.of[i] == ROLE_STATE; /* fetched by first_state */
         if (!w->met[i])
             continue;
-        status s = engine_output(first->engine, w->met[i] - 1, w->diag, &t);
+        status s = state ? TPC_OK : engine_output(first->engine, w->met[i] - 1, w->diag, &t);
+        if (s == TPC_OK && state && !engine_output_shape(first->engine, w->met[i] - 1, &t))
+            return refuse_input(w, i, "is a state that the first plan has not left");
         if (s != TPC_OK)
             return s;
         if (t.rank != graph_node(w->graph, w->graph->inputs.at[i].value)->rank)
             return refuse_input(w, i, "has not as many axes as what the first plan hands out");
-        *(w->roles.of[i] == ROLE_STATE ? &w->seed[i] : &w->given[i]) = t;
+        *(state ? &w->seed[i] : &w->given[i]) = t;
     }
     w->past = first->past + first->now;
     return TPC_OK;
+}
+
+status first_state(struct writer *w, uint32_t i)
+{
+    struct engine *first = w->o->first->engine;
+    w->input[i] = w->seed[i];
+    return engine_take(w->engine, i, first, w->met[i] - 1) ? TPC_OK
+                                                           : engine_output(first, w->met[i] - 1, w->diag, &w->input[i]);
 }
 
 status first_run(struct writer *w, int64_t *token)

@@ -41,7 +41,7 @@ struct writer {
     /* after another plan (generate_first.c), per input: */
     uint32_t *met;        /* 1 + the output of the first plan that it gets, 0 none */
     struct tensor *given; /* o->given, and what is no state; this is then `constant` */
-    struct tensor *seed;  /* what a state begins with */
+    struct tensor *seed;  /* type and shape of what a state begins with */
     bool ran;             /* the engine has made a step: states are kept from now on */
     struct tensor *input;
     int64_t *of;       /* values of symbols; -1 unknown */
@@ -66,6 +66,8 @@ status writer_step(struct writer *w, size_t number, int64_t *token);
 /* ---- generate_first.c ---- */
 /* Before roles are found: which inputs get what the first plan hands out. */
 status first_meet(struct writer *w);
+/* Input i, a state, of the step behind it. */
+status first_state(struct writer *w, uint32_t i);
 /* The step of the prompt: its tokens, and w's states and given inputs. */
 status first_run(struct writer *w, int64_t *token);
 

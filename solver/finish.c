@@ -159,30 +159,40 @@ static void place_prelude(struct finish *f, value v)
     }
 }
 
+/* How an output lies that need not be whole; NULL: it is. */
+static const struct placement *place_left(struct finish *f, value v)
+{
+    struct solver *s = f->s;
+    const struct placement *p = f->out->result[v];
+    if (!s->region_of[v] || s->handed_out[v])
+        return NULL;
+    return f->reduced[v] || p->partial ? placed(s, v, OVER_ALL, f->arena) : p;
+}
+
 static void place_outputs(struct finish *f)
 {
     struct solver *s = f->s;
     f->out->output = NEW_ARRAY(f->arena, const struct placement *, s->g->outputs.count + 1);
     for (uint32_t i = 0; i < s->g->outputs.count; i++) {
         const struct node *n = graph_node(s->g, s->g->outputs.at[i].value);
-        f->out->output[i] = placement_whole(f->arena, n->rank, n->shape);
+        bool taken = s->options->taken && s->options->taken[i];
+        const struct placement *p = taken ? place_left(f, s->g->outputs.at[i].value) : NULL;
+        f->out->output[i] = p ? p : placement_whole(f->arena, n->rank, n->shape);
     }
     for (uint32_t i = 0; i < s->g->states.count; i++) {
         const struct state *state = &s->g->states.at[i];
         value past = s->g->inputs.at[state->input].value, present = s->g->outputs.at[state->output].value;
-        const struct placement *p = f->out->result[present];
-        if (!s->region_of[present] || s->handed_out[present])
+        const struct placement *p = place_left(f, present), *before = f->out->result[past];
+        if (!p)
             continue;
-        if (f->reduced[present] || p->partial)
-            p = placed(s, present, OVER_ALL, f->arena);
-        const struct placement *before = f->out->result[past];
         bool same = p->rank == before->rank;
         for (uint32_t k = 0; same && k < p->rank; k++)
             same = axis_equal(&p->axis[k], &before->axis[k]);
-        if (same)
-            f->out->output[state->output] = p;
-        else
+        if (!same) {
+            p = placement_whole(f->arena, p->rank, graph_node(s->g, present)->shape);
             f->out->result[past] = placement_whole(f->arena, before->rank, graph_node(s->g, past)->shape);
+        }
+        f->out->output[state->output] = p;
     }
 }
 

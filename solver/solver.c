@@ -28,7 +28,7 @@ static void allocate(struct solver *s)
 static void find_outputs(struct solver *s)
 {
     for (uint32_t i = 0; i < s->g->outputs.count; i++) {
-        bool state = false;
+        bool state = s->options->taken && s->options->taken[i];
         s->is_output[s->g->outputs.at[i].value] = true;
         for (uint32_t k = 0; k < s->g->states.count; k++)
             state = state || s->g->states.at[k].output == i;

@@ -82,6 +82,7 @@ struct solve_options {
     bool prices;    /* tell what each layer's alternatives would cost: a search for each */
     uint32_t pin_count;
     const struct pin *pin;      /* solver/pins.h */
+    const bool *taken;          /* per output: another plan takes it as it lies, so it may stay cut; NULL: none is */
     bool sequence_where_pinned; /* with SEQUENCE_BY_COST: only regions with a PIN_SEQUENCE lie on shards */
 };
 

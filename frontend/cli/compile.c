@@ -9,6 +9,7 @@ static const struct option_info options[] = {
     CLI_MESH_OPTIONS,
     CLI_COST_OPTIONS,
     CLI_STEER_OPTIONS,
+    {"--state-from", "PLAN", "keep states where PLAN has them, so that `run --first` hands them over in place"},
     {"-o", "PLAN", "where to write the plan (default: MODEL's name with .plan.bin, in this folder)"},
     {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
     {"--bind", "INPUT=VALUE", "make a scalar input a constant (true, false or a number); may be repeated"},
@@ -77,8 +78,8 @@ bool cli_same_file(const char *a, const char *b)
 }
 
 /* A plan is never written over what it is made from: the model, its weights. */
-static status check_place(struct arena *arena, const char *model, const char *plan, const char *annotate,
-                          const struct graph *g, struct diag *diag)
+static status check_place(struct arena *arena, const char *model, const char *plan, const char *other,
+                          const char *annotate, const struct graph *g, struct diag *diag)
 {
     const char *folder = cli_folder_of(arena, model);
     bool over = cli_same_file(plan, model);
@@ -89,6 +90,9 @@ static status check_place(struct arena *arena, const char *model, const char *pl
     if (over) {
         return diag_error(diag, TPC_USAGE, plan,
                           "the plan would overwrite the model or its weights; name another file with -o");
+    }
+    if (other != NULL && cli_same_file(plan, other)) {
+        return diag_error(diag, TPC_USAGE, plan, "the plan would overwrite that of --state-from; name another file");
     }
     if (annotate != NULL && (strcmp(plan, annotate) == 0 || cli_same_file(plan, annotate))) {
         return diag_error(diag, TPC_USAGE, plan, "-o and --annotate name the same file; name two");
@@ -144,12 +148,24 @@ static status compile(struct arena *arena, const struct args *args, struct diag 
         return s;
     }
     struct compiled c;
-    if ((s = compile_within(arena, model, &o, &budget, diag, &c)) != TPC_OK) {
+    struct state_source from;
+    const char *other = args_value(args, "--state-from", NULL);
+    if (other != NULL) {
+        s = budget.choose_ranks
+                ? diag_error(diag, TPC_USAGE, NULL,
+                             "compile: --tp auto: --state-from %s fixes the number of ranks; give it", other)
+                : state_source_open(
+                      arena, other,
+                      &(struct solve_options){.ranks = o.ranks, .axis_count = o.axis_count, .axis = o.axis}, diag,
+                      &from);
+        o.state_from = &from;
+    }
+    if (s != TPC_OK || (s = compile_within(arena, model, &o, &budget, diag, &c)) != TPC_OK) {
         return s;
     }
     const char *annotate = args_value(args, "--annotate", NULL);
     const char *emit = args_value(args, "--emit", NULL), *plan = args_value(args, "-o", default_plan(arena, model));
-    if ((s = check_place(arena, model, plan, annotate, c.graph, diag)) != TPC_OK) {
+    if ((s = check_place(arena, model, plan, other, annotate, c.graph, diag)) != TPC_OK) {
         return s;
     }
     if (annotate != NULL && (s = onnx_annotate(arena, model, annotate, c.graph, c.solution, diag)) != TPC_OK) {
@@ -180,6 +196,7 @@ const struct command command_compile = {
     .usage = "MODEL.onnx --tp N|auto|--mesh AXES [-o PLAN] [--set SYM=N]... [--bind INPUT=VALUE]... "
              "[--sequence-parallel] [--machine NAME|FILE] [--objective bytes|latency] [--memory-budget SIZE] "
              "[--nominal SYM=N[/M],...] [--pin PATTERN=STYLE]... [--tp-plan FILE] [--even] [--use-annotations] "
+             "[--state-from PLAN] "
              "[--annotate OUT.onnx] [--dump-after PASS] [--emit DIR] [--embed-weights]",
     .summary = "split a model over N ranks, prove the split, write a plan",
     .examples = "  tpc compile model.onnx --tp 4 -o plan.bin\n"

@@ -134,6 +134,38 @@ for ranks in 1 2; do
         done
     done
 done
+# the prompt's plan compiled for the states of the one behind it: they are not gathered
+"$tpc" compile "$pair/decoder_model.onnx" --tp 2 --state-from "$tmp/decoder_with_past_model" -o "$tmp/first" >/dev/null 2>"$tmp/err" || wrong "--state-from"
+same "what is a state there stays cut" 4 "$("$tpc" dump "$tmp/first" | grep -c 'all_gather *of present.*encoder')"
+same "and is gathered by nobody" 0 "$("$tpc" dump "$tmp/first" | grep -c 'all_gather *of present.*decoder')"
+run "$tmp/decoder_with_past_model" --input encoder_hidden_states=@"$tmp/hidden.npy" --generate 14 --batch-file "$tmp/starts" --first "$tmp/first"
+for row in 1 2; do
+    same "states stay on their ranks, row $row" "$(sed -n ${row}p "$pair/greedy.txt" | cut -d' ' -f2)" \
+        "$(cut -d' ' -f$row "$tmp/out" | tr '\n' ',' | sed 's/,$//')"
+done
+"$tpc" compile "$pair/decoder_with_past_model.onnx" --tp 2 --state-from "$tmp/decoder_model" -o "$tmp/x" 2>"$tmp/err" || wrong "whole states"
+grep -q "hands its states out whole" "$tmp/err" || wrong "no note of whole states"
+
+# unlike CODE TEXT ARGUMENT...: a plan that cannot take the other's states
+unlike() {
+    code=$1 text=$2
+    shift 2
+    rm -f "$tmp/x"
+    "$tpc" compile "$@" -o "$tmp/x" >"$tmp/out" 2>"$tmp/err"
+    same "$*" "$code 1 1" "$? $(grep -c error: "$tmp/err") $(grep -cF -- "$text" "$tmp/err")"
+    [ ! -e "$tmp/x" ] || wrong "a plan was written: $*"
+}
+caches=$tmp/llama-past-opt18.2
+unlike 64 "plan for --mesh tp=2" "$models/llama-past-opt18/model.onnx" --tp 3 --state-from "$caches"
+unlike 64 "fixes the number" "$models/llama-past-opt18/model.onnx" --tp auto --objective latency --state-from "$caches"
+unlike 64 "'past_key_values.0.key' is f32 [batch_size, 6," "$models/gpt2-past-opt18/model.onnx" --tp 2 --state-from "$caches"
+unlike 64 "no state in common" "$models/bert-dy18/model.onnx" --tp 2 --state-from "$caches"
+unlike 64 "hands out nothing for the state" "$models/llama-past-opt18/model.onnx" --tp 2 --state-from "$tmp/encoder_model"
+unlike 64 "--state-from (state " "$models/llama-past-opt18/model.onnx" --tp 2 --state-from "$caches" --pin 'layers.*=replicate'
+unlike 66 "none.bin" "$models/llama-past-opt18/model.onnx" --tp 2 --state-from "$tmp/none.bin"
+"$tpc" compile "$models/llama-past-opt18/model.onnx" --tp 2 --state-from "$caches" -o "$caches" 2>"$tmp/err"
+same "not over the other" "64 1" "$? $(grep -c 'overwrite that of --state-from' "$tmp/err")"
+
 refused 69 "encoder_hidden_states" "$tmp/decoder_model" --generate 3 --prompt-ids 0
 refused 69 "past_key_values.0.encoder.key" "$tmp/decoder_with_past_model" --generate 3 --prompt-ids 0
 refused 69 "does not hand out" "$tmp/decoder_with_past_model" --first "$tmp/encoder_model" --generate 3 --prompt-ids 0

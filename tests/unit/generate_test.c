@@ -44,15 +44,19 @@ static void open_compiled(struct ready *r, const struct compiled *compiled, cons
     assert_int_equal(engine_open(c.program, &r->plan.links, folder, &options, &loud, &r->engine), TPC_OK);
 }
 
-static void make_ready(struct ready *r, const char *model, uint32_t ranks)
+static void make_ready_as(struct ready *r, const char *model, const struct compile_options *o)
 {
     struct compiled c;
-    struct compile_options o = {.ranks = ranks};
     const char *source = getenv("SOURCE");
     r->arena = arena_new();
     const char *folder = arena_printf(r->arena, "%s/tests/models/%s", source ? source : ".", model);
-    assert_int_equal(compile_model(r->arena, arena_printf(r->arena, "%s/model.onnx", folder), &o, &loud, &c), TPC_OK);
+    assert_int_equal(compile_model(r->arena, arena_printf(r->arena, "%s/model.onnx", folder), o, &loud, &c), TPC_OK);
     open_compiled(r, &c, folder);
+}
+
+static void make_ready(struct ready *r, const char *model, uint32_t ranks)
+{
+    make_ready_as(r, model, &(struct compile_options){.ranks = ranks});
 }
 
 static void end(struct ready *r)
@@ -299,12 +303,84 @@ static void states_of_fixed_length(void **state)
     }
 }
 
+static uint64_t all_taken(const struct engine *e)
+{
+    uint64_t taken = 0;
+    for (uint32_t i = 0; i < engine_stats(e)->ranks; i++)
+        taken += engine_stats(e)->rank[i].state_taken;
+    return taken;
+}
+
+/* The prompt on one plan, the rest on another one that was compiled for other extents: what the first leaves stays on its ranks where the states lie alike. */
+static void taken_from_another_plan(void **state)
+{
+    (void)state;
+    static const struct nominal extents[] = {{"sequence_length", {1, 1}}, {"past_sequence_length", {900, 900}}};
+    for (uint32_t ranks = 1; ranks <= 3; ranks++) {
+        struct ready a, b, other;
+        struct written alone = {0}, pair = {0};
+        uint64_t moved, given, held;
+        make_ready(&a, "llama-past-opt18", ranks);
+        make_ready(&other, "llama-past-opt18", ranks % 3 + 1);
+        struct state_source from = {"a", &a.plan};
+        struct compile_options o = {.ranks = ranks, .nominal = extents, .nominal_count = 2, .state_from = &from};
+        make_ready_as(&b, "llama-past-opt18", &o);
+        assert_int_equal(write(&a, 20, 0, &loud, &alone), TPC_OK);
+        struct generate_first first = {a.engine, &a.plan, NULL};
+        struct generate_options g = {
+            .prompt = &prompt, .rows = 1, .count = 20, .first = &first, .step = take, .user = &pair};
+        assert_int_equal(generate(b.engine, &b.plan, &g, b.arena, &loud), TPC_OK);
+        assert_memory_equal(alone.id, pair.id, sizeof alone.id);
+        sums(b.engine, &moved, &given, &held);
+        assert_int_equal(given, 0);
+        assert_int_equal(all_taken(b.engine), state_size(b.graph, prompt.count, ranks));
+        pair = (struct written){0};
+        first = (struct generate_first){other.engine, &other.plan, NULL}; /* another number of ranks: as a whole */
+        assert_int_equal(generate(b.engine, &b.plan, &g, b.arena, &loud), TPC_OK);
+        assert_memory_equal(alone.id, pair.id, sizeof alone.id);
+        sums(b.engine, &moved, &given, &held);
+        assert_int_equal(given, state_size(b.graph, prompt.count, ranks));
+        assert_int_equal(all_taken(b.engine), given);
+        end(&other);
+        end(&b);
+        end(&a);
+    }
+}
+
+/* As many parts of other sizes are not the same parts. */
+static void other_parts_are_refused(void **state)
+{
+    (void)state;
+    struct ready a, b;
+    make_ready(&a, "llama-past-opt18", 2);
+    struct graph *g = a.plan.program->graph;
+    for (uint32_t i = 1; i < g->partitions.count; i++) {
+        struct partition *p = &g->partitions.at[i];
+        int64_t *offset = p->offset ? arena_copy(a.arena, p->offset, (p->parts + 1) * sizeof *offset) : NULL;
+        if (offset)
+            offset[1]--;
+        p->offset = offset;
+    }
+    struct state_source from = {"a.plan", &a.plan};
+    struct compile_options o = {.ranks = 2, .state_from = &from};
+    struct compiled c;
+    b.arena = arena_new();
+    lines = 0;
+    assert_int_equal(compile_model(b.arena, arena_printf(b.arena, "%s/model.onnx", a.plan.folder), &o, &quiet, &c),
+                     TPC_USAGE);
+    assert_int_equal(lines, 1);
+    assert_non_null(strstr(last_line, "'past_key_values.0.key' cannot lie here as it does there"));
+    arena_free(b.arena);
+    end(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_copy_of_the_cache),    cmocka_unit_test(same_on_any_ranks),
         cmocka_unit_test(too_small_a_context),     cmocka_unit_test(after_a_failure),
         cmocka_unit_test(roles_are_told_and_said), cmocka_unit_test(states_of_fixed_length),
+        cmocka_unit_test(taken_from_another_plan), cmocka_unit_test(other_parts_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

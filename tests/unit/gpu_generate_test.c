@@ -197,12 +197,45 @@ static void calls_may_fail(void **state)
     assert_true(failed > 3);
 }
 
+/* The prompt on one plan, the rest on another: its states are copied on their GPU, and never seen by the host. */
+static void taken_from_another_plan(void **state)
+{
+    (void)state;
+    static struct writing cpu, gpu;
+    static const int64_t ids[] = {5, 17, 3, 90, 41};
+    static const struct prompt prompt = {ids, 5};
+    for (uint32_t ranks = 1; ranks <= MODELS; ranks++) {
+        struct engine *one, *two;
+        struct arena *arena = arena_new();
+        write_all(ranks, ENGINE_CPU, 0, &cpu);
+        assert_int_equal(open_model(ranks, ENGINE_CUDA, &one), TPC_OK);
+        assert_int_equal(open_model(ranks, ENGINE_CUDA, &two), TPC_OK);
+        struct generate_first first = {one, &on_ranks[ranks].plan, NULL};
+        struct generate_options g = {
+            .prompt = &prompt, .rows = 1, .count = TOKENS, .first = &first, .step = take, .user = &gpu};
+        for (int twice = 0; twice < 2; twice++) {
+            gpu = (struct writing){.engine = two};
+            assert_int_equal(generate(two, &on_ranks[ranks].plan, &g, arena, &fakes.diag), TPC_OK);
+            assert_memory_equal(cpu.token, gpu.token, sizeof cpu.token);
+        }
+        for (uint32_t i = 0; i < ranks; i++) {
+            assert_true(engine_stats(two)->rank[i].state_taken > 0);
+            assert_int_equal(engine_stats(two)->rank[i].state_given, 0);
+        }
+        engine_close(one);
+        engine_close(two);
+        arena_free(arena);
+        assert_int_equal(fakes.live(), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_step_is_one_launch),
         cmocka_unit_test(stops_anywhere),
         cmocka_unit_test(calls_may_fail),
+        cmocka_unit_test(taken_from_another_plan),
     };
     alarm(240); /* nothing may wait for ever */
     return cmocka_run_group_tests(tests, open_models, close_models);
