@@ -8,9 +8,9 @@
 struct meeting {
     const char *name;
     value here, there;
-    uint32_t output;               /* 1 + the output that `here` is; 0: it is the past of a state */
+    uint32_t output;                /* 1 + the output that `here` is; 0: it is the past of a state */
     const struct placement *wanted; /* NULL: whole */
-    bool free;                     /* the other plan hands it out whole, and this one takes what it wants of it */
+    bool free;                      /* the other plan hands it out whole, and this one takes what it wants of it */
 };
 typedef LIST(struct meeting) meetings;
 
@@ -46,8 +46,12 @@ static status meet_pasts(const struct graph *g, const struct state_source *from,
                               "name, or present... there for past... here)",
                               g->inputs.at[i].name);
         const struct placement *wanted = from->plan->links.output[k];
-        *PUSH(g->arena, out) = (struct meeting){g->inputs.at[i].name, g->inputs.at[i].value, other->outputs.at[k].value,
-                                                0,                    wanted,                !wanted && !is_present(other, k)};
+        *PUSH(g->arena, out) = (struct meeting){g->inputs.at[i].name,
+                                                g->inputs.at[i].value,
+                                                other->outputs.at[k].value,
+                                                0,
+                                                wanted,
+                                                !wanted && !is_present(other, k)};
     }
     return TPC_OK;
 }
@@ -59,9 +63,9 @@ static void meet_presents(const struct graph *g, const struct state_source *from
     for (uint32_t k = 0; k < g->outputs.count; k++)
         for (uint32_t i = 0; i < other->inputs.count; i++)
             if (is_past(other, i) && states_meet(other, i, g, k))
-                *PUSH(g->arena, out) =
-                    (struct meeting){g->outputs.at[k].name, g->outputs.at[k].value,         other->inputs.at[i].value,
-                                     k + 1,                 from->plan->links.input[i], false};
+                *PUSH(g->arena, out) = (struct meeting){g->outputs.at[k].name,      g->outputs.at[k].value,
+                                                        other->inputs.at[i].value,  k + 1,
+                                                        from->plan->links.input[i], false};
 }
 
 static status meet(struct graph *g, const struct state_source *from, struct diag *diag, meetings *out)
@@ -93,8 +97,8 @@ static int64_t extent_there(const struct state_source *from, const struct meetin
     return dim_is_const(other->dims, d, &n) ? n : -1;
 }
 
-static status check_types(struct arena *arena, struct graph *g, const struct state_source *from, const struct meeting *m,
-                          struct diag *diag)
+static status check_types(struct arena *arena, struct graph *g, const struct state_source *from,
+                          const struct meeting *m, struct diag *diag)
 {
     struct graph *other = from->plan->program->graph;
     const struct node *here = graph_node(g, m->here), *there = graph_node(other, m->there);
@@ -166,13 +170,15 @@ status state_agree(struct arena *arena, struct graph *g, const struct solution *
         const struct placement *here = m->output ? solution->output[m->output - 1] : solution->result[m->here];
         whole = whole || (m->free && !placement_is_whole(here));
         if (!m->free && !placement_alike(g, here, other, m->wanted))
-            s = diag_error(diag, TPC_USAGE, from->path, "--state-from: '%s' cannot lie here as it does there: %s here, %s there",
-                           m->name, shape_text(arena, g, m->here, here), shape_text(arena, other, m->there, m->wanted));
+            s = diag_error(diag, TPC_USAGE, from->path,
+                           "--state-from: '%s' cannot lie here as it does there: %s here, %s there", m->name,
+                           shape_text(arena, g, m->here, here), shape_text(arena, other, m->there, m->wanted));
     }
     if (whole)
-        diag_note(diag, from->path,
-                  "--state-from: this plan hands its states out whole, so there is nothing to agree on: compile it with "
-                  "--state-from the one that takes them, and they stay on their ranks");
+        diag_note(
+            diag, from->path,
+            "--state-from: this plan hands its states out whole, so there is nothing to agree on: compile it with "
+            "--state-from the one that takes them, and they stay on their ranks");
     return s;
 }
 

@@ -45,6 +45,10 @@ static status parse_option(struct arena *arena, const struct command *c, int arg
             return diag_error(diag, TPC_USAGE, NULL, "%s: %s needs a value (%s)", c->name, o->name, o->value);
         }
     }
+    const char *before = o->value != NULL && !o->many ? args_value(out, o->name, NULL) : NULL;
+    if (before != NULL) {
+        return diag_error(diag, TPC_USAGE, NULL, "%s: %s is given twice: %s and %s", c->name, o->name, before, v);
+    }
     *PUSH(arena, &out->given) = (struct given){o->name, v};
     return TPC_OK;
 }
@@ -81,14 +85,14 @@ void args_help(const struct command *c, FILE *to)
     for (const struct option_info *o = c->options; o->name != NULL; o++) {
         char left[64];
         snprintf(left, sizeof left, "%s%s%s", o->name, o->value == NULL ? "" : " ", o->value == NULL ? "" : o->value);
-        fprintf(to, "  %-28s %s\n", left, o->help);
+        fprintf(to, "  %-28s %s%s\n", left, o->help, o->many ? "; may be repeated" : "");
     }
     fprintf(to, "\nExamples:\n%s", c->examples);
 }
 
 const char *args_value(const struct args *a, const char *name, const char *otherwise)
 {
-    for (uint32_t i = a->given.count; i-- > 0;) {
+    for (uint32_t i = 0; i < a->given.count; i++) {
         if (strcmp(a->given.at[i].name, name) == 0) {
             return a->given.at[i].value;
         }
@@ -104,6 +108,20 @@ bool args_flag(const struct args *a, const char *name)
         }
     }
     return false;
+}
+
+status args_once(const struct args *a, uint32_t i, size_t length, struct diag *diag)
+{
+    const struct given *g = &a->given.at[i];
+    for (uint32_t k = 0; k < i; k++) {
+        const struct given *b = &a->given.at[k];
+        if (strcmp(b->name, g->name) == 0 && strlen(b->value) > length && b->value[length] == '=' &&
+            memcmp(b->value, g->value, length) == 0) {
+            return diag_error(diag, TPC_USAGE, NULL, "%s: %s gives '%.*s' twice: %s and %s", a->command->name, g->name,
+                              (int)length, g->value, b->value + length + 1, g->value + length + 1);
+        }
+    }
+    return TPC_OK;
 }
 
 status args_number(const struct args *a, const char *name, int64_t least, int64_t most, int64_t *out, struct diag *diag)

@@ -13,6 +13,7 @@ struct option_info {
     const char *name;  /* "--tp", "-o"; NULL ends a table */
     const char *value; /* "N": takes a value; NULL: a flag */
     const char *help;
+    bool many; /* may be given several times; a flag may always */
 };
 
 struct args;
@@ -42,8 +43,10 @@ extern const struct command command_compile, command_run, command_dump, command_
 status args_parse(struct arena *arena, const struct command *command, int argc, char **argv, struct diag *diag,
                   struct args *out);
 void args_help(const struct command *command, FILE *to);
-const char *args_value(const struct args *a, const char *name, const char *otherwise); /* the last given */
+const char *args_value(const struct args *a, const char *name, const char *otherwise); /* the first given */
 bool args_flag(const struct args *a, const char *name);
+/* given[i] is NAME=..., NAME of so many bytes: TPC_USAGE where the same option has named it before. */
+status args_once(const struct args *a, uint32_t i, size_t length, struct diag *diag);
 /* Whole number in [least, most], else TPC_USAGE. *out is left alone when the option was not given. */
 status args_number(const struct args *a, const char *name, int64_t least, int64_t most, int64_t *out,
                    struct diag *diag);
@@ -61,19 +64,21 @@ struct links cli_links(struct arena *arena, const struct compiled *c);
 
 /* ---- mesh.c ---- */
 #define CLI_MESH_OPTIONS                                                                                               \
-    {"--tp", "N", "number of ranks to split over (1 to 64); short for --mesh tp=N"},                                   \
+    {"--tp", "N", .help = "number of ranks to split over (1 to 64); short for --mesh tp=N"},                           \
         {"--mesh", "dp=N,tp=N,...",                                                                                    \
-         "axes of ranks, outermost first: dp (batch), cp (sequence), tp (weights), ep (experts)"},                     \
+         .help = "axes of ranks, outermost first: dp (batch), cp (sequence), tp (weights), ep (experts)"},             \
     {                                                                                                                  \
-        "--sequence-parallel", NULL, "keep norms and residuals on sequence shards over tp"                             \
+        "--sequence-parallel", NULL, .help = "keep norms and residuals on sequence shards over tp"                     \
     }
 /* ---- cost.c ---- */
 #define CLI_COST_OPTIONS                                                                                               \
-    {"--machine", "NAME|FILE", "what costs are weighed by: a100x8, h100x8, h200x8, cpu, or a file (docs/machine.md)"}, \
-        {"--nominal", "SYM=N[/M],...", "extents that costs assume, at prefill and at decode (512/1; a batch is 1)"},   \
-        {"--objective", "bytes|latency", "what comes first: weights and states per rank (default), or time"},          \
+    {"--machine", "NAME|FILE",                                                                                         \
+     .help = "what costs are weighed by: a100x8, h100x8, h200x8, cpu, or a file (docs/machine.md)"},                   \
+        {"--nominal", "SYM=N[/M],...",                                                                                 \
+         .help = "extents that costs assume, at prefill and at decode (512/1; a batch is 1)", .many = true},           \
+        {"--objective", "bytes|latency", .help = "what comes first: weights and states per rank (default), or time"},  \
     {                                                                                                                  \
-        "--memory-budget", "SIZE", "what a rank may hold at the nominal extents: 24GiB, 800MB"                         \
+        "--memory-budget", "SIZE", .help = "what a rank may hold at the nominal extents: 24GiB, 800MB"                 \
     }
 /* All of these; budget->choose_ranks is set already. */
 status cli_cost(struct arena *arena, const struct args *args, struct diag *diag, struct compile_options *out,
@@ -83,10 +88,10 @@ status cli_mesh(struct arena *arena, const struct args *args, struct diag *diag,
 
 /* ---- device.c ---- */
 #define CLI_DEVICE_OPTIONS                                                                                             \
-    {"--device", "cuda|cpu", "where ranks compute (cuda where there are as many GPUs as ranks, else cpu)"},            \
-        {"--gpus", "0,1,...", "the GPU of each rank of this process (0, 1, ...; a process: its local rank)"},          \
+    {"--device", "cuda|cpu", .help = "where ranks compute (cuda where there are as many GPUs as ranks, else cpu)"},    \
+        {"--gpus", "0,1,...", .help = "the GPU of each rank of this process (0, 1, ...; a process: its local rank)"},  \
     {                                                                                                                  \
-        "--collectives", "nccl|host", "between GPUs by NCCL, or through host memory (ranks may share a GPU)"           \
+        "--collectives", "nccl|host", .help = "between GPUs by NCCL, or through host memory (ranks may share a GPU)"   \
     }
 /* Fills in what is about devices, for so many ranks; out->processes and local_rank are set. */
 status cli_device(struct arena *arena, const struct args *args, uint32_t ranks, bool gpus_by_default, struct diag *diag,
@@ -107,11 +112,12 @@ status cli_ranks_leave(struct ranks *r, status s);            /* what to exit wi
 
 /* ---- steer.c ---- */
 #define CLI_STEER_OPTIONS                                                                                              \
-    {"--pin", "PATTERN=STYLE", "split what the pattern names so (docs/steering.md); may be repeated"},                 \
-        {"--tp-plan", "FILE", "the same from a JSON file of patterns and styles, as Hugging Face's tp_plan"},          \
-        {"--even", NULL, "only cuts into equal parts"},                                                                \
+    {"--pin", "PATTERN=STYLE", .help = "split what the pattern names so (docs/steering.md)", .many = true},            \
+        {"--tp-plan", "FILE", .help = "the same from a JSON file of patterns and styles, as Hugging Face's tp_plan",   \
+         .many = true},                                                                                                \
+        {"--even", NULL, .help = "only cuts into equal parts"},                                                        \
     {                                                                                                                  \
-        "--use-annotations", NULL, "split as the model's ONNX device annotations say"                                  \
+        "--use-annotations", NULL, .help = "split as the model's ONNX device annotations say"                          \
     }
 /* After cli_mesh. */
 status cli_steering(struct arena *arena, const struct args *args, struct diag *diag, struct compile_options *out);

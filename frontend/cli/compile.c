@@ -9,25 +9,25 @@ static const struct option_info options[] = {
     CLI_MESH_OPTIONS,
     CLI_COST_OPTIONS,
     CLI_STEER_OPTIONS,
-    {"--state-from", "PLAN", "keep states where PLAN has them, so that `run --first` hands them over in place"},
-    {"-o", "PLAN", "where to write the plan (default: MODEL's name with .plan.bin, in this folder)"},
-    {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
-    {"--bind", "INPUT=VALUE", "make a scalar input a constant (true, false or a number); may be repeated"},
+    {"--state-from", "PLAN", .help = "keep states where PLAN has them, so that `run --first` hands them over in place"},
+    {"-o", "PLAN", .help = "where to write the plan (default: MODEL's name with .plan.bin, in this folder)"},
+    {"--set", "SYMBOL=N", .help = "fix a dynamic extent", .many = true},
+    {"--bind", "INPUT=VALUE", .help = "make a scalar input a constant (true, false or a number)", .many = true},
     {"--dump-after", "PASS",
-     "print the Graph or Program behind import, simplify, solve, parallelize, fuse or schedule"},
-    {"--annotate", "OUT.onnx", "also write the model with the split as ONNX device annotations"},
-    {"--emit", "DIR", "write the generated kernels' sources to DIR: C and CUDA"},
-    {"--embed-weights", NULL, "put the weights into the plan, so that it can be moved alone"},
+     .help = "print the Graph or Program behind import, simplify, solve, parallelize, fuse or schedule"},
+    {"--annotate", "OUT.onnx", .help = "also write the model with the split as ONNX device annotations"},
+    {"--emit", "DIR", .help = "write the generated kernels' sources to DIR: C and CUDA"},
+    {"--embed-weights", NULL, .help = "put the weights into the plan, so that it can be moved alone"},
     {0},
 };
 
 /* "NAME=VALUE" in two; the last '=' divides, since names may hold one. */
-static status divide(struct arena *arena, const char *option, const char *text, const char **name, const char **v,
-                     struct diag *diag)
+static status divide(struct arena *arena, const char *command, const char *option, const char *text, const char **name,
+                     const char **v, struct diag *diag)
 {
     const char *equals = strrchr(text, '=');
     if (equals == NULL || equals == text || equals[1] == 0) {
-        return diag_error(diag, TPC_USAGE, NULL, "compile: %s is '%s' but must be NAME=VALUE", option, text);
+        return diag_error(diag, TPC_USAGE, NULL, "%s: %s is '%s' but must be NAME=VALUE", command, option, text);
     }
     *name = arena_strndup(arena, text, (size_t)(equals - text));
     *v = equals + 1;
@@ -46,7 +46,8 @@ status cli_import_options(struct arena *arena, const struct args *args, struct d
         if (!set && strcmp(g->name, "--bind") != 0) {
             continue;
         }
-        status s = divide(arena, g->name, g->value, &name, &v, diag);
+        status s = divide(arena, args->command->name, g->name, g->value, &name, &v, diag);
+        s = s != TPC_OK ? s : args_once(args, i, strlen(name), diag);
         if (s != TPC_OK) {
             return s;
         }
@@ -57,8 +58,8 @@ status cli_import_options(struct arena *arena, const struct args *args, struct d
         char *end = NULL;
         long long n = strtoll(v, &end, 10);
         if (*end != 0 || n < 0 || n > INT32_MAX) {
-            return diag_error(diag, TPC_USAGE, NULL, "compile: --set %s: '%s' must be a whole number from 0 to %d",
-                              name, v, INT32_MAX);
+            return diag_error(diag, TPC_USAGE, NULL, "%s: --set %s: '%s' must be a whole number from 0 to %d",
+                              args->command->name, name, v, INT32_MAX);
         }
         symbol[out->symbol_count++] = (struct import_symbol){name, n};
     }

@@ -8,8 +8,9 @@
 #include <stdlib.h>
 
 static const struct option_info options[] = {
-    {"--operators", NULL, "print the supported ONNX operators as a Markdown table, nothing else"},
-    {"--machine", NULL, "measure this machine and write a machine file (docs/machine.md): to FILE, else to stdout"},
+    {"--operators", NULL, .help = "print the supported ONNX operators as a Markdown table, nothing else"},
+    {"--machine", NULL,
+     .help = "measure this machine and write a machine file (docs/machine.md): to FILE, else to stdout"},
     {0},
 };
 

@@ -4,9 +4,9 @@
 #include "runtime/plan.h"
 
 static const struct option_info options[] = {
-    {"--json", NULL, "the whole document (docs/plan-json.md)"},
-    {"--tp-plan", NULL, "the decisions as a plan file, which compile --tp-plan reads back (docs/steering.md)"},
-    {"--program", NULL, "the scheduled Program as text (docs/text-form.md)"},
+    {"--json", NULL, .help = "the whole document (docs/plan-json.md)"},
+    {"--tp-plan", NULL, .help = "the decisions as a plan file, which compile --tp-plan reads back (docs/steering.md)"},
+    {"--program", NULL, .help = "the scheduled Program as text (docs/text-form.md)"},
     {0},
 };
 

@@ -5,9 +5,10 @@
 #include "runtime/plan.h"
 
 static const struct option_info options[] = {
-    {"--diff", "OTHER", "what the plan OTHER does otherwise"},
-    {"--html", "FILE", "one self-contained page: layers by colour, collectives, weights per rank; click for reasons"},
-    {"--dot", "FILE", "the folded graph for Graphviz (- is standard output)"},
+    {"--diff", "OTHER", .help = "what the plan OTHER does otherwise"},
+    {"--html", "FILE",
+     .help = "one self-contained page: layers by colour, collectives, weights per rank; click for reasons"},
+    {"--dot", "FILE", .help = "the folded graph for Graphviz (- is standard output)"},
     {0},
 };
 

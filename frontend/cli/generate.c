@@ -217,6 +217,9 @@ static status read_bindings(struct writing *w)
             return diag_error(w->diag, TPC_USAGE, NULL,
                               "run: --bind is '%s' but must be INPUT=tokens|mask|positions|past_length|total_length",
                               g->value);
+        status s = args_once(w->args, i, (size_t)(equals - g->value), w->diag);
+        if (s != TPC_OK)
+            return s;
         binding[w->o.binding_count++] =
             (struct role_binding){arena_strndup(w->arena, g->value, (size_t)(equals - g->value)), r};
     }

@@ -8,32 +8,34 @@
 #include <time.h>
 
 static const struct option_info options[] = {
-    {"--input", "NAME=SPEC", "@x.npy, @x.pb or a literal such as 2x3xi64=1,2,3,4,5,6; may be repeated"},
-    {"--inputs", "DIR", "input_0.pb, input_1.pb, ... in the order of the model's inputs"},
-    {"--output", "NAME=@FILE", "write an output to a .npy or .pb file; may be repeated"},
-    {"--outputs", "DIR", "write all as output_0.pb, output_1.pb, ..."},
-    {"--random-inputs", "SEED", "make up the inputs that are not given"},
-    {"--size", "SYMBOL=N", "a dynamic extent of made-up inputs (8); may be repeated"},
-    {"--repeat", "N", "run N times and print each run's time to stderr"},
-    {"--generate", "N", "write at most N tokens per prompt (docs/generation.md)"},
-    {"--prompt", "TEXT", "bytes to go on from (byte-level models)"},
-    {"--prompt-ids", "1,2,3", "token ids to go on from"},
-    {"--batch-file", "FILE", "one prompt per line: token ids, or else texts (byte-level models)"},
-    {"--text", NULL, "the lines of --batch-file are texts, whatever they look like"},
-    {"--temperature", "T", "draw tokens at this temperature (0: take the likeliest; 1 with --top-k or --top-p)"},
-    {"--top-k", "K", "draw among the K likeliest"},
-    {"--top-p", "P", "draw among the fewest likeliest that reach probability P together"},
-    {"--seed", "S", "of the draws (0)"},
-    {"--eos", "ID,...", "tokens that end a text; may be repeated"},
-    {"--context", "N", "room for N tokens in the model's states (they grow)"},
+    {"--input", "NAME=SPEC", .help = "@x.npy, @x.pb or a literal such as 2x3xi64=1,2,3,4,5,6", .many = true},
+    {"--inputs", "DIR", .help = "input_0.pb, input_1.pb, ... in the order of the model's inputs"},
+    {"--output", "NAME=@FILE", .help = "write an output to a .npy or .pb file", .many = true},
+    {"--outputs", "DIR", .help = "write all as output_0.pb, output_1.pb, ..."},
+    {"--random-inputs", "SEED", .help = "make up the inputs that are not given"},
+    {"--size", "SYMBOL=N", .help = "a dynamic extent of made-up inputs (8)", .many = true},
+    {"--repeat", "N", .help = "run N times and print each run's time to stderr"},
+    {"--generate", "N", .help = "write at most N tokens per prompt (docs/generation.md)"},
+    {"--prompt", "TEXT", .help = "bytes to go on from (byte-level models)"},
+    {"--prompt-ids", "1,2,3", .help = "token ids to go on from"},
+    {"--batch-file", "FILE", .help = "one prompt per line: token ids, or else texts (byte-level models)"},
+    {"--text", NULL, .help = "the lines of --batch-file are texts, whatever they look like"},
+    {"--temperature", "T",
+     .help = "draw tokens at this temperature (0: take the likeliest; 1 with --top-k or --top-p)"},
+    {"--top-k", "K", .help = "draw among the K likeliest"},
+    {"--top-p", "P", .help = "draw among the fewest likeliest that reach probability P together"},
+    {"--seed", "S", .help = "of the draws (0)"},
+    {"--eos", "ID,...", .help = "tokens that end a text", .many = true},
+    {"--context", "N", .help = "room for N tokens in the model's states (they grow)"},
     {"--first", "PLAN",
-     "runs the prompt and hands its states over (a decoder without past); --input may name its inputs"},
-    {"--bind", "INPUT=ROLE", "fill an input as tokens, mask, positions, past_length or total_length"},
+     .help = "runs the prompt and hands its states over (a decoder without past); --input may name its inputs"},
+    {"--bind", "INPUT=ROLE", .help = "fill an input as tokens, mask, positions, past_length or total_length",
+     .many = true},
     CLI_DEVICE_OPTIONS,
-    {"--threads", "N", "threads per rank (cores / ranks)"},
-    {"--times", NULL, "print each token's time, and what was loaded and launched, to stderr"},
-    {"--profile", NULL, "wait for every step, and print where the time went to stderr"},
-    {"--timeout", "SECONDS", "ranks that are processes: how long one may be missing or silent (30)"},
+    {"--threads", "N", .help = "threads per rank (cores / ranks)"},
+    {"--times", NULL, .help = "print each token's time, and what was loaded and launched, to stderr"},
+    {"--profile", NULL, .help = "wait for every step, and print where the time went to stderr"},
+    {"--timeout", "SECONDS", .help = "ranks that are processes: how long one may be missing or silent (30)"},
     {0},
 };
 
@@ -137,7 +139,8 @@ static status read_given(struct job *j)
                                                        (int)(first - o->value), o->value));
         }
         uint32_t k = find_input(g, o->value, (size_t)(e - o->value));
-        s = cli_read_tensor(j->arena, e + 1, input_type(g, k), &j->inputs[k], j->diag);
+        s = args_once(j->args, i, (size_t)(e - o->value), j->diag);
+        s = s != TPC_OK ? s : cli_read_tensor(j->arena, e + 1, input_type(g, k), &j->inputs[k], j->diag);
         j->given[k] = true;
     }
     return s;

@@ -89,6 +89,10 @@ status cli_extents(struct arena *arena, const struct args *args, const struct gr
             return diag_error(diag, TPC_USAGE, NULL,
                               "--size is '%s' but must be SYMBOL=N for one of the model's dynamic extents", v);
         }
+        status once = args_once(args, i, (size_t)(equals - v), diag);
+        if (once != TPC_OK) {
+            return once;
+        }
     }
     for (uint32_t s = 0; s < n; s++) { /* what a guard has made of a symbol */
         const struct symbol *y = dims_symbol(g->dims, s);

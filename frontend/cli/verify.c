@@ -14,11 +14,11 @@ static const struct option_info options[] = {
     CLI_MESH_OPTIONS,
     CLI_STEER_OPTIONS,
     CLI_DEVICE_OPTIONS,
-    {"--rtol", "R", "relative tolerance (1e-3; at least the spacing of the output's type)"},
-    {"--atol", "A", "absolute tolerance (1e-5 of the tensor's largest magnitude)"},
-    {"--set", "SYMBOL=N", "fix a dynamic extent; may be repeated"},
-    {"--bind", "INPUT=VALUE", "make a scalar input a constant; may be repeated"},
-    {"--size", "SYMBOL=N", "a dynamic extent of the made-up inputs (8); may be repeated"},
+    {"--rtol", "R", .help = "relative tolerance (1e-3; at least the spacing of the output's type)"},
+    {"--atol", "A", .help = "absolute tolerance (1e-5 of the tensor's largest magnitude)"},
+    {"--set", "SYMBOL=N", .help = "fix a dynamic extent", .many = true},
+    {"--bind", "INPUT=VALUE", .help = "make a scalar input a constant", .many = true},
+    {"--size", "SYMBOL=N", .help = "a dynamic extent of the made-up inputs (8)", .many = true},
     {0},
 };
 
