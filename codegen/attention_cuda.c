@@ -1,7 +1,7 @@
 /* codegen/attention_cuda.c - attention on CUDA: dot, softmax kernel, dot as one function that keeps scores in registers.
  *
  * It is found by structure. Two dots with a row kernel between; the kernel's one store is a softmax (found by its operations) of any expression over the
- * first dot's result: scale, mask, bias, softcap, windows, whatever loads it makes. That expression is printed into the function, in the
+ * first dot's result: scale, mask, bias, softcap, windows, whatever loads it makes; it may count one more score, of the row (a sink). That expression is printed into the function, in the
  * kernel's own coordinates. So nothing here enumerates kinds of attention. Groups of heads that share keys and values are axes that
  * those do not step along: their rows are taken together.
  *
@@ -34,16 +34,43 @@ static bool is_zero(const struct kernel *k, int32_t i)
     return i >= 0 && at(k, i)->kind == INST_CONST && at(k, i)->number == 0 && dtype_is_float(at(k, i)->type);
 }
 
-/* exp(x - max(x)) with its sum; gives x. */
-static bool match_exponential(const struct kernel *k, int32_t e, int32_t sum, int32_t *score)
+/* v, or what it is cast from: a difference that is rounded before its exponential need not be. */
+static int32_t uncast(const struct kernel *k, int32_t v)
 {
-    if (!is_map(k, e, OP_EXP) || !is_reduce(k, sum, OP_REDUCE_SUM) || at(k, sum)->arg[0] != e)
+    return is_map(k, v, OP_CAST) && dtype_is_float(at(k, at(k, v)->arg[0])->type) ? at(k, v)->arg[0] : v;
+}
+
+/* exp(x - top): gives x. */
+static bool match_exponential(const struct kernel *k, int32_t e, int32_t *x, int32_t *top)
+{
+    int32_t low = is_map(k, e, OP_EXP) ? uncast(k, at(k, e)->arg[0]) : e;
+    if (!is_map(k, e, OP_EXP) || !is_map(k, low, OP_SUB))
         return false;
-    int32_t low = at(k, e)->arg[0];
-    if (!is_map(k, low, OP_SUB) || !is_reduce(k, at(k, low)->arg[1], OP_REDUCE_MAX))
+    *x = at(k, low)->arg[0];
+    *top = at(k, low)->arg[1];
+    return true;
+}
+
+/* e = exp(x - top) with top = max(x) and its sum; or with one more x, of the row, in both the maximum and the sum: a sink. */
+static bool match_sum(const struct kernel *k, int32_t e, int32_t sum, struct cuda_attention *a)
+{
+    int32_t top, x, again;
+    a->sink = -1;
+    if (!match_exponential(k, e, &a->score, &top) || at(k, a->score)->level != 1)
         return false;
-    *score = at(k, low)->arg[0];
-    return at(k, at(k, low)->arg[1])->arg[0] == *score && at(k, *score)->level == 1;
+    for (int i = 0; i < 2 && is_map(k, sum, OP_ADD); i++)
+        if (match_exponential(k, at(k, sum)->arg[i], &x, &again) && again == top && at(k, x)->level == 0) {
+            a->sink = x;
+            sum = at(k, sum)->arg[1 - i];
+            break;
+        }
+    for (int i = 0; i < 2 && a->sink >= 0 && is_map(k, top, OP_MAX); i++)
+        if (at(k, top)->arg[i] == a->sink) {
+            top = at(k, top)->arg[1 - i];
+            break;
+        }
+    return is_reduce(k, sum, OP_REDUCE_SUM) && at(k, sum)->arg[0] == e && is_reduce(k, top, OP_REDUCE_MAX) &&
+           at(k, top)->arg[0] == a->score;
 }
 
 /* The value p as a softmax. */
@@ -60,12 +87,12 @@ static bool match_softmax(const struct kernel *k, int32_t p, struct cuda_attenti
         p = at(k, p)->arg[2];
     }
     if (is_map(k, p, OP_DIV))
-        return match_exponential(k, at(k, p)->arg[0], at(k, p)->arg[1], &a->score);
+        return match_sum(k, at(k, p)->arg[0], at(k, p)->arg[1], a);
     if (!is_map(k, p, OP_MUL))
         return false;
     for (int i = 0; i < 2; i++) {
         int32_t inverse = at(k, p)->arg[1 - i];
-        if (is_map(k, inverse, OP_RECIP) && match_exponential(k, at(k, p)->arg[i], at(k, inverse)->arg[0], &a->score))
+        if (is_map(k, inverse, OP_RECIP) && match_sum(k, at(k, p)->arg[i], at(k, inverse)->arg[0], a))
             return true;
     }
     return false;
@@ -107,7 +134,8 @@ static bool match_kernel(struct cuda_set *set, const struct step *s, uint32_t sc
     if (store < 0 || loads != 1)
         return false;
     a->to = at(k, store)->buffer;
-    return dtype_is_float(at(k, store)->type) && match_softmax(k, at(k, store)->arg[0], a);
+    return dtype_is_float(at(k, store)->type) && match_softmax(k, at(k, store)->arg[0], a) &&
+           (a->sink < 0 || set->kernel[s->kernel].nest.value[a->sink].stage == 0);
 }
 
 static uint32_t uses_of(const struct program *p, uint32_t buffer)
@@ -170,7 +198,7 @@ static bool match(struct cuda_set *set, uint32_t number, struct cuda_attention *
 {
     const struct program *p = set->program;
     int64_t key, row;
-    *a = (struct cuda_attention){.scores = number, .load = -1, .zero = -1};
+    *a = (struct cuda_attention){.scores = number, .load = -1, .zero = -1, .sink = -1};
     if (!is_half(p, &p->steps.at[number], 2))
         return false;
     uint32_t scores = p->steps.at[number].arg[2];
@@ -229,7 +257,7 @@ void cuda_find_attention(struct cuda_set *set)
                 set->program->buffers.at[set->program->steps.at[a.product].arg[2]].type)
             continue;
         cuda_add_attention(set, &a);
-        a.always = fits_always(set, &a);
+        a.always = fits_always(set, &a) && a.sink < 0;
         *PUSH(set->arena, &set->attentions) = a;
         set->attention[a.scores] = set->attention[a.softmax] = set->attention[a.product] = set->attentions.count;
     }

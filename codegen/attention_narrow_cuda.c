@@ -58,7 +58,9 @@ static const char start_form[] = "        ALIGNED(16) uint32_t q[$H][4];\n"
                                  "        }\n";
 
 static const char loop_form[] =
-    "        float most = -INFINITY, sum = 0, result[$I * 8][4];\n"
+    "        const bool first = warp == 0 && (split == 0 || whole); /* counts the row's sink, in one lane */\n"
+    "        float most = first ? sink : -INFINITY, sum = most > -INFINITY && pair == 0 ? 1 : 0;\n"
+    "        float result[$I * 8][4];\n"
     "        UNROLL for (int n = 0; n < $I * 8; n++)\n"
     "            UNROLL for (int i = 0; i < 4; i++)\n"
     "                result[n][i] = 0;\n"

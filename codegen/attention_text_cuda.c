@@ -117,6 +117,9 @@ static void print_row(struct printer *p, const struct cuda_attention *a, const s
     for (uint32_t i = 0; i < n->points && form->rows; i++)
         print_line(p, "coordinate[own][%u] = c%u;", (unsigned)i, (unsigned)n->point[i]);
     print_line(p, form->rows ? "zero[own] = %s;" : "const bool zero = %s;", zero);
+    if (!form->rows)
+        print_line(p, "const float sink = %s;",
+                   a->sink >= 0 ? arena_printf(p->arena, "(float)%s", print_value(p, (uint32_t)a->sink)) : "-INFINITY");
     text_put(p->out, form->rows ? "        }\n" : "");
 }
 
@@ -258,7 +261,8 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
         bool wide = i < CUDA_ATTENTION_FEW || i == CUDA_ATTENTION_MANY_WIDE, narrow = i == CUDA_ATTENTION_FEW_MATRIX;
         bool may_be_narrow = cuda_attention_may_be_narrow(t, key, row);
         if ((wide && !cuda_attention_may_be_wide(t, key, row)) || (narrow && !may_be_narrow) ||
-            (i < CUDA_ATTENTION_FEW && may_be_narrow))
+            (i < CUDA_ATTENTION_FEW && may_be_narrow) ||
+            (a->sink >= 0 && (i == CUDA_ATTENTION_MANY || i == CUDA_ATTENTION_MANY_WIDE)))
             continue;
         struct cuda_attention_form form = form_of(set, &l, i, t, key, row);
         struct text body = {.arena = set->arena};

@@ -72,6 +72,7 @@ struct cuda_attention {
     uint32_t from, to;                 /* kernel-local buffers: products, probabilities */
     bool nan_is_zero;                  /* a row without any key gives 0 */
     int32_t zero;                      /* of the kernel: a condition under which a row gives 0; -1: none */
+    int32_t sink;                      /* of the kernel: one more score of the row, which has no value; -1: none */
     bool always;                       /* whatever the shapes: scores and probabilities then need no memory */
     bool steady;                       /* few rows: splits are found where positions are known */
     uint32_t function[CUDA_ATTENTION_FORMS];

@@ -20,6 +20,9 @@ value simplify_by_rule(struct simplifier *s, const struct node *n);
 /* simplify_loss.c: gather of labels from a written-out log-softmax -> cross_entropy. */
 value rule_log_softmax_gather(struct simplifier *s, const struct node *n);
 
+/* simplify_softmax.c: of a softmax over scores and one more element of a row, the scores' part: without the longer rows. */
+value rule_slice_of_softmax(struct simplifier *s, const struct node *n);
+
 /* ---- rewrites of more than one node, as a copy of the whole graph ---- */
 
 struct remaking {

@@ -370,6 +370,7 @@ static const struct {
     {OP_SLICE, rule_slice_all, "slice of everything"},
     {OP_SLICE, rule_slice_of_slice, "slice of slice"},
     {OP_SLICE, rule_slice_interleaved, "slice of every s-th of n*s"},
+    {OP_SLICE, rule_slice_of_softmax, "the scores' part of a softmax with one more element"},
     {OP_CONCAT, rule_concat_of_one, "concat of one"},
     {OP_REDUCE_SUM, rule_reduce_of_ones, "sum over extent 1"},
     {OP_REDUCE_PROD, rule_reduce_of_ones, "product over extent 1"},

@@ -78,6 +78,17 @@ struct cuda_trial *trial_typed(const char *name, const char *form, dtype t)
     return trial_text(arena_printf(trial_arena, "%s %s", name, dtype_name(t)), text.at, text.length);
 }
 
+struct cuda_trial *trial_simplified(struct cuda_trial *t)
+{
+    struct graph *g = NULL;
+    if (!t)
+        return NULL;
+    if (simplify(trial_arena, t->program->graph, &trial_diag, &g) != TPC_OK)
+        fail_msg("%s: %s", t->name, trial_lines);
+    trials->count--; /* t, which is the last */
+    return trial_graph(t->name, g);
+}
+
 void trial_compile(void)
 {
     struct cuda_set **sets = NEW_ARRAY(trial_arena, struct cuda_set *, trials->count + 1);

@@ -37,6 +37,8 @@ struct cuda_trial *trial_program(const char *name, struct program *p);
 struct cuda_trial *trial_graph(const char *name, struct graph *g);
 struct cuda_trial *trial_text(const char *name, const char *text, size_t length);
 struct cuda_trial *trial_typed(const char *name, const char *form, dtype t);
+/* The last one again, with its Graph simplified. */
+struct cuda_trial *trial_simplified(struct cuda_trial *t);
 void trial_size(struct cuda_trial *t, int64_t b, int64_t s, int64_t p, int64_t n);
 void trial_compile(void);
 struct tensor *trial_inputs(const struct cuda_trial *t, const int64_t *size);

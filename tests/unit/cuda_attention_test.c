@@ -16,7 +16,8 @@ static const struct kind {
     bool told;                             /* which rows have none is computed before */
     bool across;                           /* keys lie as [width, keys] */
     bool added;                            /* a mask is a term, not a choice */
-    double low;                            /* what hides; 0: minus infinity */
+    bool sink;  /* one more score of each head, as a concat before the softmax and a slice behind it */
+    double low; /* what hides; 0: minus infinity */
     int softcap;
     dtype types[3];
     int64_t size[5][4]; /* b, s, p, n; n 0: no more */
@@ -49,6 +50,10 @@ static const struct kind {
      .size = {{1, 1, 299, 300}, {2, 3, 297, 300}, {1, 1, 3, 5}, {1, 2, 150, 400}}},
     {"finite window of few", 4, 4, 16, 32, .causal = true, .window = true, .mask = true, .low = -1e4,
      .types = {DT_F32, DT_BF16}, .size = {{7, 1, 0, 300}, {7, 3, 0, 300}, {3, 1, 299, 300}, {3, 2, 280, 300}}},
+    {"sinks", 8, 2, 64, 64, .causal = true, .sink = true, .types = {DT_BF16, DT_F32, DT_F16},
+     .size = {{1, 1, 299, 300}, {2, 3, 30, 33}, {1, 1, 0, 1}}},
+    {"sinks and a window", 4, 4, 40, 24, .causal = true, .window = true, .mask = true, .low = -3.4e38, .sink = true,
+     .added = true, .types = {DT_F32, DT_BF16}, .size = {{5, 1, 0, 100}, {5, 2, 90, 100}, {1, 1, 300, 400}}},
     {"told rows", 4, 2, 32, 32, .causal = true, .mask = true, .told = true, .types = {DT_F32, DT_BF16},
      .size = {{5, 1, 1, 2}, {6, 20, 0, 3}, {6, 2, 1, 3}}},
 };
@@ -132,13 +137,36 @@ static int put_score(struct text *t, const struct kind *k)
     return x;
 }
 
-static void put_rest(struct text *t, const struct kind *k, int x)
+/* As gpt-oss is exported: the largest is taken away twice. */
+static void put_sink(struct text *t, const struct kind *k, int x)
+{
+    int h = k->heads;
+    text_printf(t, "%%k0: $[%d] = input as \"sink\"\n%%k1: $[b, %d, s, 1] = broadcast %%k0 list [1]\n", h, h);
+    text_printf(t, "%%both = concat %%x%d, %%k1 axis 3\n%%top = reduce_max %%both list [3]\n", x);
+    text_printf(t, "%%top4: $[b, %d, s, n + 1] = broadcast %%top list [0, 1, 2]\n%%less = sub %%both, %%top4\n", h);
+    text_printf(t, "%%max = reduce_max %%less list [3]\n%%max4: $[b, %d, s, n + 1] = broadcast %%max list [0, 1, 2]\n",
+                h);
+    text_put(t, "%low = sub %less, %max4\n%e = exp %low\n%sum = reduce_sum %e list [3]\n");
+    text_printf(t, "%%sum4: $[b, %d, s, n + 1] = broadcast %%sum list [0, 1, 2]\n%%all = div %%e, %%sum4\n", h);
+    text_printf(t, "%%soft: $[b, %d, s, n] = slice %%all dims [0, 0, 0, 0] list [1, 1, 1, 1]\n", h);
+}
+
+static void put_softmax(struct text *t, const struct kind *k, int x)
 {
     int h = k->heads;
     text_printf(t, "%%max = reduce_max %%x%d list [3]\n%%max4: $[b, %d, s, n] = broadcast %%max list [0, 1, 2]\n", x,
                 h);
     text_printf(t, "%%low = sub %%x%d, %%max4\n%%e = exp %%low\n%%sum = reduce_sum %%e list [3]\n", x);
     text_printf(t, "%%sum4: $[b, %d, s, n] = broadcast %%sum list [0, 1, 2]\n%%soft = div %%e, %%sum4\n", h);
+}
+
+static void put_rest(struct text *t, const struct kind *k, int x)
+{
+    int h = k->heads;
+    if (k->sink)
+        put_sink(t, k, x);
+    else
+        put_softmax(t, k, x);
     if (k->zero)
         text_printf(t,
                     "%%bad = isnan %%soft\n%%z: $[] = constant data [0]\n%%z4: $[b, %d, s, n] = broadcast %%z\n"
@@ -155,12 +183,36 @@ static void put_rest(struct text *t, const struct kind *k, int x)
                 h * k->row);
 }
 
+/* At the first of its sizes, which has few rows: the three steps are one launch. */
+static void expect_one(const struct cuda_trial *t)
+{
+    static const char names[] = "bspn";
+    const struct dims *dims = t->program->graph->dims;
+    int64_t of[64] = {0};
+    uint32_t launches = 0;
+    for (uint32_t i = 0; i < dims_symbol_count(dims); i++) {
+        const char *name = dims_symbol(dims, i)->name, *at = name && *name ? strchr(names, *name) : NULL;
+        of[i] = at ? t->size[0][at - names] : 0;
+    }
+    for (uint32_t i = 0; i < t->program->steps.count; i++) {
+        struct cuda_step step;
+        assert_int_equal(cuda_step(t->set, i, of, 132, trial_arena, &step), TPC_OK);
+        const char *name = step.way == CUDA_LAUNCH ? cuda_function_at(t->set, step.launch[0].function)->name : "";
+        launches += strncmp(name, "tpc_attention_few", 17) == 0;
+        if (t->program->steps.at[i].kind == STEP_DOT && !*name && step.way != CUDA_NOTHING)
+            fail_msg("%s: a product of its own", t->name);
+    }
+    assert_int_equal(launches, 1);
+}
+
 static void add_kind(const struct kind *k, dtype type)
 {
     struct text form = {.arena = trial_arena};
     put_products(&form, k);
     put_rest(&form, k, put_score(&form, k));
     struct cuda_trial *t = trial_typed(k->name, form.at, type);
+    if (k->sink)
+        t = trial_simplified(t);
     if (!t)
         return;
     t->tolerance[DT_F32] = 1e-5;
@@ -168,10 +220,12 @@ static void add_kind(const struct kind *k, dtype type)
     uint32_t unused = 0;
     for (uint32_t i = 0; i < t->program->buffers.count; i++)
         unused += cuda_buffer_unused(t->set, i);
-    if (unused != 2) /* scores, probabilities */
+    if (unused != (k->sink ? 0 : 2)) /* scores, probabilities; with sinks, many rows are three steps */
         fail_msg("%s: it is not one function", t->name);
     for (int i = 0; i < 5 && k->size[i][3]; i++)
         trial_size(t, k->size[i][0], k->size[i][1], k->size[i][2], k->size[i][3]);
+    if (k->size[0][1] <= 4)
+        expect_one(t);
 }
 
 static int setup(void **state)
