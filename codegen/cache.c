@@ -60,7 +60,7 @@ static void remove_directory(void *object)
     (void)rmdir(path);
 }
 
-static status open_temporary(struct arena *arena, struct diag *diag, struct cache *out)
+status cache_temporary(struct arena *arena, struct diag *diag, struct cache *out)
 {
     const char *parent = getenv("TMPDIR");
     char *path = arena_printf(arena, "%s/tpc-XXXXXX", parent && parent[0] == '/' ? parent : "/tmp");
@@ -79,14 +79,14 @@ status cache_open(struct arena *arena, const char *wanted, struct diag *diag, st
     else if (!path && home && home[0] == '/')
         path = arena_printf(arena, "%s/.cache/tpc", home);
     if (!path)
-        return open_temporary(arena, diag, out);
+        return cache_temporary(arena, diag, out);
     const char *why = objection(arena, path);
     if (!why) {
         *out = (struct cache){.path = path};
         return TPC_OK;
     }
     diag_warning(diag, path, "the kernel cache cannot be used: %s; kernels are compiled for this run alone", why);
-    return open_temporary(arena, diag, out);
+    return cache_temporary(arena, diag, out);
 }
 
 /* ---- entries ---- */

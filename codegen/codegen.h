@@ -37,8 +37,12 @@ struct kernel_counts {
 
 struct kernel_set;
 
+/* The compiler that kernels_load would take, by its path; NULL: there is none. It is tried: *why says what is wrong with it, NULL nothing. */
+const char *kernels_compiler(struct arena *arena, const char **why);
+
 /* Code for every kernel of p. `options` may be NULL. The set lives in `arena`, whose end unloads the code, and refers to p. A kernel that does not
- * compile is TPC_INTERNAL, with its hash and the compiler's first lines; no compiler is one warning per process. */
+ * compile is TPC_INTERNAL, with its hash and the compiler's first lines; a compiler that compiles nothing TPC_UNSUPPORTED; no room TPC_IO; no compiler is one warning
+ * per process. */
 status kernels_load(struct arena *arena, const struct program *p, const struct codegen_options *options,
                     struct diag *diag, struct kernel_set **out);
 struct kernel_counts kernels_counts(const struct kernel_set *set);

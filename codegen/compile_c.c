@@ -7,6 +7,7 @@
  */
 #include "codegen/dialect.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -269,8 +270,9 @@ static const char *finish(struct batch *b, struct job *j)
         return NULL;
     (void)unlink(j->object);
     if (got >= 0 && WIFSIGNALED(code))
-        return arena_printf(b->arena, "%s\nthe compiler died of signal %d", j->log, WTERMSIG(code));
-    return j->length ? j->log : "the compiler gave no object";
+        return arena_printf(b->arena, "it died of signal %d\n%s", WTERMSIG(code), j->log);
+    return j->length ? j->log
+                     : arena_printf(b->arena, "it said nothing and gave no object (exit code %d)", WEXITSTATUS(code));
 }
 
 /* Ends what still runs; also when an allocation failed in between. */
@@ -370,4 +372,37 @@ status compile_units(struct arena *arena, const struct compiler *c, const struct
             return TPC_INTERNAL;
         }
     }
+}
+
+/* ---- is it the compiler? ---- */
+
+const char *compiler_complaint(struct arena *arena, const char *log)
+{
+    const char *first = log + strspn(log, "\n");
+    for (const char *at = first; *at; at += strspn(at, "\n")) {
+        const char *line = arena_strndup(arena, at, strcspn(at, "\n"));
+        if (!strstr(line, "warning:") && !strstr(line, "note:"))
+            return line;
+        at += strlen(line);
+    }
+    return arena_strndup(arena, first, strcspn(first, "\n"));
+}
+
+const char *compiler_objection(struct arena *arena, const struct compiler *c, const struct cache *cache, bool *loading)
+{
+    static const char empty[] = "int tpc_empty(void);\nint tpc_empty(void) { return 0; }\n";
+    struct unit unit = {.source = empty, .length = sizeof empty - 1};
+    const char *log = NULL, *why = NULL;
+    uint32_t failed = 0;
+    unit.object = arena_printf(arena, "%s/.%ld.empty.so", cache->path, (long)getpid());
+    *loading = compile_units(arena, c, cache, &unit, 1, 1, &failed, &log) == TPC_OK;
+    if (!*loading)
+        return compiler_complaint(arena, log);
+    void *handle = dlopen(unit.object, RTLD_NOW | RTLD_LOCAL);
+    if (handle)
+        (void)dlclose(handle);
+    else
+        why = arena_strdup(arena, dlerror());
+    (void)unlink(unit.object);
+    return why;
 }

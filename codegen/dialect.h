@@ -178,6 +178,8 @@ struct cache {
     bool temporary;
 };
 status cache_open(struct arena *arena, const char *wanted, struct diag *diag, struct cache *out);
+/* A directory of this process alone. */
+status cache_temporary(struct arena *arena, struct diag *diag, struct cache *out);
 /* An entry is a shared object with a trailer that seals its contents. false: absent, or broken (then it is removed). */
 bool cache_check(const char *path);
 /* The contents of an entry, to be given to base_free. NULL: absent, broken, or out of memory. */
@@ -206,6 +208,11 @@ struct unit {
 /* Compiles all units that are not cached, `jobs` at a time. On a failure *failed is the unit and *log the compiler's words. */
 status compile_units(struct arena *arena, const struct compiler *c, const struct cache *cache, struct unit *units,
                      uint32_t count, uint32_t jobs, uint32_t *failed, const char **log);
+
+/* The first line of a compiler's words that is no warning. */
+const char *compiler_complaint(struct arena *arena, const char *log);
+/* Why not even an empty function comes out of this compiler and is loaded; NULL: one does. *loading: it is made, but not loaded. */
+const char *compiler_objection(struct arena *arena, const struct compiler *c, const struct cache *cache, bool *loading);
 
 /* ---- kernel_interpret.c ---- */
 

@@ -197,8 +197,30 @@ static uint32_t blamed(const struct source *s, const char *log)
     return kernel;
 }
 
+/* Where the compiler or the room for what it makes is at fault: one line. TPC_OK: it is the kernel. */
+static status report_surroundings(const struct loading *l, const char *log)
+{
+    bool loading = false;
+    if (log && (strstr(log, strerror(ENOSPC)) || strstr(log, strerror(EDQUOT))))
+        return diag_error(l->diag, TPC_IO, l->cache.path,
+                          "there is no room here (or for temporary files) to compile kernels; make some, or set "
+                          "XDG_CACHE_HOME and TMPDIR to other folders");
+    const char *why = compiler_objection(l->scratch, &l->compiler, &l->cache, &loading);
+    if (!why)
+        return TPC_OK;
+    return diag_error(
+        l->diag, TPC_UNSUPPORTED, l->compiler.path,
+        loading ? "what this C compiler makes of an empty function cannot be loaded: %s; set CC to another one, or "
+                  "XDG_CACHE_HOME to a folder that programs may be loaded from"
+                : "this C compiler does not compile an empty function: %s; set CC to one that does (gcc, clang)",
+        why);
+}
+
 static status report_failure(struct loading *l, const struct source *s, const char *log)
 {
+    status outside = report_surroundings(l, log);
+    if (outside != TPC_OK)
+        return outside;
     char name[KERNEL_NAME], *words = arena_strdup(l->scratch, log), *rest = NULL;
     kernel_name(&l->program->kernels.at[blamed(s, log)], l->program->graph->dims, l->scratch, name);
     status result =
@@ -217,8 +239,14 @@ static void unload(void *handle)
 static status load_unit(struct loading *l, const struct source *s)
 {
     void *handle = dlopen(s->unit.object, RTLD_NOW | RTLD_LOCAL);
-    if (!handle)
-        return diag_error(l->diag, TPC_INTERNAL, s->unit.object, "cannot load compiled kernels: %s", dlerror());
+    if (!handle) {
+        const char *why = arena_strdup(l->scratch, dlerror());
+        status outside = report_surroundings(l, NULL);
+        (void)unlink(s->unit.object);
+        return outside != TPC_OK
+                   ? outside
+                   : diag_error(l->diag, TPC_INTERNAL, s->unit.object, "cannot load compiled kernels: %s", why);
+    }
     arena_defer(l->arena, unload, handle);
     for (uint32_t i = s->first; i < s->end; i++) {
         struct kernel_entry *e = &l->set->at[i];
@@ -272,6 +300,27 @@ static double seconds(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+static void ignore_line(void *user, severity level, const char *line)
+{
+    (void)user;
+    (void)level;
+    (void)line;
+}
+
+const char *kernels_compiler(struct arena *arena, const char **why)
+{
+    struct compiler c;
+    struct cache cache;
+    struct diag quiet = {.sink = ignore_line};
+    bool loading;
+    *why = NULL;
+    if (!compiler_find(arena, NULL, &c))
+        return NULL;
+    if (cache_temporary(arena, &quiet, &cache) == TPC_OK)
+        *why = compiler_objection(arena, &c, &cache, &loading);
+    return c.path;
+}
+
 /* Once per process. */
 static void warn_of_interpreting(const struct loading *l)
 {
@@ -280,9 +329,13 @@ static void warn_of_interpreting(const struct loading *l)
     if (__atomic_exchange_n(&said, true, __ATOMIC_RELAXED))
         return;
     if (wanted && wanted[0])
-        diag_warning(l->diag, NULL, "the C compiler '%s' is not found: kernels are interpreted, which is slow", wanted);
+        diag_warning(l->diag, NULL,
+                     "the C compiler '%s' (CC) is not found: kernels are interpreted, which is slow; set CC to one "
+                     "that is there",
+                     wanted);
     else
-        diag_warning(l->diag, NULL, "no C compiler found: kernels are interpreted, which is slow");
+        diag_warning(l->diag, NULL,
+                     "no C compiler found: kernels are interpreted, which is slow; install gcc or clang, or set CC");
 }
 
 static status load_all(struct loading *l)

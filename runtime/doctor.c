@@ -1,6 +1,7 @@
-/* runtime/doctor.c - see doctor.h. Looks only; makes and changes nothing. */
+/* runtime/doctor.c - see doctor.h. Looks, and tries the C compiler in a folder of its own; changes nothing. */
 #include "runtime/doctor.h"
 
+#include "codegen/codegen.h"
 #include "codegen/cuda.h"
 #include "runtime/cuda_api.h"
 #include "runtime/gemm.h"
@@ -10,31 +11,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The first of the commands that is in $PATH, as a path; NULL: none. A command with a slash is taken as it is. */
-static const char *find_command(struct arena *arena, const char *command)
-{
-    const char *path = getenv("PATH");
-    if (strchr(command, '/'))
-        return access(command, X_OK) == 0 ? command : NULL;
-    while (path && *path) {
-        size_t length = strcspn(path, ":");
-        const char *file = arena_printf(arena, "%.*s/%s", (int)length, path, command);
-        if (length && access(file, X_OK) == 0)
-            return file;
-        path += length + (path[length] == ':');
-    }
-    return NULL;
-}
-
 static void report_compiler(struct arena *arena, struct text *out)
 {
-    const char *wish = getenv("CC"), *found = NULL;
-    static const char *const names[] = {"cc", "gcc", "clang"};
-    if (wish && *wish)
-        found = find_command(arena, arena_strndup(arena, wish, strcspn(wish, " ")));
-    for (size_t i = 0; i < sizeof names / sizeof *names && !found; i++)
-        found = find_command(arena, names[i]);
-    text_printf(out, "C compiler       %s\n", found ? found : "none: kernels are interpreted, which is slow");
+    const char *wish = getenv("CC"), *why, *found = kernels_compiler(arena, &why);
+    if (found)
+        text_printf(out, "C compiler       %s%s%s\n", found, why ? ", which does not work: " : "", why ? why : "");
+    else
+        text_printf(out, "C compiler       none%s%s%s: kernels are interpreted, which is slow\n",
+                    wish && *wish ? " (CC is '" : "", wish ? wish : "", wish && *wish ? "')" : "");
 }
 
 static void report_cache(struct arena *arena, struct text *out)

@@ -15,10 +15,12 @@ static void usage(FILE *to)
     for (size_t i = 0; i < COMMANDS; i++) {
         fprintf(to, "  tpc %-8s %s\n", commands[i]->name, commands[i]->summary);
     }
-    fprintf(to, "\n`tpc COMMAND --help` shows a command's options and examples.\n"
-                "Exit codes: 0; 1 verify found a difference; 64 usage; 65 bad model, plan or tensor; 66 no such file;\n"
-                "69 unsupported; 70 internal; 71 out of memory; 74 input or output failed;\n"
-                "75 ranks that are processes did not come together, or one was lost.\n");
+    fprintf(
+        to,
+        "\n`tpc COMMAND --help` shows a command's options and examples.\n"
+        "Exit codes: 0; 1 verify found a difference; 64 usage; 65 bad model, plan or tensor; 66 no such file;\n"
+        "69 unsupported, or something needed is missing; 70 internal; 71 out of memory; 74 input or output failed;\n"
+        "75 ranks that are processes did not come together, or one was lost.\n");
 }
 
 struct invocation {

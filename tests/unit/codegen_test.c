@@ -917,8 +917,10 @@ static void compilers(void **state)
     assert_int_equal(c.interpreted, 1);
     assert_int_equal(warnings, 1);
     o.compiler = "/bin/false";
-    assert_int_equal(use(2.5, &o, &c), TPC_INTERNAL);
+    assert_int_equal(use(2.5, &o, &c), TPC_UNSUPPORTED);
     o.compiler = "/bin/true"; /* says nothing and gives nothing */
+    assert_int_equal(use(2.5, &o, &c), TPC_UNSUPPORTED);
+    o.compiler = "gcc -Dfor=break"; /* compiles, but not this */
     assert_int_equal(use(2.5, &o, &c), TPC_INTERNAL);
     o.compiler = "gcc -DUNUSED";
     assert_int_equal(use(2.5, &o, &c), TPC_OK);
