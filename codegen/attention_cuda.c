@@ -277,7 +277,7 @@ void cuda_join_steps(struct cuda_set *set, struct program *p)
     set->joined = true;
     cuda_keep_joined(set, p);
     cuda_keep_skinny(set, p);
-    cuda_keep_residuals(set, p);
+    cuda_keep_epilogues(set, p);
     for (uint32_t i = 0; i < set->attentions.count; i++) {
         const struct cuda_attention *a = &set->attentions.at[i];
         keep_until(p, &p->steps.at[a->scores], a->product);

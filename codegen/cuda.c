@@ -85,7 +85,7 @@ status cuda_new(struct arena *arena, const struct program *p, struct diag *diag,
     cuda_find_skinny(set);
     cuda_find_joins(set);
     cuda_find_alike(set);
-    cuda_find_residuals(set);
+    cuda_find_epilogues(set);
     set->counts.functions = set->functions.count;
     *out = set;
     return TPC_OK;
@@ -120,7 +120,7 @@ status cuda_step(const struct cuda_set *set, uint32_t step, const int64_t *of, u
     if (cuda_skinny_step(&m, out))
         return TPC_OK;
     memset(&m.words, 0, sizeof m.words);
-    if (set->residual[step] && cuda_residual_step(&m, out))
+    if (set->epilogue[step] && cuda_epilogue_step(&m, out))
         return TPC_OK;
     if (set->joined && set->joined_by[step])
         return cuda_join_step(&m, out);

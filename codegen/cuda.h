@@ -19,8 +19,8 @@
  * Without a GPU the same text runs on the CPU: tests/support/cuda_model.h (what a fake driver's cuLaunchKernelEx calls, and a fake NVRTC
  * compiles with).
  *
- * Sections: cuda.c (the set), launch_cuda.c (shapes -> launches), join_cuda.c (several kernels in one launch), residual_cuda.c (sums within
- * products), form_cuda.c, function_cuda.c, dialect_cuda.c, prelude_cuda.c (Kernel -> text),
+ * Sections: cuda.c (the set), launch_cuda.c (shapes -> launches), join_cuda.c (several kernels in one launch), epilogue_cuda.c (biases
+ * and sums within products), form_cuda.c, function_cuda.c, dialect_cuda.c, prelude_cuda.c (Kernel -> text),
  * dot_cuda.c, builtin_cuda.c, best_cuda.c, fill_cuda.c (the other functions), nvrtc.c (text -> cubin), library.c (where CUDA's libraries are)
  */
 #ifndef TPC_CODEGEN_CUDA_H
@@ -112,8 +112,9 @@ struct cuda_launch {
 struct cuda_product {
     dtype type;         /* f16, bf16 (accumulated in f32), f32, f64 */
     uint32_t buffer[3]; /* of the Program: lhs, rhs, out */
-    bool adds;          /* out = what lies as out does in buffer `added` + the product, rounded once */
-    uint32_t added;
+    /* Rounded once, with these: what lies as out does in buffer `added`; the n elements of buffer `bias`, to every row (batch is 1, and not in f64). */
+    bool adds, biased;
+    uint32_t added, bias;
     int64_t batch, m, n, k;
     int64_t offset[3], batch_stride[3]; /* lhs, rhs, out */
     int64_t stride[3][2];               /* lhs: m, k; rhs: n, k; out: m, n */

@@ -57,12 +57,15 @@ struct cuda_kernel {
 
 enum { CUDA_ATTENTION_FORMS = 6 };
 
-/* A product and the kernel that adds it to something and stores the sum: the library adds. */
-struct cuda_residual {
-    uint32_t dot, kernel;      /* steps */
-    uint32_t other, sum;       /* buffers */
-    struct cuda_kernel behind; /* that kernel, where the sum is made */
-    struct step step;          /* its arguments */
+/* A product and the kernel that adds something to it and stores the sum: the library adds. */
+struct cuda_epilogue {
+    uint32_t dot, kernel;         /* steps */
+    bool biased, adds;            /* what is added: a bias, a residual, or both */
+    uint32_t bias, residual, sum; /* buffers */
+    dim columns;                  /* elements of the bias, which is added to every row of so many */
+    bool gone;                    /* that kernel does nothing else */
+    struct cuda_kernel behind;    /* else what it does where the sum is made */
+    struct step step;             /* its arguments */
 };
 
 /* Three steps that are one function: a product of q and k, a softmax of whatever is made of the scores, a product with v. */
@@ -135,8 +138,8 @@ struct cuda_set {
     struct cuda_skinny_steps *skinny; /* per step */
     uint32_t *
         alike; /* per step: the last of the dots of one left operand and one shape, in whose place all are done; 0: it is alone */
-    LIST(struct cuda_residual) residuals;
-    uint32_t *residual; /* per step, as attention */
+    LIST(struct cuda_epilogue) epilogues;
+    uint32_t *epilogue; /* per step, as attention */
     LIST(struct cuda_join) joins;
     uint32_t *join_at, *joined_by; /* per step: 1 + the one that runs in its place, and that it is part of */
     bool joined;                   /* attention may be taken together: cuda_join_steps */
@@ -202,12 +205,12 @@ status cuda_dot_step(struct cuda_making *m, struct cuda_step *out);
 /* As products for the library; false: its strides do not allow that. */
 bool cuda_products_of(struct cuda_making *m, const struct cuda_view *v, dtype type, struct cuda_step *out);
 
-/* ---- residual_cuda.c: after all others ---- */
+/* ---- epilogue_cuda.c: after all others ---- */
 
-void cuda_find_residuals(struct cuda_set *set);
-void cuda_keep_residuals(const struct cuda_set *set, struct program *p);
+void cuda_find_epilogues(struct cuda_set *set);
+void cuda_keep_epilogues(const struct cuda_set *set, struct program *p);
 /* A step that is part of one, for these shapes; false: it is as ever. */
-bool cuda_residual_step(struct cuda_making *m, struct cuda_step *out);
+bool cuda_epilogue_step(struct cuda_making *m, struct cuda_step *out);
 
 /* ---- join_cuda.c: after cuda_find_attention and cuda_find_skinny ---- */
 

@@ -158,9 +158,12 @@ enum {
     BLAS_COMPUTE_F64 = 70,
     BLAS_OPERATION_TRANSPOSE_A = 3, /* cublasLtMatmulDescAttributes_t; values: */
     BLAS_OPERATION_TRANSPOSE_B = 4,
+    BLAS_OPERATION_EPILOGUE = 7,
+    BLAS_OPERATION_BIAS = 8,
     BLAS_PLAIN = 0,
     BLAS_TRANSPOSED = 1,
-    BLAS_LAYOUT_BATCH = 5, /* cublasLtMatrixLayoutAttribute_t */
+    BLAS_EPILOGUE_BIAS = 4, /* cublasLtEpilogue_t */
+    BLAS_LAYOUT_BATCH = 5,  /* cublasLtMatrixLayoutAttribute_t */
     BLAS_LAYOUT_BATCH_STRIDE = 6,
     BLAS_PREFER_WORKSPACE = 1, /* cublasLtMatmulPreferenceAttributes_t */
     BLAS_PREFER_ALIGNMENT_A = 5,

@@ -61,8 +61,8 @@ enum { PRODUCTS_WORKSPACE = 32 << 20 };
 /* How many of `list` are one batched product, since they are alike and what they take and make lies at equal distances, upwards. address: per buffer. */
 uint32_t products_batch(const struct cuda_product *list, uint32_t count, void *const *address,
                         struct cuda_product *out);
-/* Queues it. operand: lhs, rhs, out, what is added or NULL; without offsets. */
-status products_run(struct products *p, const struct product_plan *plan, void *const operand[4], void *workspace,
+/* Queues it. operand: lhs, rhs, out, what is added, the bias (those or NULL); without offsets. */
+status products_run(struct products *p, const struct product_plan *plan, void *const operand[5], void *workspace,
                     cu_stream stream, struct failure *f);
 
 /* ---- graphs_cuda.c ---- */

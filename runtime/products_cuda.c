@@ -104,6 +104,14 @@ static bool set_transposed(const struct products *p, struct product_plan *x, int
     return p->api->operation_set(x->operation, attribute, &operation, sizeof operation) == 0;
 }
 
+/* It may be said anew for each run; what is chosen depends on its alignment. */
+static bool set_bias(const struct products *p, const struct product_plan *x, const void *bias)
+{
+    uint32_t epilogue = BLAS_EPILOGUE_BIAS;
+    return p->api->operation_set(x->operation, BLAS_OPERATION_EPILOGUE, &epilogue, sizeof epilogue) == 0 &&
+           p->api->operation_set(x->operation, BLAS_OPERATION_BIAS, &bias, sizeof bias) == 0;
+}
+
 /* Largest power of 2 that divides every address of an operand. */
 static uint32_t alignment(const struct cuda_product *q, int operand)
 {
@@ -157,7 +165,8 @@ static bool make_plan(const struct products *p, struct product_plan *x)
     const struct matrix *a = by_n ? &rhs : &lhs, *b = by_n ? &lhs : &rhs;
     return set_transposed(p, x, BLAS_OPERATION_TRANSPOSE_A, a->transposed) &&
            set_transposed(p, x, BLAS_OPERATION_TRANSPOSE_B, b->transposed) && make_layout(p, x, 0, x->operand[0], a) &&
-           make_layout(p, x, 1, x->operand[1], b) && make_layout(p, x, 2, 2, &out) && choose(p, x);
+           make_layout(p, x, 1, x->operand[1], b) && make_layout(p, x, 2, 2, &out) &&
+           (!q->biased || set_bias(p, x, (const void *)(uintptr_t)CUDA_ALIGN)) && choose(p, x);
 }
 
 status products_plan(struct products *p, const struct cuda_product *product, const struct product_plan **out,
@@ -170,6 +179,7 @@ status products_plan(struct products *p, const struct cuda_product *product, con
     key.m = product->m;
     key.n = product->n;
     key.k = product->k;
+    key.biased = product->biased;
     memcpy(key.offset, product->offset, sizeof key.offset);
     memcpy(key.batch_stride, product->batch_stride, sizeof key.batch_stride);
     memcpy(key.stride, product->stride, sizeof key.stride);
@@ -202,8 +212,8 @@ status products_plan(struct products *p, const struct cuda_product *product, con
 
 static bool alike(const struct cuda_product *a, const struct cuda_product *b)
 {
-    return !a->adds && !b->adds && a->type == b->type && a->batch == 1 && b->batch == 1 && a->m == b->m &&
-           a->n == b->n && a->k == b->k && a->buffer[0] == b->buffer[0] &&
+    return !a->adds && !b->adds && !a->biased && !b->biased && a->type == b->type && a->batch == 1 && b->batch == 1 &&
+           a->m == b->m && a->n == b->n && a->k == b->k && a->buffer[0] == b->buffer[0] &&
            memcmp(a->offset, b->offset, sizeof a->offset) == 0 && memcmp(a->stride, b->stride, sizeof a->stride) == 0;
 }
 
@@ -252,7 +262,7 @@ static status fill_zero(struct products *p, const struct cuda_product *q, void *
     return TPC_OK;
 }
 
-status products_run(struct products *p, const struct product_plan *plan, void *const operand[4], void *workspace,
+status products_run(struct products *p, const struct product_plan *plan, void *const operand[5], void *workspace,
                     cu_stream stream, struct failure *f)
 {
     const struct cuda_product *q = &plan->product;
@@ -263,6 +273,8 @@ status products_run(struct products *p, const struct product_plan *plan, void *c
     void *at[4] = {0};
     for (int i = 0; i < 4; i++)
         at[i] = operand[i] ? moved(operand[i], q->offset[i < 3 ? i : 2], size) : NULL;
+    if (q->biased && !set_bias(p, plan, operand[4]))
+        return fail(f, TPC_INTERNAL, "cuBLASLt does not take a bias");
     const float *share_f = at[3] ? &one_f : &zero_f;
     const double *share = at[3] ? &one : &zero;
     if (plan->nothing)

@@ -140,10 +140,10 @@ static uint64_t number_of(const void *p)
     return (uint64_t)(uintptr_t)p;
 }
 
-static status multiply(struct cuda *c, const struct product_plan *plan, void *const operand[4], struct failure *f)
+static status multiply(struct cuda *c, const struct product_plan *plan, void *const operand[5], struct failure *f)
 {
-    const uint64_t what[] = {CUDA_PRODUCT,          number_of(plan),       number_of(operand[0]),
-                             number_of(operand[1]), number_of(operand[2]), number_of(operand[3])};
+    const uint64_t what[] = {CUDA_PRODUCT,          number_of(plan),       number_of(operand[0]), number_of(operand[1]),
+                             number_of(operand[2]), number_of(operand[3]), number_of(operand[4])};
     if (graphs_note(c->graphs, what, sizeof what / sizeof *what))
         return TPC_OK;
     c->totals.products++;
@@ -156,8 +156,8 @@ static status run_products(struct cuda *c, const struct prepared *p, void *const
     status s = TPC_OK;
     for (uint32_t i = 0, taken = 1; i < p->step.count && s == TPC_OK; i += taken) {
         const struct cuda_product *x = &p->step.product[i];
-        void *const operand[4] = {address[x->buffer[0]], address[x->buffer[1]], address[x->buffer[2]],
-                                  x->adds ? address[x->added] : NULL};
+        void *const operand[5] = {address[x->buffer[0]], address[x->buffer[1]], address[x->buffer[2]],
+                                  x->adds ? address[x->added] : NULL, x->biased ? address[x->bias] : NULL};
         const struct product_plan *plan = p->product[i];
         struct cuda_product batch;
         struct failure unused = {0};

@@ -123,7 +123,8 @@ static status time_product(struct stage *t, const struct cuda_product *q, int ro
         for (int i = 0; i < count && s == TPC_OK; i++) {
             at = (at + CUDA_ALIGN - 1) / CUDA_ALIGN * CUDA_ALIGN;
             at = at + rhs > t->pool_bytes ? 0 : at;
-            s = products_run(t->products, plan, (void *[]){t->pool, t->pool + at, t->out, NULL}, t->workspace,
+            s = products_run(t->products, plan,
+                             (void *[]){t->pool, t->pool + at, t->out, NULL, q->biased ? t->pool : NULL}, t->workspace,
                              device_cuda_stream(t->d), f);
             at += rhs;
         }

@@ -7,6 +7,8 @@
 
 struct blas_opaque { /* an operation, a layout or a preference */
     int compute, scale, transposed[2];
+    uint32_t epilogue;
+    const char *bias;
     int type;
     uint64_t rows, columns;
     int64_t leading, stride;
@@ -62,9 +64,15 @@ FAKE_API int cublasLtMatmulDescDestroy(blas_operation operation)
 FAKE_API int cublasLtMatmulDescSetAttribute(blas_operation operation, int attribute, const void *value, size_t bytes)
 {
     CALL(INVALID_VALUE);
-    if ((attribute != BLAS_OPERATION_TRANSPOSE_A && attribute != BLAS_OPERATION_TRANSPOSE_B) || bytes != 4)
+    bool transposes = attribute == BLAS_OPERATION_TRANSPOSE_A || attribute == BLAS_OPERATION_TRANSPOSE_B;
+    if (transposes && bytes == 4)
+        memcpy(&operation->transposed[attribute - BLAS_OPERATION_TRANSPOSE_A], value, 4);
+    else if (attribute == BLAS_OPERATION_EPILOGUE && bytes == 4)
+        memcpy(&operation->epilogue, value, 4);
+    else if (attribute == BLAS_OPERATION_BIAS && bytes == sizeof operation->bias)
+        memcpy(&operation->bias, value, bytes);
+    else
         return INVALID_VALUE;
-    memcpy(&operation->transposed[attribute - BLAS_OPERATION_TRANSPOSE_A], value, 4);
     return 0;
 }
 
@@ -126,6 +134,9 @@ static bool fits(const struct blas_opaque *o, const struct blas_opaque *a, const
     uint64_t m = o->transposed[0] ? a->columns : a->rows, k = o->transposed[0] ? a->rows : a->columns;
     uint64_t k2 = o->transposed[1] ? b->columns : b->rows, n = o->transposed[1] ? b->rows : b->columns;
     bool leading = a->leading >= (int64_t)a->rows && b->leading >= (int64_t)b->rows && d->leading >= (int64_t)d->rows;
+    bool biased = o->epilogue == BLAS_EPILOGUE_BIAS, plain = !o->epilogue && !o->bias;
+    if (!plain && (!biased || !o->bias || (uintptr_t)o->bias % 16 || a->type == BLAS_TYPE_F64 || a->batch != 1))
+        return false;
     return m && n && k && k == k2 && m == d->rows && n == d->columns && leading && a->type == b->type &&
            a->type == d->type && a->batch == b->batch && a->batch == d->batch &&
            o->scale == (o->compute == BLAS_COMPUTE_F64 ? BLAS_TYPE_F64 : BLAS_TYPE_F32);
@@ -187,7 +198,8 @@ static void multiply(void *argument)
         if (!fake_is_device(at[0], ((p->a.columns - 1) * (uint64_t)p->a.leading + p->a.rows) * size) ||
             !fake_is_device(at[1], ((p->b.columns - 1) * (uint64_t)p->b.leading + p->b.rows) * size) ||
             !fake_is_device(to, ((n - 1) * (uint64_t)p->d.leading + m) * size) ||
-            !fake_is_device(added, ((n - 1) * (uint64_t)p->d.leading + m) * size)) {
+            !fake_is_device(added, ((n - 1) * (uint64_t)p->d.leading + m) * size) ||
+            (p->operation.bias && !fake_is_device(p->operation.bias, m * size))) {
             fake_break(NULL, "a product reaches outside of its memory");
             return;
         }
@@ -200,6 +212,8 @@ static void multiply(void *argument)
                     sum += a[i * k + q] * b[j * k + q];
                 if (p->beta != 0) /* otherwise it is not read */
                     c = p->beta * dtype_load_f64(t, added, i + j * (uint64_t)p->d.leading);
+                if (p->operation.bias) /* along the rows of D */
+                    c += dtype_load_f64(t, p->operation.bias, i);
                 dtype_store_f64(t, to, i + j * (uint64_t)p->d.leading, p->alpha * sum + c);
             }
         free(a);

@@ -187,6 +187,7 @@ static void multiply(const struct machine *m, const struct cuda_product *p)
             for (int64_t j = 0; j < p->n; j++) {
                 int64_t to = p->offset[2] + b * p->batch_stride[2] + i * p->stride[2][0] + j * p->stride[2][1];
                 double sum = p->adds ? dtype_load_f64(p->type, m->at[p->added], (size_t)to) : 0;
+                sum += p->biased ? dtype_load_f64(p->type, m->at[p->bias], (size_t)j) : 0;
                 for (int64_t k = 0; k < p->k; k++) {
                     int64_t l = p->offset[0] + b * p->batch_stride[0] + i * p->stride[0][0] + k * p->stride[0][1];
                     int64_t r = p->offset[1] + b * p->batch_stride[1] + j * p->stride[1][0] + k * p->stride[1][1];

@@ -60,6 +60,9 @@ static_assert(BLAS_TYPE_F16 == (int)CUDA_R_16F && BLAS_TYPE_BF16 == (int)CUDA_R_
 static_assert(BLAS_COMPUTE_F32 == (int)CUBLAS_COMPUTE_32F && BLAS_COMPUTE_F64 == (int)CUBLAS_COMPUTE_64F, "types");
 static_assert(BLAS_OPERATION_TRANSPOSE_A == (int)CUBLASLT_MATMUL_DESC_TRANSA, "attributes");
 static_assert(BLAS_OPERATION_TRANSPOSE_B == (int)CUBLASLT_MATMUL_DESC_TRANSB, "attributes");
+static_assert(BLAS_OPERATION_EPILOGUE == (int)CUBLASLT_MATMUL_DESC_EPILOGUE, "attributes");
+static_assert(BLAS_OPERATION_BIAS == (int)CUBLASLT_MATMUL_DESC_BIAS_POINTER, "attributes");
+static_assert(BLAS_EPILOGUE_BIAS == (int)CUBLASLT_EPILOGUE_BIAS, "epilogues");
 static_assert(BLAS_PLAIN == (int)CUBLAS_OP_N && BLAS_TRANSPOSED == (int)CUBLAS_OP_T, "operations");
 static_assert(BLAS_LAYOUT_BATCH == (int)CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, "attributes");
 static_assert(BLAS_LAYOUT_BATCH_STRIDE == (int)CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, "attributes");

@@ -103,7 +103,7 @@ static void add_alike(dtype t)
     assert_int_equal(most, 2);
 }
 
-/* A residual's sum, which a norm behind it stores, is made by the product; not where what is added is a product itself (%p), nor where a kernel reads the
+/* A residual's sum, which a norm behind it stores, is made by the product (%h); not where what is added is a product itself (%p), nor where a kernel reads the
  * product for something else, too (%e). */
 static const char residual_text[] =
     "%x: $[b, s, 17] = input as \"x\"\n%r: $[b, s, 24] = input as \"r\"\n%w: $[24, 17] = input as \"w\"\n"
@@ -111,18 +111,40 @@ static const char residual_text[] =
     "%v = reduce_sum %q list [2]\n%c3: $[b, s, 24] = broadcast %v list [0, 1]\n%o = div %h, %c3\n"
     "output \"h\" %h\noutput \"o\" %o\n%p = dot %o, %u contract 1\n%p2 = dot %p, %u contract 1\n%i = add %p, %p2\n"
     "%j = mul %i, %i\n%k = reduce_max %j list [2]\n%k3: $[b, s, 24] = broadcast %k list [0, 1]\n%l = sub %i, %k3\n"
-    "output \"i\" %i\noutput \"l\" %l\n%d = dot %l, %u contract 1\n%e = exp %d\n%f = add %d, %l\n%g = add %f, %e\n"
+    "output \"i\" %i\noutput \"l\" %l\n%d = dot %l, %u contract 1\n%e = tanh %d\n%f = add %d, %l\n%g = add %f, %e\n"
     "output \"f\" %f\noutput \"g\" %g\n";
 
-static void add_residual(dtype t)
+/* A bias alone, whose kernel goes (%y1); one along heads and their width (%y2); both kinds, the residual first or last (%h, %i); not a bias along the rows (%z1), one
+ * whose sum is read twice before it is stored (%z2), nor one that repeats within a row (%z3). */
+static const char bias_text[] =
+    "%x: $[b, s, 17] = input as \"x\"\n%w: $[24, 17] = input as \"w\"\n%u: $[24, 24] = input as \"u\"\n"
+    "%c: $[24] = input as \"c\"\n%ch: $[3, 8] = input as \"ch\"\n%cr: $[s] = input as \"cr\"\n%c8: $[8] = input as "
+    "\"c8\"\n"
+    "%r: $[b, s, 24] = input as \"r\"\n%c3: $[b, s, 24] = broadcast %c list [2]\n"
+    "%p1 = dot %x, %w contract 1\n%y1 = add %p1, %c3\noutput \"y1\" %y1\n"
+    "%e1: $[b, s, 17] = input as \"e1\"\n%p2 = dot %e1, %w contract 1\n%q2: $[b, s, 3, 8] = reshape %p2\n"
+    "%cb: $[b, s, 3, 8] = broadcast %ch list [2, 3]\n%y2 = add %cb, %q2\noutput \"y2\" %y2\n"
+    "%p3 = dot %y1, %u contract 1\n%s3 = add %r, %p3\n%h = add %s3, %c3\n%hh = mul %h, %h\n"
+    "%hs = reduce_sum %hh list [2]\n%h3: $[b, s, 24] = broadcast %hs list [0, 1]\n%o = div %h, %h3\n"
+    "%p4 = dot %o, %u contract 1\n%s4 = add %p4, %c3\n%i = add %h, %s4\n%ii = mul %i, %i\n"
+    "%is = reduce_sum %ii list [2]\n%i3: $[b, s, 24] = broadcast %is list [0, 1]\n%j = div %i, %i3\noutput \"i\" %i\n"
+    "output \"j\" %j\n%n: $[b, s, 17] = input as \"n\"\n%p5 = dot %n, %w contract 1\n%cq: $[b, s, 24] = broadcast %cr "
+    "list [1]\n"
+    "%z1 = add %p5, %cq\noutput \"z1\" %z1\n%t: $[b, s, 17] = input as \"t\"\n%p6 = dot %t, %w contract 1\n%s6 = add "
+    "%p6, %c3\n"
+    "%z2 = mul %s6, %s6\noutput \"z2\" %z2\n%a: $[b, s, 17] = input as \"a\"\n%p7 = dot %a, %w contract 1\n%q7: $[b, "
+    "s, 3, 8] = reshape %p7\n"
+    "%cw: $[b, s, 3, 8] = broadcast %c8 list [3]\n%z3 = add %q7, %cw\noutput \"z3\" %z3\n";
+
+static void add_epilogue(const char *name, const char *text, dtype t, const uint32_t expected[4])
 {
-    struct cuda_trial *trial = trial_typed("residual", residual_text, t);
+    struct cuda_trial *trial = trial_typed(name, text, t);
     if (!trial)
         return;
     cuda_join_steps(trial->set, trial->program);
     trial_size(trial, 3, 11, 0, 0);
     trial_size(trial, 1, 1, 0, 0);
-    uint32_t added = 0, products = 0;
+    uint32_t added = 0, biased = 0, products = 0, launches = 0;
     for (uint32_t i = 0; i < trial->program->steps.count; i++) {
         int64_t of[64] = {0};
         struct cuda_step step;
@@ -131,9 +153,13 @@ static void add_residual(dtype t)
         assert_int_equal(cuda_step(trial->set, i, of, 132, trial_arena, &step), TPC_OK);
         products += step.way == CUDA_PRODUCT;
         added += step.way == CUDA_PRODUCT && step.product[0].adds;
+        biased += step.way == CUDA_PRODUCT && step.product[0].biased;
+        launches += step.way == CUDA_LAUNCH;
     }
-    assert_int_equal(products, 4);
-    assert_int_equal(added, 1);
+    assert_int_equal(products, expected[0]);
+    assert_int_equal(added, expected[1]);
+    assert_int_equal(biased, expected[2]);
+    assert_int_equal(launches, expected[3]);
 }
 
 static void add_neighbours(dtype t)
@@ -217,8 +243,12 @@ static int setup(void **state)
     add_attention(DT_F16);
     add_attention(DT_BF16);
     add_alike(DT_F32);
-    add_residual(DT_F32);
-    add_residual(DT_BF16);
+    for (int i = 0; i < 2; i++) {
+        dtype t = i ? DT_BF16 : DT_F32;
+        add_epilogue("residual", residual_text, t, (const uint32_t[]){4, 1, 0, 3});
+        add_epilogue("bias", bias_text, t, (const uint32_t[]){7, 2, 4, 5});
+    }
+    add_epilogue("bias", bias_text, DT_F64, (const uint32_t[]){7, 0, 0, 7});
     add_neighbours(DT_F32);
     add_neighbours(DT_BF16);
     trial_compile();
