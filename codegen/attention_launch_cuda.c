@@ -176,6 +176,27 @@ static bool rows_are_wide(const struct shape *s, const int64_t x[PLACES], dtype 
     return wide;
 }
 
+/* Can keys that lie side by side, element by element, be read 16 bytes at a time, and values as ever? */
+static bool is_across(const struct shape *s, const int64_t x[PLACES], dtype t, int64_t key, int64_t row)
+{
+    int64_t as_wide[PLACES];
+    memcpy(as_wide, x, sizeof as_wide);
+    as_wide[STEP_K] = x[NEXT_K];
+    as_wide[NEXT_K] = x[STEP_K];
+    return is_wide(s, as_wide, t, key, row);
+}
+
+/* Of the forms for few rows, that which reads what it can in 16 bytes. */
+static int few_form(const struct cuda_attention *a, const struct shape *s, const int64_t x[PLACES], dtype t,
+                    int64_t key, int64_t row)
+{
+    if (a->across)
+        return is_across(s, x, t, key, row) ? CUDA_ATTENTION_FEW_ACROSS : CUDA_ATTENTION_FEW;
+    if (!is_wide(s, x, t, key, row) || !rows_are_wide(s, x, t))
+        return CUDA_ATTENTION_FEW;
+    return cuda_attention_may_be_narrow(t, key, row) ? CUDA_ATTENTION_FEW_MATRIX : s->group > 1;
+}
+
 /* How the work is cut. */
 struct cut {
     int form;
@@ -234,8 +255,8 @@ static int64_t inverse_of(int64_t d)
 /* Keys are split until there are some blocks for every processor, each with keys for all its warps. blocks: without splits. */
 static void split_keys(const struct cuda_making *m, const struct shape *s, int64_t blocks, int64_t unit, struct cut *c)
 {
-    static const int64_t wanted[CUDA_ATTENTION_FORMS] = {3, 2, 2,
-                                                         1, 1, 2}; /* blocks per processor: those that run at once */
+    static const int64_t wanted[CUDA_ATTENTION_FORMS] = {3, 2, 2, 1,
+                                                         1, 2, 2}; /* blocks per processor: those that run at once */
     int64_t most = wanted[c->form] * (int64_t)m->processors, splits = blocks < most ? most / blocks : 1;
     splits = blocks > CUDA_ATTENTION_TILES ? 1 : splits > CUDA_ATTENTION_SPLITS ? CUDA_ATTENTION_SPLITS : splits;
     int64_t keys = divide_up(s->keys, splits);
@@ -256,21 +277,17 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
     dtype t = m->set->program->buffers.at[m->set->program->steps.at[a->product].arg[2]].type;
     if (!places_of(m, a, x))
         return TPC_DATA;
-    bool wide = is_wide(&s, x, t, key, row);
-    if (s.group <= FEW_ROWS)
-        c.form = !wide || !rows_are_wide(&s, x, t)           ? CUDA_ATTENTION_FEW
-                 : cuda_attention_may_be_narrow(t, key, row) ? CUDA_ATTENTION_FEW_MATRIX
-                                                             : s.group > 1;
-    else if (wide)
+    bool few = s.group <= FEW_ROWS;
+    if (few)
+        c.form = few_form(a, &s, x, t, key, row);
+    else if (!a->across && is_wide(&s, x, t, key, row))
         c.form = CUDA_ATTENTION_MANY_WIDE;
     int64_t rows = cuda_attention_rows(c.form, t, key, row);
     c.tiles = divide_up(s.group, rows);
     if (!i64_mul(s.rows / s.group, c.tiles, &blocks))
         return TPC_DATA;
-    bool few = c.form <= CUDA_ATTENTION_FEW || c.form == CUDA_ATTENTION_FEW_MATRIX;
     if (few) {
-        uint32_t keys =
-            c.form == CUDA_ATTENTION_FEW_MATRIX ? 16 : cuda_attention_keys(t, c.form < CUDA_ATTENTION_FEW, key, row);
+        uint32_t keys = c.form == CUDA_ATTENTION_FEW_MATRIX ? 16 : cuda_attention_keys(c.form, t, key, row);
         split_keys(m, &s, blocks, (int64_t)keys * CUDA_ATTENTION_THREADS / CUDA_WARP, &c);
         c.per_split = a->steady ? inverse_of(c.splits) : c.per_split;
     }

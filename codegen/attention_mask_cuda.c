@@ -275,8 +275,8 @@ static const char seen_form[] =
     "            int64_t first = 0, end = arguments.keys; /* of this row */\n"
     "            const int64_t c$C = 0;\n";
 
-/* A row that sees nothing has some end before its first. */
-static const char shared_out_form[] =
+/* A row that sees nothing may have its end before its first. Of all rows of the warp's. */
+static const char tile_form[] =
     "            first = first < end ? first : end;\n"
     "            low = (uint32_t)(first > 0 ? first : 0);\n"
     "            high = (uint32_t)(end > 0 ? end : 0);\n"
@@ -286,15 +286,16 @@ static const char shared_out_form[] =
     "                low = other_low < low ? other_low : low;\n"
     "                high = other_high > high ? other_high : high;\n"
     "            }\n"
-    "        }\n"
-    "        /* splits divide what is seen */\n"
+    "        }\n";
+
+static const char per_split_form[] =
     "        const uint32_t per_split = ((uint32_t)((uint64_t)(high - low + splits) * (uint32_t)arguments.per_split >> "
     "32) + $J - 1) / $J * $J;\n";
 
 static const char all_form[] = "        uint32_t low = 0, high = (uint32_t)arguments.keys;\n"
                                "        const uint32_t per_split = (uint32_t)arguments.per_split;\n";
 
-void cuda_attention_print_seen(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *l)
+void cuda_attention_print_seen(struct printer *p, const struct cuda_mask *mask, int align, const struct cuda_letters *l)
 {
     const struct nest *n = p->nest;
     if (!mask->steady) {
@@ -320,5 +321,9 @@ void cuda_attention_print_seen(struct printer *p, const struct cuda_mask *mask, 
         else
             print_line(p, "first = d%u >= first ? d%u%s : first;", (unsigned)i, (unsigned)i, one ? " + 1" : "");
     }
-    cuda_fill(p->out, shared_out_form, l);
+    cuda_fill(p->out, tile_form, l);
+    p->indent = 2;
+    if (align)
+        print_line(p, "low -= low %% %d;", align);
+    cuda_fill(p->out, per_split_form, l);
 }

@@ -184,7 +184,7 @@ static void print_main(struct cuda_set *set, const struct cuda_attention *a, con
     }
     print_row(&p, a, form, l);
     if (!form->tiles)
-        cuda_attention_print_seen(&p, mask, l);
+        cuda_attention_print_seen(&p, mask, form->align, l);
     cuda_fill(out, form->loop, l);
     print_staged(&p, a);
     if (form->plain)
@@ -237,11 +237,30 @@ static struct cuda_attention_form form_of(struct cuda_set *set, struct cuda_lett
 {
     if (form == CUDA_ATTENTION_FEW_MATRIX)
         return cuda_attention_narrow(set, l, t, key, row);
-    if (form <= CUDA_ATTENTION_FEW)
-        return cuda_attention_few(set, l, t, cuda_attention_rows(form, t, key, row), form < CUDA_ATTENTION_FEW, key,
-                                  row);
+    if (form <= CUDA_ATTENTION_FEW || form == CUDA_ATTENTION_FEW_ACROSS)
+        return cuda_attention_few(set, l, t, form, key, row);
     return t == DT_F32 ? cuda_attention_many(set, l, form == CUDA_ATTENTION_MANY_WIDE, key, row)
                        : cuda_attention_matrix(set, l, t, form == CUDA_ATTENTION_MANY_WIDE, key, row);
+}
+
+/* May the form be of use, for some shapes? */
+static bool may_take(const struct cuda_attention *a, int form, dtype t, int64_t key, int64_t row)
+{
+    bool wide = cuda_attention_may_be_wide(t, key, row), narrow = cuda_attention_may_be_narrow(t, key, row);
+    switch (form) {
+    case CUDA_ATTENTION_FEW:
+        return true;
+    case CUDA_ATTENTION_FEW_ACROSS:
+        return wide && a->across;
+    case CUDA_ATTENTION_FEW_MATRIX:
+        return narrow && !a->across;
+    case CUDA_ATTENTION_MANY:
+        return a->sink < 0;
+    case CUDA_ATTENTION_MANY_WIDE:
+        return wide && !a->across && a->sink < 0;
+    default:
+        return wide && !a->across && !narrow;
+    }
 }
 
 void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
@@ -253,16 +272,15 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
     dtype t = p->buffers.at[product->arg[2]].type;
     char kernel[KERNEL_NAME];
     kernel_name(n->kernel, p->graph->dims, set->arena, kernel);
+    const struct dot *d = p->steps.at[a->scores].dot;
+    uint32_t axes = cuda_rows_axes(d);
+    a->across = dim_is(p->graph->dims, d->stride[1][axes], 1) && !dim_is(p->graph->dims, d->stride[1][axes + 1], 1);
     a->steady = mask.steady;
     for (int i = 0; i < CUDA_ATTENTION_FORMS; i++) {
         struct cuda_letters l = letters_of(set, a, &mask);
         int64_t key = 0, row = 0;
         (void)cuda_attention_widths(set, a, &key, &row);
-        bool wide = i < CUDA_ATTENTION_FEW || i == CUDA_ATTENTION_MANY_WIDE, narrow = i == CUDA_ATTENTION_FEW_MATRIX;
-        bool may_be_narrow = cuda_attention_may_be_narrow(t, key, row);
-        if ((wide && !cuda_attention_may_be_wide(t, key, row)) || (narrow && !may_be_narrow) ||
-            (i < CUDA_ATTENTION_FEW && may_be_narrow) ||
-            (a->sink >= 0 && (i == CUDA_ATTENTION_MANY || i == CUDA_ATTENTION_MANY_WIDE)))
+        if (!may_take(a, i, t, key, row))
             continue;
         struct cuda_attention_form form = form_of(set, &l, i, t, key, row);
         struct text body = {.arena = set->arena};
@@ -279,7 +297,7 @@ int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row)
 {
     if (form == CUDA_ATTENTION_FEW_MATRIX)
         return 8;
-    if (form <= CUDA_ATTENTION_FEW)
+    if (form <= CUDA_ATTENTION_FEW || form == CUDA_ATTENTION_FEW_ACROSS)
         return form == 0 ? 1 : 4;
     return t == DT_F32 ? cuda_attention_many_rows(key, row) : cuda_attention_matrix_rows(key, row);
 }

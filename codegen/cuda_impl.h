@@ -55,7 +55,7 @@ struct cuda_kernel {
     uint32_t function;
 };
 
-enum { CUDA_ATTENTION_FORMS = 6 };
+enum { CUDA_ATTENTION_FORMS = 7 };
 
 /* A product and the kernel that adds something to it and stores the sum: the library adds. */
 struct cuda_epilogue {
@@ -77,6 +77,7 @@ struct cuda_attention {
     int32_t zero;                      /* of the kernel: a condition under which a row gives 0; -1: none */
     int32_t sink;                      /* of the kernel: one more score of the row, which has no value; -1: none */
     bool always;                       /* whatever the shapes: scores and probabilities then need no memory */
+    bool across;                       /* neighbouring keys lie side by side */
     bool steady;                       /* few rows: splits are found where positions are known */
     uint32_t function[CUDA_ATTENTION_FORMS];
 };
@@ -233,12 +234,14 @@ bool cuda_skinny_step(struct cuda_making *m, struct cuda_step *out);
 /* ---- attention_cuda.c, attention_text_cuda.c, attention_few_cuda.c, attention_many_cuda.c, attention_matrix_cuda.c,
  * attention_narrow_cuda.c, attention_mask_cuda.c, attention_launch_cuda.c ---- */
 
-/* The forms: for few rows by 16-byte accesses (two) or by single elements; for many rows by single elements or by 16-byte accesses; for few rows by tensor cores. */
+/* The forms: for few rows by 16-byte accesses (two) or by single elements; for many rows by single elements or by 16-byte accesses; for few rows by tensor cores, or
+ * of keys whose elements lie apart and neighbours side by side. */
 enum {
     CUDA_ATTENTION_FEW = 2,
     CUDA_ATTENTION_MANY = 3,
     CUDA_ATTENTION_MANY_WIDE = 4,
     CUDA_ATTENTION_FEW_MATRIX = 5,
+    CUDA_ATTENTION_FEW_ACROSS = 6,
     CUDA_ATTENTION_THREADS = 128
 };
 enum { CUDA_ATTENTION_TILES = 4096, CUDA_ATTENTION_SPLITS = 64 };
@@ -257,8 +260,9 @@ struct cuda_mask {
 };
 struct cuda_mask cuda_attention_mask(const struct nest *n, int32_t score, struct arena *arena);
 /* Finds the keys low .. high that some row of the warp's may see, by conditions that have a slope, and how many of them a split has; the coordinates and values of the
- * lane's row are known. */
-void cuda_attention_print_seen(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *letters);
+ * lane's row are known. low is a multiple of `align` unless that is 0. */
+void cuda_attention_print_seen(struct printer *p, const struct cuda_mask *mask, int align,
+                               const struct cuda_letters *letters);
 /* Finds first_tile and end_tile, of $K keys, for the $G rows of a tile of rows (`base`, `here`): what lies outside is hidden from all of them. */
 void cuda_attention_print_range(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *letters);
 /* The values of a key where all conditions hold: in tiles from first_plain to end_plain. */
@@ -270,11 +274,12 @@ void cuda_attention_print_plain(struct printer *p, const struct cuda_mask *mask)
 struct cuda_attention_form {
     const char *name, *functions, *start, *fetch, *rows, *loop, *plain, *otherwise, *element, *end, *out;
     uint32_t threads;
+    int align;                                                       /* of the first key of few rows; 0: none */
     int row_count, row_indent, element_indent, score_indent, blocks; /* blocks at once on a multiprocessor, at least */
     bool tiles; /* it goes through tiles of keys, found behind `start`; `fetch` comes behind that, then a copy of q */
 };
-struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, int64_t rows,
-                                              bool wide, int64_t key, int64_t row);
+struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, int form,
+                                              int64_t key, int64_t row);
 struct cuda_attention_form cuda_attention_many(struct cuda_set *set, struct cuda_letters *l, bool wide, int64_t key,
                                                int64_t row);
 /* Are keys and values whole 16-byte accesses long? */
@@ -301,7 +306,7 @@ extern const char *const cuda_attention_stage_form[2];
 extern const char cuda_attention_shared_form[], cuda_attention_place_form[], cuda_attention_turns_form[];
 extern const char cuda_attention_combine_form[], cuda_attention_merge_form[];
 /* Few rows: keys that a warp takes at a time. */
-uint32_t cuda_attention_keys(dtype t, bool wide, int64_t key, int64_t row);
+uint32_t cuda_attention_keys(int form, dtype t, int64_t key, int64_t row);
 /* Floats of a row's part in the workspace. */
 static inline int64_t cuda_attention_pitch(int64_t row)
 {

@@ -2,7 +2,8 @@
  *
  * A state's memory on a rank is [rows, capacity, entry] of its local shape: the axes before the state's own, its entries, the bytes behind. Invariant: after
  * a run the first `extent of the present` entries of each row are the present; a run with the state kept goes on from there, and nothing is copied
- * unless the capacity had to grow: then it doubles, so that the copies of all runs together are of the order of the state itself.
+ * unless the capacity had to grow: then it doubles, so that the copies of all runs together are of the order of the state itself, to a multiple of 8, so that
+ * rows of entries that lie side by side begin where 16 bytes do.
  * Start with states_measure (the engine's thread, before a run) and states_place (a rank's, at its begin).
  */
 #include "runtime/engine_impl.h"
@@ -89,8 +90,8 @@ status states_measure(const struct engine *e, struct arena *arena, const bool *k
                               (long long)e->context, (long long)wanted);
         if (need[k].kept && wanted <= e->capacity[k])
             wanted = e->capacity[k];
-        else if (need[k].kept && !fixed && e->capacity[k] <= INT64_MAX / 2 && wanted < 2 * e->capacity[k])
-            wanted = 2 * e->capacity[k];
+        else if (need[k].kept && !fixed && e->capacity[k] <= INT64_MAX / 4 && wanted < 2 * e->capacity[k])
+            wanted = (2 * e->capacity[k] + 7) & ~(int64_t)7;
         capacity[k] = fixed ? e->context : wanted;
     }
     for (uint32_t s = 0; s < dims_symbol_count(t); s++) {

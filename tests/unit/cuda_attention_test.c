@@ -39,7 +39,11 @@ static const struct kind {
     {"narrow heads", 3, 3, 8, 8, .types = {DT_F32, DT_F16}, .size = {{1, 1, 0, 400}, {2, 37, 0, 37}}},
     {"odd heads", 2, 1, 3, 5, .types = {DT_F32, DT_F16}, .size = {{1, 1, 0, 40}, {1, 40, 0, 5}}},
     {"keys across", 4, 2, 64, 64, .across = true, .causal = true, .types = {DT_F32, DT_BF16},
-     .size = {{1, 1, 79, 80}, {1, 40, 0, 40}, {1, 33, 1, 34}}},
+     .size = {{1, 1, 79, 80}, {1, 40, 0, 40}, {1, 33, 1, 34}, {1, 2, 77, 79}}},
+    {"few across", 8, 2, 128, 96, .across = true, .causal = true, .window = true, .types = {DT_BF16, DT_F32, DT_F16},
+     .size = {{2, 1, 295, 296}, {1, 3, 197, 200}, {2, 1, 20, 304}, {1, 1, 40, 43}}},
+    {"wide across", 2, 2, 256, 256, .across = true, .mask = true, .low = -1e4, .causal = true,
+     .types = {DT_BF16, DT_F32}, .size = {{3, 1, 0, 80}, {2, 2, 90, 96}}},
     {"finite", 2, 1, 32, 32, .causal = true, .mask = true, .low = -1000, .types = {DT_F32, DT_BF16},
      .size = {{2, 70, 130, 200}, {2, 1, 40, 100}, {3, 67, 0, 67}}},
     {"finite and added", 2, 1, 16, 64, .causal = true, .window = true, .mask = true, .low = -1e38, .added = true,
@@ -183,8 +187,8 @@ static void put_rest(struct text *t, const struct kind *k, int x)
                 h * k->row);
 }
 
-/* At the first of its sizes, which has few rows: the three steps are one launch. */
-static void expect_one(const struct cuda_trial *t)
+/* At the first of its sizes, which has few rows: the three steps are one launch, of keys by 16 bytes if they lie side by side so. */
+static void expect_one(const struct cuda_trial *t, bool across)
 {
     static const char names[] = "bspn";
     const struct dims *dims = t->program->graph->dims;
@@ -198,7 +202,7 @@ static void expect_one(const struct cuda_trial *t)
         struct cuda_step step;
         assert_int_equal(cuda_step(t->set, i, of, 132, trial_arena, &step), TPC_OK);
         const char *name = step.way == CUDA_LAUNCH ? cuda_function_at(t->set, step.launch[0].function)->name : "";
-        launches += strncmp(name, "tpc_attention_few", 17) == 0;
+        launches += strncmp(name, "tpc_attention_few", 17) == 0 && (strstr(name, "_across_") != NULL) == across;
         if (t->program->steps.at[i].kind == STEP_DOT && !*name && step.way != CUDA_NOTHING)
             fail_msg("%s: a product of its own", t->name);
     }
@@ -225,7 +229,7 @@ static void add_kind(const struct kind *k, dtype type)
     for (int i = 0; i < 5 && k->size[i][3]; i++)
         trial_size(t, k->size[i][0], k->size[i][1], k->size[i][2], k->size[i][3]);
     if (k->size[0][1] <= 4)
-        expect_one(t);
+        expect_one(t, k->across && k->size[0][3] % 8 == 0);
 }
 
 static int setup(void **state)

@@ -132,7 +132,7 @@ static void no_copy_of_the_cache(void **state)
         sums(r.engine, &moved, &given, &held);
         uint64_t size = state_size(r.graph, 144, ranks);
         assert_in_range(held, size, 2 * size);
-        assert_int_equal(moved, state_size(r.graph, 5 + 10 + 20 + 40 + 80, ranks)); /* of 140 steps */
+        assert_int_equal(moved, state_size(r.graph, 5 + 16 + 32 + 64 + 128, ranks)); /* of 140 steps: multiples of 8 */
         assert_int_equal(given, 0);
         before = moved;
         assert_int_equal(write(&r, 140, 144, &loud, &fixed), TPC_OK);
