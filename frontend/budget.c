@@ -127,7 +127,11 @@ static const char *size_text(struct arena *arena, uint64_t bytes)
 
 static void note_tried(struct trial *t, const struct attempt *a)
 {
-    text_printf(&t->tried, t->tried.length == 0 ? "%u rank needs %s" : ", %u need %s", (unsigned)a->options.ranks,
+    bool first = t->tried.length == 0;
+    text_printf(&t->tried, "%s%u%s %s", first ? "" : ", ", (unsigned)a->options.ranks,
+                !first                  ? " need"
+                : a->options.ranks == 1 ? " rank needs"
+                                        : " ranks need",
                 size_text(t->arena, a->peak));
     if (t->options->objective == OBJECTIVE_LATENCY) {
         text_printf(&t->tried, " and %.3g ms", 1e3 * a->compiled.solution->time);
@@ -141,13 +145,15 @@ static struct attempt choose_ranks(struct trial *t)
     bool fastest = t->options->objective == OBJECTIVE_LATENCY;
     struct attempt best = {.status = TPC_OK, .peak = UINT64_MAX};
     for (uint32_t n = 1; n <= t->budget->most; n++) {
-        struct attempt a = plan_for(t, n, n == 1 ? t->diag : &quiet);
-        if (a.status != TPC_OK && n > 1) { /* a size for which there is no plan */
+        struct attempt a = plan_for(t, n, &quiet);
+        if (a.status !=
+            TPC_OK) { /* a size for which there is no plan, by demands or the mesh; else there is none for any */
+            bool other = a.status == TPC_USAGE || best.arena != NULL;
             arena_free(a.arena);
-            continue;
-        }
-        if (a.status != TPC_OK) {
-            return a;
+            if (other && (n < t->budget->most || best.arena != NULL)) {
+                continue;
+            }
+            return plan_for(t, n, t->diag);
         }
         note_tried(t, &a);
         bool better =
@@ -186,7 +192,7 @@ static status refuse(struct trial *t, const struct attempt *least)
     const char *more = n != 0 ? arena_printf(t->arena, "--tp %u is the smallest that fits", (unsigned)n)
                               : "no number of ranks up to 64 fits";
     return diag_error(
-        t->diag, TPC_USAGE, t->path, "does not fit into %s per rank: the least possible on %u ranks is %s%s%s",
+        t->diag, TPC_USAGE, t->path, "does not fit into %s per rank: the smallest plan on %u ranks needs %s%s%s",
         size_text(t->arena, t->budget->memory), (unsigned)least->options.ranks, size_text(t->arena, least->peak),
         t->options->axis_count == 0 ? "; " : "", t->options->axis_count == 0 ? more : "");
 }

@@ -41,8 +41,9 @@ status steer_add_pin(struct arena *arena, struct steering *out, const char *text
     const char *pattern = arena_strndup(arena, text, (size_t)(equals - text));
     const struct style *style = style_find(equals + 1, &parts);
     if (!style)
-        return diag_error(diag, TPC_USAGE, NULL, "--pin '%s': unknown style '%s'; did you mean '%s'?", text, equals + 1,
-                          style_nearest(equals + 1));
+        return diag_error(diag, TPC_USAGE, NULL,
+                          "--pin '%s': unknown style '%s'; did you mean '%s' (or that and :N, N from 2 to 64)?", text,
+                          equals + 1, style_nearest(equals + 1));
     return add(arena, out, pattern, style, parts, equals + 1, NULL, false);
 }
 

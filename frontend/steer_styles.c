@@ -132,6 +132,13 @@ const struct style *style_find(const char *text, uint32_t *parts)
 
 const char *style_nearest(const char *text)
 {
+    uint32_t parts;
+    const char *colon = strchr(text, ':');
+    struct arena *copies = colon ? arena_new() : NULL;
+    const struct style *known = copies ? style_find(arena_strndup(copies, text, (size_t)(colon - text)), &parts) : NULL;
+    arena_free(copies);
+    if (known)
+        return known->name; /* its number of parts is none */
     const char *best = styles[0].name;
     uint32_t least = UINT32_MAX;
     struct arena *arena = arena_new();

@@ -31,12 +31,14 @@ static const char *block_text(enum block why)
     return "?";
 }
 
-/* Fewer elements than the mesh's smallest sub-axis has parts. */
+/* No sub-axis has so few parts that the factor can be cut over it; with --even: that divides it. */
 static bool too_few(const struct solver *s, const struct tree_node *n)
 {
     int64_t extent = 0;
-    return dim_is_const(s->g->dims, n->extent, &extent) &&
-           extent < (int64_t)s->mesh->size[s->mesh->count ? s->mesh->count - 1 : 0];
+    bool fits = !dim_is_const(s->g->dims, n->extent, &extent);
+    for (uint32_t i = 0; i < s->mesh->count && !fits; i++)
+        fits = parts_fit(s, n->extent, s->mesh->size[i]);
+    return !fits;
 }
 
 static bool may_be_cut(struct solver *s, const tree *axes, uint32_t first, uint32_t end)
@@ -64,7 +66,10 @@ bool obstacle(struct solver *s, const tree *axes, uint32_t first, uint32_t end, 
                 continue;
             text_put(t, "a factor of ");
             dim_print(s->g->dims, n->extent, t);
-            text_printf(t, " %s", n->block ? block_text((enum block)n->block) : "has fewer elements than parts");
+            text_printf(t, " %s",
+                        n->block  ? block_text((enum block)n->block)
+                        : s->even ? "does not divide into equal parts"
+                                  : "has fewer elements than parts");
             if (n->block && n->why)
                 text_printf(t, " (%s)", graph_where(s->g, n->why, s->temporary));
             return true;
@@ -103,11 +108,13 @@ static void add_embedding(struct solver *s, struct arena *arena, const struct un
     const struct node *n = graph_node(s->g, u->node), *table = graph_node(s->g, n->operand[0]);
     uint32_t axis = (uint32_t)n->attribute.axis, indices = graph_node(s->g, u->source)->rank;
     int64_t extent;
-    bool enough = dim_is_const(s->g->dims, table->shape[axis], &extent) && extent >= (int64_t)s->options->ranks;
+    bool enough =
+        dim_is_const(s->g->dims, table->shape[axis], &extent) && parts_fit(s, table->shape[axis], s->options->ranks);
     *PUSH(arena, out) = (struct alternative){.style = STYLE_VOCABULARY,
                                              .possible = enough,
-                                             .why = enough ? "a table's rows can always be cut"
-                                                           : "the table has fewer rows than there are ranks"};
+                                             .why = enough    ? "a table's rows can always be cut"
+                                                    : s->even ? "the table's rows do not divide into equal parts"
+                                                              : "the table has fewer rows than there are ranks"};
     add(s, arena, STYLE_FEATURE, s->axes[u->node], axis + indices, n->rank, out);
 }
 

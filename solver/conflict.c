@@ -257,14 +257,17 @@ status conflict_report(struct solver *s)
     }
     if (c.pin_count > 8)
         text_printf(&t, " and %u more", c.pin_count - 8);
-    status result = diag_error(s->diag, c.pin[0]->code, s->g->model_path, "%s cannot %sbe obeyed%s over %u ranks: %s",
-                               t.at, c.pin_count > 1 ? "both " : "", c.even ? " with --even" : "", s->options->ranks,
-                               c.pin_count > 1 ? "drop one of them" : "drop it, or choose another style");
+    uint32_t ranks = mesh_parts(s->mesh, pins_experts(s));
+    status result =
+        diag_error(s->diag, c.pin[0]->code, s->g->model_path, "%s cannot %sbe obeyed%s over %u rank%s: %s", t.at,
+                   c.pin_count > 1 ? "both " : "", c.even ? " with --even" : "", (unsigned)ranks, ranks == 1 ? "" : "s",
+                   c.pin_count > 1 ? "drop one of them" : "drop it, or choose another style");
     if (c.chain)
         diag_note(s->diag, s->g->model_path, "they are tied: %s", c.chain);
     if (c.sizes)
         diag_note(s->diag, s->g->model_path, "by the extents these numbers of ranks work: %s", c.sizes);
     else
-        diag_note(s->diag, s->g->model_path, "it is not a matter of size: no number of ranks above 1 helps");
+        diag_note(s->diag, s->g->model_path,
+                  "it is no matter of size: by the extents alone it could be, but the ops around do not allow it");
     return result;
 }

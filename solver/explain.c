@@ -129,10 +129,22 @@ static void describe_unit(struct solver *s, const struct unit *u, const struct s
         put_repeats(s, w, t);
     } else {
         l->style = STYLE_REPLICATED;
-        text_put(t, "left whole: ");
-        if (!obstacle(s, s->axes[u->node], 0, n->rank, t))
-            text_put(t, "cutting it does not pay");
     }
+}
+
+/* What is in the way of cutting a layer that is whole. Its alternatives are known. A plan that is pinned to be as it is says the same. */
+static void describe_whole(struct solver *s, const struct unit *u, const struct layer *l, struct text *t)
+{
+    bool possible = false;
+    for (uint32_t i = 0; i < l->alternative_count; i++)
+        possible = possible || (l->alternative[i].possible && l->alternative[i].style != STYLE_REPLICATED);
+    text_put(t, "left whole: ");
+    if (!s->mesh->count)
+        text_put(t, "there is one rank");
+    else if (!(s->over[AXIS_TENSOR] | s->over[AXIS_EXPERT]))
+        text_put(t, "no axis of the mesh divides weights");
+    else if (possible || !obstacle(s, s->axes[u->node], 0, graph_node(s->g, u->node)->rank, t))
+        text_put(t, "it could be cut, but the best of the plans allowed does not");
 }
 
 /* What a plan file says of the layer: frontend/steer_plan.c. */
@@ -166,11 +178,13 @@ static void add_layer(struct solver *s, struct arena *arena, const struct soluti
     }
     l->placement = out->operand[u->node][1 - u->slot];
     describe_unit(s, u, out, l, &t);
-    l->reason = t.at;
     l->kind = layer_kind(s, kinds, u, l);
     l->from = u->from;
     l->to = u->to;
     add_alternatives(s, arena, u, l);
+    if (l->style == STYLE_REPLICATED)
+        describe_whole(s, u, l, &t);
+    l->reason = t.at;
     add_parts(s, u, l);
 }
 

@@ -424,6 +424,7 @@ static uint32_t pin_sides(const struct solver *s, const struct pin *pin, struct 
     uint32_t unit = pin->kind == PIN_UNIT ? unit_of(s, pin->node) : UINT32_MAX, count = 0;
     if (unit == UINT32_MAX)
         return 0;
+    const struct unit_pin *p = s->unit_pin ? s->unit_pin[unit] : NULL; /* where it does not cut on its own it follows */
     const struct unit *u = &s->units.at[unit];
     struct layer_parts want = resolve(s, pin);
     const tree *to = s->axes[u->node], *from = u->from ? s->axes[u->source] : NULL;
@@ -431,17 +432,52 @@ static uint32_t pin_sides(const struct solver *s, const struct pin *pin, struct 
     unit_axes(s, u, &a);
     if (want.leaves > PARTS_WHOLE)
         out[count++] = (struct side){to, a.out, a.out_end, pins_features(s), want.leaves, "its output"};
+    else if (want.out > PARTS_WHOLE && p && !p->own_out)
+        out[count++] = (struct side){to, a.out, a.out_end, pins_features(s), want.out, "its output features"};
     if (want.arrives > PARTS_WHOLE && u->kind == UNIT_LINEAR && from)
         out[count++] = (struct side){from, a.in, a.in_end, pins_features(s), want.arrives, "its input"};
+    else if (want.in > PARTS_WHOLE && u->kind == UNIT_LINEAR && from && p && !p->own_in)
+        out[count++] = (struct side){from, a.in, a.in_end, pins_features(s), want.in, "its input features"};
     if (want.batch > PARTS_WHOLE)
         out[count++] = (struct side){to, 0, a.batch, pins_experts(s), want.batch, "its experts"};
     return count;
+}
+
+/* A table's rows are no factor of a region; they can be cut over any sub-axes for weights. */
+static bool rows_fit(const struct solver *s, const struct pin *pin)
+{
+    uint32_t unit = pin->kind == PIN_UNIT ? unit_of(s, pin->node) : UINT32_MAX, want = resolve(s, pin).in;
+    if (unit == UINT32_MAX || s->units.at[unit].kind != UNIT_EMBEDDING || want <= PARTS_WHOLE)
+        return true;
+    const struct node *n = graph_node(s->g, pin->node);
+    dim rows = graph_node(s->g, n->operand[0])->shape[n->attribute.axis];
+    bool fits = want != PARTS_CUT && parts_fit(s, rows, want);
+    for (uint32_t i = 0; i < s->mesh->count && want == PARTS_CUT; i++)
+        fits = fits || (pins_features(s) >> i & 1 && parts_fit(s, rows, s->mesh->size[i]));
+    return fits;
+}
+
+/* A number of parts that no sub-axes of the mesh give; 0: there is none. */
+static uint32_t parts_lacking(const struct solver *s, const struct pin *pin)
+{
+    struct layer_parts want = resolve(s, pin);
+    for (int i = 0; i < AXES; i++) {
+        uint32_t parts = *part_at(&want, i), over = i == 0 ? pins_experts(s) : pins_features(s), some = over;
+        bool found = parts <= PARTS_WHOLE || parts == PARTS_CUT;
+        for (; some && !found; some = (some - 1) & over)
+            found = mesh_parts(s->mesh, some) == parts;
+        if (!found)
+            return parts;
+    }
+    return 0;
 }
 
 bool pin_extents_fit(struct solver *s, const struct pin *pin)
 {
     struct side side[3];
     uint32_t count = pin_sides(s, pin, side);
+    if (!rows_fit(s, pin) || (pin->kind == PIN_UNIT && parts_lacking(s, pin)))
+        return false;
     for (uint32_t i = 0; i < count; i++)
         if (side_lacks(s, &side[i]))
             return false;
@@ -471,6 +507,17 @@ static status check_unit(struct solver *s, const struct pin *pin)
 {
     struct side side[3];
     const struct unit *u = &s->units.at[unit_of(s, pin->node)];
+    uint32_t lacking = parts_lacking(s, pin);
+    if (lacking)
+        return diag_error(
+            s->diag, pin->code, graph_where(s->g, u->node, s->arena),
+            "%s: weights are split over %u ranks here, which cannot be %u parts; choose a --tp that %u divides",
+            pin->text, (unsigned)mesh_parts(s->mesh, pins_features(s)), (unsigned)lacking, (unsigned)lacking);
+    if (!rows_fit(s, pin))
+        return diag_error(s->diag, pin->code, graph_where(s->g, u->node, s->arena),
+                          "%s: the table's rows cannot be cut in %sparts over %u ranks%s", pin->text,
+                          s->even ? "equal " : "so many ", (unsigned)mesh_parts(s->mesh, pins_features(s)),
+                          s->even ? "; leave --even out, or choose a --tp that divides them" : "");
     status result = check_packed(s, pin, u);
     if (result == TPC_OK && pin->parts.arrives > PARTS_WHOLE && u->kind == UNIT_LINEAR && !u->from)
         result = diag_error(s->diag, pin->code, graph_where(s->g, u->node, s->arena),

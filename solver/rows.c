@@ -404,9 +404,9 @@ const char *rows_report(struct solver *s, struct arena *arena, struct solution *
     out->rows = rows.at;
     out->row_count = rows.count;
     if (s->over[AXIS_DATA] && !found[ROW_BATCH])
-        text_put(&note, "no batch to divide: what it could be is needed whole by every op; ");
+        text_put(&note, "no batch to divide: it is 1, or every op needs it whole; ");
     if (s->over[AXIS_CONTEXT] && !found[ROW_SEQUENCE])
-        text_put(&note, "no sequence to divide; ");
+        text_put(&note, "no sequence to divide: it is 1, or every op needs it whole; ");
     if (s->over[AXIS_CONTEXT] && s->g->states.count)
         text_put(&note, "caches stay whole along the sequence; ");
     return note.length > 2 ? arena_strndup(arena, note.at, note.length - 2) : NULL;

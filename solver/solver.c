@@ -102,18 +102,51 @@ void solver_tie(struct solver *s)
     region_shared(s);
 }
 
-/* Why nothing is cut, for people. */
-static const char *explain_nothing(const struct solver *s)
+static void ignore(void *user, severity level, const char *line)
 {
+    (void)user;
+    (void)level;
+    (void)line;
+}
+
+/* Is there a plan of fewer bytes with these options? What is tried leaves no trace. */
+static bool saves_bytes(const struct solver *s, const struct solve_options *o, int64_t whole)
+{
+    struct diag quiet = {.sink = ignore};
+    struct solver other;
+    solver_start(&other, s->g, o, arena_new_in(s->arena));
+    other.diag = &quiet;
+    solver_tie(&other);
+    other.chosen = NEW_ARRAY(other.arena, struct unit_option, other.units.count + 1);
+    struct cost least = pins_start(&other) == TPC_OK ? search(&other) : cost_never();
+    return cost_possible(least) && least.bytes < whole;
+}
+
+/* Why nothing is cut, for people: what is in the way is what, left out, lets something be cut. */
+static const char *explain_nothing(const struct solver *s, const char *rows, int64_t bytes)
+{
+    struct solve_options o = *s->options;
     uint32_t linears = 0;
+    o.objective = OBJECTIVE_BYTES;
     if (s->options->ranks == 1)
         return NULL;
     for (uint32_t i = 0; i < s->units.count; i++)
         linears += s->units.at[i].kind != UNIT_EDGE;
-    if (s->options->pin_count)
-        return "nothing to split that the pins allow";
     if (!linears)
         return "nothing to split: no product with a weight and no embedding in the graph";
+    if (!(s->over[AXIS_TENSOR] | s->over[AXIS_EXPERT]))
+        return rows;
+    if (s->options->objective == OBJECTIVE_LATENCY && saves_bytes(s, &o, bytes))
+        return "nothing is split: no split is faster than all weights on every rank, by this machine and these nominal "
+               "extents (--machine, --nominal; --objective bytes splits)";
+    o.even = false;
+    if (s->options->even && saves_bytes(s, &o, bytes))
+        return "nothing is split: no factor of a weight that may be cut divides into equal parts (without --even "
+               "something "
+               "does)";
+    o.pin_count = 0;
+    if (s->options->pin_count && saves_bytes(s, &o, bytes))
+        return "nothing to split that the pins allow";
     return "nothing to split: every weight is too small, or is cut by nothing that the ops around it allow";
 }
 
@@ -199,7 +232,8 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     status result = pins_start(&s);
     if (result != TPC_OK)
         return result;
-    if (!cost_possible(search(&s)))
+    struct cost cheapest = search(&s);
+    if (!cost_possible(cheapest))
         return s.options->pin_count
                    ? conflict_report(&s)
                    : diag_error(diag, TPC_INTERNAL, g->model_path, "no solution, not even with everything whole");
@@ -210,7 +244,7 @@ status solve(struct graph *g, const struct solve_options *options, struct arena 
     finish(&s, arena, *out);
     explain(&s, arena, *out);
     const char *rows = rows_report(&s, arena, *out);
-    (*out)->note = anything_cut(&s, *out) ? rows : explain_nothing(&s);
+    (*out)->note = anything_cut(&s, *out) ? rows : explain_nothing(&s, rows, cheapest.bytes);
     struct solve_cost cost = solution_cost(g, *out, options, work);
     (*out)->switches = (uint32_t)cost.switches;
     (*out)->time = (double)cost.time * 1e-12;

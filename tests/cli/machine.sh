@@ -75,7 +75,7 @@ refuse 64 "bytes or latency" --tp 2 --objective speed
 refuse 64 "such as 24GiB" --tp 2 --memory-budget 24Gi
 refuse 64 "such as 24GiB" --tp 2 --memory-budget nan
 refuse 64 "--tp auto needs to know" --tp auto
-refuse 64 "the least possible on 2 ranks is" --tp 2 --memory-budget 1KiB
+refuse 64 "the smallest plan on 2 ranks needs" --tp 2 --memory-budget 1KiB
 refuse 64 "no number of ranks up to 64 fits" --tp 64 --memory-budget 1KiB
 size="batch_size=1,sequence_length=16/1,past_sequence_length=16/16"
 refuse 64 "--tp 3 is the smallest that fits" --tp 2 --nominal $size --memory-budget 200KB

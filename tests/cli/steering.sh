@@ -66,6 +66,29 @@ bad 65 '"styles" must be an object' '{"styles": 3, "plan": {}}'
 head -c 20000 /dev/zero | tr '\0' '[' >bad.json
 refuse 65 "not JSON" $llama --tp 2 --tp-plan bad.json
 
+# what is said of sizes is so
+refuse 64 "split over 4 ranks here, which cannot be 3 parts; choose a --tp that 3 divides" $llama --tp 4 --pin q_proj=column:3
+refuse 64 "split over 2 ranks here, which cannot be 4 parts" $llama --mesh dp=2,tp=2 --pin q_proj=column:4
+refuse 64 "its output features cannot be cut in 7: its factors are " $llama --tp 7 --pin q_proj=column
+refuse 64 "the table's rows cannot be cut in equal parts over 4 ranks; leave --even out" $llama --tp 4 --even --pin embed_tokens=vocab
+refuse 64 "did you mean 'column' (or that and :N" $llama --tp 4 --pin q_proj=column:0
+"$tpc" compile "$models/$llama/model.onnx" --tp auto --memory-budget 1GB --pin q_proj=column:4 -o x.plan 2>err || fail "a pin for 4 ranks under --tp auto: $(head -1 err)"
+grep -q "tp auto takes 4: 4 ranks need" err || fail "--tp auto with a pin says $(cat err)"
+refuse 64 "'nobody=column': no node and no weight" $llama --tp auto --memory-budget 1GB --pin nobody=column
+
+# noted LINE LAYER OPTION...: why nothing is split, and why that layer is whole
+noted() {
+    line=$1 layer=$2
+    shift 2
+    "$tpc" compile "$models/$llama/model.onnx" "$@" -o x.plan 2>err || fail "$*: $(head -1 err)"
+    "$tpc" dump x.plan | grep -A1 'layers.0/mlp/up_proj' >out
+    if grep -qF -- "$line" err && grep -qF -- "left whole: $layer" out; then passed=$((passed + 1)); else fail "$*: $(cat err out)"; fi
+}
+noted "no split is faster than all weights on every rank" "it could be cut" --tp 4 --objective latency
+noted "divides into equal parts (without --even something does)" "a factor of 120 does not divide" --tp 7 --even
+noted "no batch to divide: it is 1" "no axis of the mesh" --mesh dp=2 --set batch=1
+noted "nothing to split that the pins allow" "it could be cut" --tp 2 --pin '**=replicate'
+
 # a model's own plan, by module path, over three exporters' names
 cat >hf.json <<'J'
 {"layers.*.self_attn.q_proj": "colwise", "layers.*.self_attn.k_proj": "colwise", "layers.*.self_attn.v_proj": "colwise",
