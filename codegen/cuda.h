@@ -21,7 +21,7 @@
  *
  * Sections: cuda.c (the set), launch_cuda.c (shapes -> launches), join_cuda.c (several kernels in one launch), epilogue_cuda.c (biases
  * and sums within products), form_cuda.c, function_cuda.c, dialect_cuda.c, prelude_cuda.c (Kernel -> text),
- * dot_cuda.c, builtin_cuda.c, best_cuda.c, fill_cuda.c (the other functions), nvrtc.c (text -> cubin), library.c (where CUDA's libraries are)
+ * dot_cuda.c, builtin_cuda.c, best_cuda.c, draw_cuda.c, fill_cuda.c (the other functions), nvrtc.c (text -> cubin), library.c (where CUDA's libraries are)
  */
 #ifndef TPC_CODEGEN_CUDA_H
 #define TPC_CODEGEN_CUDA_H
@@ -181,12 +181,56 @@ struct cuda_lines {
     uint64_t
         next; /* 0, or an address on the device: where the largest are, as `count` integers of next_bytes (4 or 8) bytes */
     int64_t next_bytes;
+    int64_t row; /* of draws: the first line's number */
 };
 /* Per line two words: the order of its largest element, as cuda_best_value reads it, and where it is (the first of equals). word[0]: from, word[1]: to.
  * false: there is nothing to launch, or no such function. */
 bool cuda_best(const struct cuda_set *set, dtype type, const struct cuda_lines *lines, struct arena *arena,
                struct cuda_launch *out);
+/* Of words that lie so for `parts` parts and, in each, lines->count lines: the line's, and lines->next. word[0]: from, word[1]: to. */
+bool cuda_merge(const struct cuda_set *set, const struct cuda_lines *lines, int64_t parts, struct arena *arena,
+                struct cuda_launch *out);
 /* Orders compare as the numbers do, but that NaN is above them all. */
 double cuda_best_value(uint64_t order, dtype type);
+
+/* ---- draws from lines (runtime/sample.h): functions of the same sets ---- */
+
+enum { CUDA_DRAW_ROUNDS = 12, CUDA_DRAW_EACH = 4096 }; /* rounds, at most; elements of a line that a block looks at */
+
+struct cuda_draw {
+    double factor, share; /* of logits; top_p, or 0 */
+    int64_t top_k;        /* 0: all */
+    uint64_t seed, step;
+    int64_t rows;   /* of all launches together */
+    int64_t extent; /* of a whole line */
+    int64_t blocks; /* per line, of each part of it: for the longest part */
+};
+
+/* A round of a cut: elements by `digit` bits of their order below bit `shift`. */
+struct cuda_round {
+    int shift, digit;
+    bool weighs;      /* top_p */
+    bool first, last; /* of its cut */
+    uint64_t bins,
+        words; /* where the sums are, and how many: to be added up over all parts of the lines, before the next launch */
+    int64_t state;
+};
+
+/* Memory of a draw, in words of 8 bytes. At 0 are the largest of each row as cuda_best gives them, over all parts, where a round weighs. */
+struct cuda_draw_plan {
+    uint32_t rounds;
+    struct cuda_round round[CUDA_DRAW_ROUNDS];
+    uint64_t own, own_words; /* what comes of it: for each block and row what cuda_merge takes; orders are a f64's */
+    uint64_t cleared, words; /* 0 before the first launch; in all */
+};
+void cuda_draw_plan(dtype type, const struct cuda_draw *d, struct cuda_draw_plan *out);
+/* In this order, for all lines each. word[0]: the memory. */
+bool cuda_draw_clear(const struct cuda_set *set, const struct cuda_draw_plan *p, struct arena *arena,
+                     struct cuda_launch *out);
+/* word[0]: from, word[1]: the memory. false: there is nothing to launch (the part is empty), or no such function. */
+bool cuda_draw_tally(const struct cuda_set *set, dtype type, const struct cuda_lines *lines, const struct cuda_draw *d,
+                     const struct cuda_draw_plan *p, uint32_t round, struct arena *arena, struct cuda_launch *out);
+bool cuda_draw_tokens(const struct cuda_set *set, dtype type, const struct cuda_lines *lines, const struct cuda_draw *d,
+                      const struct cuda_draw_plan *p, struct arena *arena, struct cuda_launch *out);
 
 #endif

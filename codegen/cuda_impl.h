@@ -342,6 +342,12 @@ void cuda_put_address(struct cuda_making *m);
 
 /* Functions for the Program's outputs that may be logits. */
 void cuda_add_best(struct cuda_set *set);
+/* What is found so far, an order and where that is; two, a warp's, a block's put together. */
+extern const char cuda_found_form[];
+
+/* ---- draw_cuda.c ---- */
+
+void cuda_add_draw(struct cuda_set *set, dtype type, value node);
 
 /* ---- dialect_cuda.c, function_cuda.c, prelude_cuda.c ---- */
 

@@ -38,8 +38,8 @@ struct device {
     void *context;
 };
 
-struct step;       /* ir/program.h */
-struct cuda_lines; /* codegen/cuda.h */
+struct step;        /* ir/program.h */
+struct cuda_launch; /* codegen/cuda.h */
 
 /* What is known of a run that was traced. */
 enum traced_run {
@@ -81,12 +81,11 @@ struct device_ops {
                       struct failure *f);
     status (*step)(struct device *d, const struct step *step, const void *prepared, void *const *address,
                    const uint64_t *bytes, struct failure *f);
-    /* Of some lines of a tensor the largest numbers: two words a line, as codegen/cuda.h says (cuda_best), in the device's memory; NULL: to where `words` is, to be
-     * read when it has finished. show brings bytes of the device's memory there. Queued and noted as steps are. All NULL on devices that read host memory. */
-    status (*best)(struct device *d, dtype type, const struct cuda_lines *lines, const void *from, void *to,
-                   uint32_t slot, struct arena *arena, struct failure *f);
-    status (*show)(struct device *d, const void *from, uint64_t bytes, uint32_t slot, struct arena *arena,
-                   struct failure *f);
+    /* Launches of helpers' functions (codegen/cuda.h), which are queued and noted as steps are; first and second: what their words 0 and 1 stand for. Memory that they may write and the
+     * host reads when it has finished: shown has it made, of so many bytes for each slot, words is where it is then. All NULL on devices that read host memory. */
+    status (*helper)(struct device *d, const struct cuda_launch *l, const void *first, const void *second,
+                     struct failure *f);
+    status (*shown)(struct device *d, uint64_t bytes, uint32_t slot, void **to, struct failure *f);
     const uint64_t *(*words)(const struct device *d, uint32_t slot); /* slot: 0 or 1, of runs in turn */
     /* A run may begin before the last one's results are looked at. mark: what is queued so far is of `slot`; reach waits for it alone and says what finish would.
      * After a failure nothing is queued. NULL: only finish waits. */

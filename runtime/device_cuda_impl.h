@@ -76,10 +76,9 @@ status cuda_prepare_step(struct device *d, uint32_t index, const int64_t *of, st
 void cuda_warm(struct device *d);
 status cuda_run_step(struct device *d, const struct step *step, const void *prepared, void *const *address,
                      const uint64_t *bytes, struct failure *f);
-status cuda_best_lines(struct device *d, dtype type, const struct cuda_lines *lines, const void *from, void *to,
-                       uint32_t slot, struct arena *arena, struct failure *f);
-status cuda_show(struct device *d, const void *from, uint64_t bytes, uint32_t slot, struct arena *arena,
-                 struct failure *f);
+status cuda_helper(struct device *d, const struct cuda_launch *l, const void *first, const void *second,
+                   struct failure *f);
+status cuda_shown(struct device *d, uint64_t bytes, uint32_t slot, void **to, struct failure *f);
 bool cuda_fits(struct device *d, uint64_t key);
 void cuda_trace(struct device *d);
 bool cuda_note(struct device *d, const uint64_t *word, uint32_t count);

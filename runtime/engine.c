@@ -31,7 +31,7 @@ static status run_placed(struct rank *r, enum step_phase phase)
     r->stats.arena = r->now->arena_bytes;
     if (s == TPC_OK && !addresses_of(r, r->now, &sides, r->address))
         return fail(&r->failure, TPC_INTERNAL, "a buffer has no memory");
-    const struct course course = course_of(r, r->now, r->address, e->turn);
+    const struct course course = course_of(r, r->now, r->address, e->turn, e->best.step);
     return s == TPC_OK ? execute(r, &course, phase) : s;
 }
 
@@ -61,8 +61,9 @@ static status run_ranked(struct rank *r)
         s = reserve_outputs(r);
     if (s == TPC_OK)
         s = states_place(r);
-    if (s == TPC_OK)
-        s = best_reserve(r);
+    uint64_t best = best_bytes(r, r->now);
+    if (s == TPC_OK && best > 0)
+        s = store_reserve(r, &r->best, best);
     return s == TPC_OK ? run_placed(r, PHASE_RUN) : s;
 }
 
@@ -334,7 +335,6 @@ static void close_rank(struct rank *r)
         base_free(r->staged[i].at);
     store_free(r, &r->temporaries);
     store_free(r, &r->best);
-    base_free(r->best_host.at);
     store_free(r, &r->weights);
     store_free(r, &r->kept);
     store_free(r, &r->constants);

@@ -11,6 +11,7 @@
 #include "runtime/device.h"
 #include "runtime/engine.h"
 #include "runtime/layout.h"
+#include "runtime/sample.h"
 #include "runtime/sync.h"
 
 #include <pthread.h>
@@ -49,6 +50,7 @@ struct course {
     struct shape_plan *plan;
     void *const *address; /* per buffer */
     uint32_t slot;        /* 0 or 1, in turn */
+    uint64_t step;        /* of draws */
     uint64_t key;         /* of shapes, addresses, and what is wanted beside the outputs */
 };
 
@@ -74,8 +76,8 @@ struct rank {
     struct comm *comm;   /* between hosts' memories */
     struct comm *queued; /* in the device's queue; NULL: none */
     struct device *device;
-    struct store best, best_host; /* words of engine_best.c: of the device, of the host */
-    struct store staged[2];       /* host memory for collectives that go through it */
+    struct store best;      /* words of engine_best.c */
+    struct store staged[2]; /* host memory for collectives that go through it */
     struct arena *scratch;
     struct shape_plan plan[SHAPE_PLANS];
     struct shape_plan *now; /* of this run */
@@ -143,6 +145,7 @@ struct engine {
         struct tensor *input; /* shapes */
         bool *keep;
         bool begin;           /* at once, with these inputs' elements */
+        uint64_t step;        /* of its draws */
     } expected;               /* the run behind it */
     struct expected foreseen; /* what was expected of this one, when the last one ran */
     bool as_foreseen;         /* it is just that, and ranks are ready for it */
@@ -158,6 +161,9 @@ struct engine {
         uint32_t gather; /* 1 + the step that puts it together, 0: none */
         int64_t rows;    /* 0: none */
         uint32_t input;  /* of the next run that they are; UINT32_MAX: none */
+        bool draws;      /* from the lines, not their largest: */
+        struct sampling sampling;
+        uint64_t step; /* of the run that comes now */
     } best;
     struct engine_stats stats;
     struct engine_rank_stats *rank_stats; /* what stats.rank points to */
@@ -181,7 +187,8 @@ struct sides {
 };
 /* Where all buffers of a run are. false: memory has to be taken first; address[] is then of no use. */
 bool addresses_of(const struct rank *r, const struct shape_plan *plan, const struct sides *x, void **address);
-struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address, uint32_t slot);
+struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address, uint32_t slot,
+                        uint64_t step);
 /* On the engine's thread: is this the run that ranks are ready for? */
 bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool *keep);
 /* While the device computes: makes ready what is expected behind this run. */
@@ -206,11 +213,10 @@ status load_weights(struct rank *r);
 /* ---- engine_best.c ---- */
 /* That step is left out, since run_best does with less. */
 bool best_instead_of(const struct rank *r, const struct shape_plan *plan, uint32_t step);
-/* Memory for a run that r->now says. */
-status best_reserve(struct rank *r);
-/* Behind the steps of a run; and when it has finished. */
+/* Memory that it takes, in r->best. */
+uint64_t best_bytes(const struct rank *r, const struct shape_plan *now);
+/* Behind the steps of a run. */
 status run_best(struct rank *r, const struct course *c);
-status best_finished(struct rank *r);
 
 /* ---- engine_state.c ---- */
 void states_know(struct engine *e);

@@ -123,7 +123,7 @@ bool addresses_of(const struct rank *r, const struct shape_plan *plan, const str
 
 /* ---- the run that comes next -------------------------------------------------------------------------------------------- */
 
-void engine_expect(struct engine *e, const struct tensor *inputs, const bool *keep, bool begin)
+void engine_expect(struct engine *e, const struct tensor *inputs, const bool *keep, bool begin, uint64_t step)
 {
     uint32_t count = e->graph->inputs.count;
     memcpy(e->expected.input, inputs, count * sizeof *inputs);
@@ -132,12 +132,13 @@ void engine_expect(struct engine *e, const struct tensor *inputs, const bool *ke
         memcpy(e->expected.keep, keep, count * sizeof *keep);
     e->expected.given = true;
     e->expected.begin = begin;
+    e->expected.step = e->best.draws ? step : 0;
 }
 
 bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool *keep)
 {
     const struct expected *x = &e->foreseen;
-    bool same = x->given && e->ran;
+    bool same = x->given && e->ran && x->step == e->best.step;
     for (uint32_t i = 0; i < e->local && same; i++)
         same = e->rank[i].ready;
     for (uint32_t i = 0; i < e->graph->inputs.count && same; i++) {
@@ -150,13 +151,15 @@ bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool
     return same;
 }
 
-struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address, uint32_t slot)
+struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address, uint32_t slot,
+                        uint64_t step)
 {
     const struct engine *e = r->engine;
-    const uint64_t wanted[] = {e->best.output, (uint64_t)e->best.rows, e->best.input, e->best.rows ? slot : 0};
-    uint64_t best = hash_bytes(wanted, sizeof wanted, 0);
+    const uint64_t wanted[] = {e->best.output,          (uint64_t)e->best.rows, e->best.input,
+                               e->best.rows ? slot : 0, e->best.draws,          step};
+    uint64_t best = hash_bytes(wanted, sizeof wanted, hash_bytes(&e->best.sampling, sizeof e->best.sampling, 0));
     uint64_t shapes = hash_bytes(plan->of, dims_symbol_count(e->graph->dims) * sizeof *plan->of, best);
-    return (struct course){plan, address, slot,
+    return (struct course){plan, address, slot, step,
                            hash_bytes(address, e->program->buffers.count * sizeof *address, shapes)};
 }
 
@@ -195,9 +198,9 @@ static status make_next(void *context)
     if (!expected_symbols(r, &diag, of) || shape_plan_find(r, of, &plan) != TPC_OK)
         return TPC_OK;
     memcpy(r->next_address, r->address, e->program->buffers.count * sizeof *r->address);
-    if (!addresses_of(r, plan, &sides, r->next_address))
+    if (!addresses_of(r, plan, &sides, r->next_address) || r->best.capacity < best_bytes(r, plan))
         return TPC_OK;
-    r->next = course_of(r, plan, r->next_address, !e->turn);
+    r->next = course_of(r, plan, r->next_address, !e->turn, e->expected.step);
     r->ready = true;
     make_ready(r, &r->next);
     return TPC_OK;

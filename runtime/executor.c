@@ -306,5 +306,5 @@ status execute(struct rank *r, const struct course *c, enum step_phase phase)
     if (s == TPC_RANKS && r->queued && *r->queued->why)
         return comm_failed(r, r->queued);
     r->stopped = r->stopped || s == TPC_RANKS;
-    return s == TPC_OK && run ? best_finished(r) : s;
+    return s;
 }

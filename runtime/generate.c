@@ -144,7 +144,7 @@ static bool stops(const struct generate_options *o, int64_t token)
     return false;
 }
 
-/* The device has found the likeliest token of every row. */
+/* The device has chosen the token of every row. */
 static bool is_chosen(const struct writer *w)
 {
     int64_t place;
@@ -184,13 +184,14 @@ static status choose_tokens(struct writer *w, size_t step, int64_t *token)
     return TPC_OK;
 }
 
-/* Where the likeliest tokens are wanted and all rows end in the step's last place, a device that has the logits finds them itself. */
+/* Where all rows end in the step's last place, a device that has the logits chooses the tokens itself. */
 static void want_tokens(struct writer *w)
 {
-    w->chosen = sample_is_greedy(&w->o->sampling);
+    w->chosen = true;
     for (size_t r = 0; r < w->o->rows; r++)
         w->chosen = w->chosen && last_place(w, (int64_t)r) == w->now - 1;
-    engine_want_best(w->engine, w->roles.logits, w->chosen ? (int64_t)w->o->rows : 0, w->roles.tokens);
+    engine_want_best(w->engine, w->roles.logits, w->chosen ? (int64_t)w->o->rows : 0, w->roles.tokens, &w->o->sampling,
+                     w->step);
 }
 
 /* Runs until all of the text so far is in. */
@@ -219,6 +220,7 @@ static status run_text(struct writer *w)
 
 status writer_step(struct writer *w, size_t number, int64_t *token)
 {
+    w->step = number;
     status s = run_text(w);
     return s == TPC_OK ? choose_tokens(w, number, token) : s;
 }

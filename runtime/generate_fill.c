@@ -261,6 +261,7 @@ void expect_step(const struct writer *w)
     next.input = NEW_ARRAY(w->arena, struct tensor, g->inputs.count + 1);
     next.of = NEW_ARRAY(w->arena, int64_t, dims_symbol_count(g->dims) + 1);
     begin = begin && next.now == 1 && next.past + next.now == length; /* it takes the tokens of this one */
+    next.step += w->past + w->now + 1 >= length;                      /* else a part of the text follows */
     if (next.now > 0 && make_inputs(&next, begin) == TPC_OK)
-        engine_expect(w->engine, next.input, next.keep, begin);
+        engine_expect(w->engine, next.input, next.keep, begin, next.step);
 }

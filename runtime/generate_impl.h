@@ -52,6 +52,7 @@ struct writer {
     int64_t past, now; /* of this step: places (with padding) before it, and in it */
     int64_t fixed;     /* places of every step, where the plan fixes them; else 0 */
     int64_t batch;     /* rows of the inputs: o->rows, or more where the plan fixes it */
+    size_t step;       /* its number */
     bool goes_on;      /* this step is not the last one that was asked for */
     bool chosen;       /* this step's tokens are chosen where the logits are */
     int64_t room;      /* entries that a state of no fixed size must hold in the end */

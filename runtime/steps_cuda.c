@@ -191,7 +191,14 @@ status cuda_run_step(struct device *d, const struct step *step, const void *prep
     return p->step.way == CUDA_PRODUCT ? run_products(c, p, address, f) : s;
 }
 
-/* ---- the largest of lines ------------------------------------------------------------------------------------------------- */
+/* ---- helpers ---------------------------------------------------------------------------------------------------------------- */
+
+status cuda_helper(struct device *d, const struct cuda_launch *l, const void *first, const void *second,
+                   struct failure *f)
+{
+    status s = load_function(cuda_of(d), l->function, l->shared_bytes, f);
+    return s == TPC_OK ? launch(cuda_of(d), l, (void *const[]){NULL}, first, second, f) : s;
+}
 
 static status reserve_shown(struct cuda *c, uint64_t bytes, struct failure *f)
 {
@@ -210,50 +217,18 @@ static status reserve_shown(struct cuda *c, uint64_t bytes, struct failure *f)
         s = cuda_check(c, c->api->host_alloc(&at, 2 * bytes, 0), "pinned memory", f);
     if (s != TPC_OK)
         return s;
-    memset(at, 0, 2 * bytes); /* the words of a rank that has no part of a line */
+    memset(at, 0, 2 * bytes);
     c->shown = at;
     c->shown_bytes = bytes;
     return TPC_OK;
 }
 
-static void *slot_of(const struct cuda *c, uint32_t slot)
-{
-    return (char *)c->shown + slot * c->shown_bytes;
-}
-
-/* A helper's launch that is noted. */
-static status launch_helper(struct cuda *c, const struct cuda_launch *l, const void *first, const void *second,
-                            struct failure *f)
-{
-    status s = load_function(c, l->function, l->shared_bytes, f);
-    return s == TPC_OK ? launch(c, l, (void *const[]){NULL}, first, second, f) : s;
-}
-
-status cuda_best_lines(struct device *d, dtype type, const struct cuda_lines *lines, const void *from, void *to,
-                       uint32_t slot, struct arena *arena, struct failure *f)
+status cuda_shown(struct device *d, uint64_t bytes, uint32_t slot, void **to, struct failure *f)
 {
     struct cuda *c = cuda_of(d);
-    struct cuda_launch l;
-    status s = to ? TPC_OK : reserve_shown(c, (uint64_t)lines->count * 2 * sizeof *c->shown, f);
-    if (s != TPC_OK || lines->extent == 0)
-        return s;
-    if (!cuda_best(c->set, type, lines, arena, &l))
-        return fail(f, TPC_INTERNAL, "there is no function that finds the largest of lines");
-    return launch_helper(c, &l, from, to ? to : slot_of(c, slot), f);
-}
-
-status cuda_show(struct device *d, const void *from, uint64_t bytes, uint32_t slot, struct arena *arena,
-                 struct failure *f)
-{
-    struct cuda *c = cuda_of(d);
-    struct cuda_launch l;
-    int64_t run = (int64_t)bytes;
     status s = reserve_shown(c, bytes, f);
-    if (s != TPC_OK)
-        return s;
-    if (!cuda_copy_rows(c->set, 1, run, run, run, arena, &l))
-        return fail(f, TPC_INTERNAL, "there is no function that copies");
-    return launch_helper(c, &l, slot_of(c, slot), from, f);
+    *to = s == TPC_OK ? (char *)c->shown + slot * c->shown_bytes : NULL;
+    return s;
 }
 
 /* ---- runs that come again: graphs_cuda.c ---------------------------------------------------------------------------------- */

@@ -45,7 +45,7 @@ for how in "--device cpu" "--device cuda" "--device cuda --collectives host"; do
     [ "$how" != "--device cpu" ] && wanted=72 || wanted=80
     grep -q "^$wanted collectives" err || bad "$how does not have $wanted collectives: $(grep collectives err)"
 done
-printf '116,104,101,32\n97,110\n' >batch.txt # rows of unequal length; chosen on the GPU, then drawn on the host
+printf '116,104,101,32\n97,110\n' >batch.txt # rows of unequal length; the likeliest, then draws
 for how in "" "--temperature 0.9 --seed 3 --top-k 5"; do
     "$tpc" run plan.bin --batch-file batch.txt --generate 4 --device cpu $how >cpu-batch.txt 2>err || bad "a batch on CPUs: $(cat err)"
     timeout 100 "$tpc" run plan.bin --batch-file batch.txt --generate 4 --device cuda $how >gpu-batch.txt 2>err || bad "a batch on GPUs: $(cat err)"
@@ -64,9 +64,11 @@ for r in 0 1; do process $r "$tpc" run plan.bin --prompt 'the ' --generate 8 --c
 for r in 0 1; do wait "${pid[$r]}" || bad "process $r: $(cat err.$r)"; done
 cmp -s cpu.txt out.0 || bad "processes with a GPU each write something else"
 port=$((port + 1))
-for r in 0 1; do CUDA_VISIBLE_DEVICES=$r TPC_FAKE_GPUS=1 process $r "$tpc" run plan.bin --prompt 'the ' --generate 8 --device cuda --collectives host; done
+drawn="--temperature 1.2 --top-p 0.9 --seed 5"
+"$tpc" run plan.bin --prompt 'the ' --generate 8 --device cpu $drawn >cpu-drawn.txt 2>err || bad "draws on CPUs: $(cat err)"
+for r in 0 1; do CUDA_VISIBLE_DEVICES=$r TPC_FAKE_GPUS=1 process $r "$tpc" run plan.bin --prompt 'the ' --generate 8 --device cuda --collectives host $drawn; done
 for r in 0 1; do wait "${pid[$r]}" || bad "process $r, shown one GPU: $(cat err.$r)"; done
-cmp -s cpu.txt out.0 || bad "processes that are shown one GPU each write something else"
+cmp -s cpu-drawn.txt out.0 || bad "processes that are shown one GPU each write something else"
 port=$((port + 1))
 for r in 0 1; do process $r "$tpc" run plan.bin --random-inputs 1 --repeat 100000 --collectives host; done
 for _ in $(seq 1000); do

@@ -88,6 +88,7 @@ uint32_t model_vote(uint32_t mask, int predicate); /* ballot */
 #define __all_sync(mask, predicate) (model_vote(mask, !(predicate)) == 0)
 
 unsigned long long atomicCAS(unsigned long long *at, unsigned long long seen, unsigned long long wanted);
+unsigned long long atomicAdd(unsigned long long *at, unsigned long long more);
 /* One more at `counter`; how many there were. Makes what the block has written before its last barrier seen by blocks that arrive there later, behind
  * their next barrier. */
 uint32_t tpc_arrive(uint32_t *counter);
@@ -115,6 +116,20 @@ static inline long long __double_as_longlong(double x)
     long long bits;
     memcpy(&bits, &x, 8);
     return bits;
+}
+static inline double __longlong_as_double(long long bits)
+{
+    double x;
+    memcpy(&x, &bits, 8);
+    return x;
+}
+static inline double __dmul_rn(double x, double y)
+{
+    return x * y; /* compiled without optimisation, so it is rounded whatever is done with it */
+}
+static inline int __clzll(long long x)
+{
+    return x == 0 ? 64 : __builtin_clzll((unsigned long long)x);
 }
 static inline int __clz(int x)
 {

@@ -27,7 +27,7 @@ enum {
 
 /* ---- who touched a byte ---- */
 
-enum { ONE = 0, OF_WARP = 1, SEVERAL = 2 };
+enum { ONE = 0, OF_WARP = 1, SEVERAL = 2, ADDED = 3 }; /* ADDED: by atomics, that do not mind each other */
 
 struct mark {
     uint32_t block; /* 1 + number; 0: nobody */
@@ -76,8 +76,8 @@ static struct {
     void *scheduler; /* stack pointer */
     struct shadow *global[MODEL_RANGES];
     struct shadow *shared;
-    struct arrival *arrival; /* per block of the launch */
-    bool progress;
+    struct arrival *arrival;        /* per block of the launch */
+    bool progress, adds;            /* adds: the access in hand is an atomicAdd */
     bool used[ARRAYS];              /* per shared array: since it was last spoilt */
     bool spoilt;                    /* all of them once */
     const struct model_range *last; /* of them, touched */
@@ -270,7 +270,7 @@ static bool is_before(const struct mark *a, bool shared)
         return true;
     if (a->block != m.block + 1)
         return shared || was_left(a); /* another block's shared memory is another memory */
-    if (a->many != SEVERAL && a->barrier == m.barriers) {
+    if (a->many <= OF_WARP && a->barrier == m.barriers) {
         bool own = a->thread == t->number && a->many == ONE;
         bool same_warp = a->thread / LANES == t->number / LANES;
         return own || (same_warp && a->meeting < own_warp()->meetings);
@@ -288,21 +288,26 @@ static void note(struct mark *a, bool is_earlier)
     bool same_block = a->block == now.block;
     if (same_block && a->thread == now.thread && a->many == ONE)
         return;
-    now.many = same_block && a->many != SEVERAL && a->thread / LANES == now.thread / LANES ? OF_WARP : SEVERAL;
+    now.many = same_block && a->many <= OF_WARP && a->thread / LANES == now.thread / LANES ? OF_WARP : SEVERAL;
     *a = now;
 }
 
 static void touch_bytes(struct shadow *s, size_t bytes, bool write, bool shared, const char *what, uint64_t offset)
 {
     for (size_t i = 0; i < bytes; i++) {
-        bool after_write = is_before(&s[i].written, shared), after_read = is_before(&s[i].read, shared);
+        bool both_add = m.adds && s[i].written.many == ADDED && (!shared || s[i].written.block == m.block + 1);
+        bool after_write = both_add || is_before(&s[i].written, shared), after_read = is_before(&s[i].read, shared);
         if (!after_write || (write && !after_read)) {
             const struct mark *other = after_write ? &s[i].read : &s[i].written;
             model_failed("a race in %s, byte %llu: it %s what thread %u of block %u has %s", what,
                          (unsigned long long)(offset + i), write ? "writes" : "reads", (unsigned)other->thread,
                          (unsigned)other->block - 1, after_write ? "read" : "written");
         }
+        const struct mark *last = &s[i].written;
+        if (m.adds && last->many != ADDED && last->block == m.block + 1 && last->barrier == m.barriers)
+            continue; /* that it was set just now is what others may not have seen */
         note(write ? &s[i].written : &s[i].read, write ? after_write : after_read);
+        s[i].written.many = m.adds ? ADDED : s[i].written.many;
     }
 }
 
@@ -394,6 +399,15 @@ unsigned long long atomicCAS(unsigned long long *at, unsigned long long seen, un
     if (found == seen)
         *at = wanted;
     return found;
+}
+
+unsigned long long atomicAdd(unsigned long long *at, unsigned long long more)
+{
+    m.adds = true;
+    touch_aligned(at, sizeof *at, true);
+    m.adds = false;
+    *at += more;
+    return *at - more;
 }
 
 uint32_t tpc_arrive(uint32_t *counter)
@@ -557,7 +571,7 @@ bool model_launch(const struct model_launch *launch, char *error, size_t error_b
     m.launch = launch;
     m.error = error;
     m.error_bytes = error_bytes;
-    m.failed = false;
+    m.failed = m.adds = false;
     m.now = NULL;
     m.threads = launch->block[0] * launch->block[1] * launch->block[2];
     if (m.threads == 0 || m.threads > launch->max_threads || m.threads > THREADS || blocks == 0 ||

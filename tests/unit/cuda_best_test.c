@@ -70,7 +70,7 @@ static void try_lines(const struct cuda_set *set, const struct cuda_model *model
         dtype_store_f64(type, t.data, i, number((uint32_t)(i / (size_t)extent) % 6));
     uint64_t all[2 * LINES], some[2 * LINES];
     int64_t next[LINES] = {0};
-    struct cuda_lines lines = {LINES, 0, 1, extent, 0, (uint64_t)(uintptr_t)next, sizeof *next};
+    struct cuda_lines lines = {LINES, 0, 1, extent, 0, (uint64_t)(uintptr_t)next, sizeof *next, 0};
     find_best(set, model, &t, t.data, tensor_bytes(&t), &lines, all);
     for (int64_t line = 0; line < LINES; line++)
         assert_int_equal(next[line], all[2 * line + 1]);
@@ -88,7 +88,7 @@ static void try_lines(const struct cuda_set *set, const struct cuda_model *model
     }
     /* every second line from the second on */
     int32_t narrow[3] = {0};
-    lines = (struct cuda_lines){3, 1, 2, extent, 100, (uint64_t)(uintptr_t)narrow, sizeof *narrow};
+    lines = (struct cuda_lines){3, 1, 2, extent, 100, (uint64_t)(uintptr_t)narrow, sizeof *narrow, 0};
     find_best(set, model, &t, t.data, tensor_bytes(&t), &lines, some);
     for (int64_t i = 0; i < 3; i++) {
         assert_int_equal(narrow[i], (int32_t)some[2 * i + 1]);

@@ -59,6 +59,16 @@ static const struct cuda_text texts[] = {
     TEXT(blocks_write_one_place, "    y[t] = x[t];\n"),
     TEXT_ARRIVING(blocks_arrive_too_early, "", "tpc_arrive(&arrived)"),
     TEXT_ARRIVING(blocks_do_not_arrive, "    __syncthreads();\n", "arrived++"),
+    TEXT(adds, "    SHARED(unsigned long long, s, [2]);\n    if (t < 2)\n        s[t] = 0;\n    __syncthreads();\n"
+               "    atomicAdd(&s[t % 2], t);\n    __syncthreads();\n"
+               "    if (t < 2)\n        atomicAdd((unsigned long long *)y + t, s[t]);\n"),
+    TEXT(adds_too_early, "    SHARED(unsigned long long, s, [1]);\n    if (t == 0)\n        s[0] = 0;\n"
+                         "    atomicAdd(&s[0], t);\n"),
+    TEXT(reads_while_others_add, "    SHARED(unsigned long long, s, [1]);\n    if (t == 0)\n        s[0] = 0;\n"
+                                 "    __syncthreads();\n    atomicAdd(&s[0], t);\n    y[t] = (float)s[0];\n"),
+    TEXT(blocks_read_while_others_add, "    if (t == 0 && blockIdx.x == 0)\n"
+                                       "        atomicAdd((unsigned long long *)y, 1);\n"
+                                       "    else if (t == 0)\n        y[2] = y[0];\n"),
     TEXT(is_not_aligned, "    *(uint4 *)(y + 4 * (t / 64) + 1) = *(const uint4 *)x;\n"),
     TEXT(parts_at_a_barrier, "    if (t < 32)\n        __syncthreads();\n    y[t] = x[t];\n"),
     TEXT(parts_in_a_warp, "    if (t % 2)\n        y[t] = __shfl_xor_sync(0xffffffffu, x[t], 1);\n"),
@@ -137,6 +147,8 @@ static void computes(void **state)
     good("uses_dynamic", 1);
     for (int i = 0; i < 64; i++)
         assert_true(y[i] == x[i ^ 1]);
+    good("adds", 2);
+    assert_memory_equal(y, ((uint64_t[]){2 * 992, 2 * 1024}), 16);
     good("blocks_arrive", 2);
     for (int i = 0; i < 64; i++)
         assert_true(y[i] == (i < 32 ? 2 * x[i] : x[i - 32]));
@@ -163,6 +175,9 @@ static void catches(void **state)
         {"blocks_arrive_too_early", "a race in a buffer", 2},
         {"blocks_do_not_arrive", "a race in a buffer", 2},
         {"copies_and_waits_late", "a race in shared memory", 1},
+        {"adds_too_early", "a race in shared memory", 1},
+        {"reads_while_others_add", "a race in shared memory", 1},
+        {"blocks_read_while_others_add", "a race in a buffer", 2},
         {"is_not_aligned", "no multiple", 1},
         {"parts_at_a_barrier", "barrier", 1},
         {"parts_in_a_warp", "lane", 1},

@@ -1,8 +1,9 @@
-/* tests/unit/gpu_best_test.c - the largest of an output's lines where the output is, on the fake GPUs: of one that every rank has whole, and of one that is gathered
+/* tests/unit/gpu_best_test.c - the largest of an output's lines, and draws from them, where the output is, on the fake GPUs: of one that every rank has whole, and of one that is gathered
  * from parts of lines, whose gathering is then left out; alone and in graphs, under NCCL and through host memory; and that a call that fails ends it cleanly.
  */
 #include "frontend/compile.h"
 #include "runtime/engine.h"
+#include "runtime/sample.h"
 #include "runtime/tensor_file.h"
 #include "tests/support/fake_gpus.h"
 #include "tests/test.h"
@@ -82,7 +83,7 @@ static void reference(uint32_t output, int64_t count, int64_t first, int64_t *pl
     struct trial t;
     struct tensor y;
     assert_int_equal(open_trial(&t, 1, NULL), TPC_OK);
-    engine_want_best(t.engine, output, 2, UINT32_MAX); /* CPUs have the output at hand */
+    engine_want_best(t.engine, output, 2, UINT32_MAX, NULL, 0); /* CPUs have the output at hand */
     assert_int_equal(run(&t, count, first), TPC_OK);
     assert_false(engine_best(t.engine, 0, &place[0]));
     assert_int_equal(engine_output(t.engine, output, &fakes.diag, &y), TPC_OK);
@@ -115,9 +116,9 @@ static void try_output(uint32_t output, uint32_t ranks, bool host)
         bool known = wanted[k] <= count[k]; /* else there are fewer rows: the output has to be looked at */
         if (ranks == 1 && !host)
             reference(output, count[k], (int64_t)k, most);
-        engine_want_best(t.engine, output, wanted[k], UINT32_MAX);
+        engine_want_best(t.engine, output, wanted[k], UINT32_MAX, NULL, 0);
         assert_true(tensor_shape(&next, DT_I64, 1, &count[k + 1 < RUNS ? k + 1 : 0]));
-        engine_expect(t.engine, &next, NULL, false);
+        engine_expect(t.engine, &next, NULL, false, 0);
         assert_int_equal(run(&t, count[k], (int64_t)k), TPC_OK);
         for (int64_t row = 0; row < wanted[k]; row++) {
             assert_int_equal(engine_best(t.engine, row, &place), known);
@@ -146,13 +147,77 @@ static void finds_the_largest(void **state)
         }
 }
 
-static void every_call_may_fail(void **state)
+static const struct sampling samplings[] = {{0.8, 0, 0, 1}, {1.5, 9, 0.7, 4}};
+enum { SAMPLINGS = sizeof samplings / sizeof *samplings, ROWS = 3 };
+
+/* What CPUs draw. */
+static void reference_draw(struct trial *cpu, uint32_t output, const struct sampling *s, uint64_t step, int64_t first,
+                           int64_t *place)
+{
+    struct tensor y;
+    assert_int_equal(run(cpu, ROWS, first), TPC_OK);
+    assert_int_equal(engine_output(cpu->engine, output, &fakes.diag, &y), TPC_OK);
+    size_t extent = (size_t)y.shape[1];
+    for (uint64_t row = 0; row < ROWS; row++)
+        place[row] = sample_token(s, &y, row * extent, extent, row, step);
+}
+
+/* Of steps that follow each other, and one that does not; each is a launch of a graph from the third on. With and without cuts. */
+static void try_draws(struct trial *cpu, uint32_t output, uint32_t ranks, bool host)
+{
+    static const uint64_t steps[] = {0, 1, 2, 3, UINT64_C(1) << 40};
+    struct engine_options o = {.kind = ENGINE_CUDA, .host_collectives = host};
+    struct trial t;
+    int64_t shape = ROWS, most[ROWS], place;
+    assert_int_equal(open_trial(&t, ranks, &o), TPC_OK);
+    for (size_t i = 0; i < SAMPLINGS; i++)
+        for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
+            struct tensor next, y;
+            uint64_t launches = engine_stats(t.engine)->launches;
+            bool cut = output == 1 && ranks > 1;
+            reference_draw(cpu, output, &samplings[i], steps[k], (int64_t)k, most);
+            engine_want_best(t.engine, output, ROWS, UINT32_MAX, &samplings[i], steps[k]);
+            assert_true(tensor_shape(&next, DT_I64, 1, &shape));
+            engine_expect(t.engine, &next, NULL, false, steps[k] + 1);
+            assert_int_equal(run(&t, ROWS, (int64_t)k), TPC_OK);
+            for (int64_t row = 0; row < ROWS; row++) {
+                assert_true(engine_best(t.engine, row, &place));
+                if (place != most[row])
+                    fail_msg("%u ranks, output %u, sampling %zu, step %zu, row %lld: %lld, not %lld", ranks, output, i,
+                             k, (long long)row, (long long)place, (long long)most[row]);
+            }
+            assert_int_equal(engine_output(t.engine, output, &fakes.diag, &y), cut ? TPC_USAGE : TPC_OK);
+            if (k > 2 && !(host && ranks > 1))
+                assert_int_equal(engine_stats(t.engine)->launches, launches);
+        }
+    end(&t);
+    assert_int_equal(fakes.live(), 0);
+}
+
+static void draws(void **state)
 {
     (void)state;
+    struct trial cpu;
+    assert_int_equal(open_trial(&cpu, 1, NULL), TPC_OK);
+    for (uint32_t ranks = 1; ranks <= 4; ranks *= 2)
+        try_draws(&cpu, 1, ranks, false);
+    try_draws(&cpu, 1, 2, true);
+    try_draws(&cpu, 0, 2, false);
+    end(&cpu);
+}
+
+static void every_call_may_fail(void **state)
+{
+    static const struct sampling nucleus = {1, 0, 0.8, 3};
+    (void)state;
     const char *sanitize = getenv("TPC_SANITIZE");
-    uint64_t step = sanitize && *sanitize ? 23 : 9, failed = 0;
-    int64_t most[MOST], place;
+    uint64_t step = sanitize && *sanitize ? 37 : 17, failed = 0;
+    int64_t most[MOST], drawn[ROWS], place;
+    struct trial cpu;
     reference(1, 3, 1, most);
+    assert_int_equal(open_trial(&cpu, 1, NULL), TPC_OK);
+    reference_draw(&cpu, 1, &nucleus, 5, 1, drawn);
+    end(&cpu);
     for (uint32_t host = 0; host < 2; host++)
         for (uint64_t n = 1;; n += step) {
             struct trial t;
@@ -160,11 +225,12 @@ static void every_call_may_fail(void **state)
             fakes.lines = 0;
             fakes.fail_after(n);
             status s = open_trial(&t, 2, &(struct engine_options){.kind = ENGINE_CUDA, .host_collectives = host});
-            for (int64_t k = 0; k < 4 && s == TPC_OK; k++) {
-                engine_want_best(t.engine, 1, k < 2 ? 1 : 3, UINT32_MAX);
+            for (int64_t k = 0; k < 3 && s == TPC_OK; k++) {
+                bool largest = k == 0;
+                engine_want_best(t.engine, 1, largest ? 1 : 3, UINT32_MAX, largest ? NULL : &nucleus, 5);
                 s = run(&t, 3, 1);
-                assert_true(s != TPC_OK ||
-                            (engine_best(t.engine, k < 2 ? 0 : 2, &place) && place == most[k < 2 ? 0 : 2]));
+                assert_true(s != TPC_OK || (engine_best(t.engine, largest ? 0 : 2, &place) &&
+                                            place == (largest ? most[0] : drawn[2])));
             }
             end(&t);
             fakes.fail_after(0);
@@ -180,7 +246,8 @@ static void every_call_may_fail(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(finds_the_largest), cmocka_unit_test(every_call_may_fail)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(finds_the_largest), cmocka_unit_test(draws),
+                                       cmocka_unit_test(every_call_may_fail)};
     alarm(240); /* nothing may wait for ever */
     return cmocka_run_group_tests(tests, open_fakes, NULL);
 }
