@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { MOST_GPUS = 16 };
+enum { MOST_GPUS = 16, RELEASED = 64 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -80,6 +80,9 @@ static struct block {
 } block[FAKE_BLOCKS];
 static uint32_t blocks;
 static uint64_t used[MOST_GPUS];
+static char
+    *released[RELEASED]; /* of GPUs, last: kept, so that new memory is elsewhere, which depended on time otherwise */
+static uint32_t releases;
 static _Thread_local int current = -1;
 
 static cu_result add_block(void **at, size_t bytes, int gpu)
@@ -107,9 +110,14 @@ static cu_result drop_block(const void *at, bool host)
     pthread_mutex_lock(&lock);
     for (uint32_t i = 0; i < blocks && r != CU_OK; i++)
         if (block[i].at == at && (block[i].gpu < 0) == host) {
-            if (!host)
+            char *gone = block[i].at;
+            if (!host) {
+                char **last = &released[releases++ % RELEASED];
                 used[block[i].gpu] -= block[i].bytes;
-            free(block[i].at);
+                gone = *last;
+                *last = block[i].at;
+            }
+            free(gone);
             block[i] = block[--blocks];
             fake_own(-1);
             r = CU_OK;
