@@ -1,4 +1,6 @@
-/* runtime/cuda_api.c - see cuda_api.h. Libraries are opened once per process and never closed: they have threads of their own. */
+/* runtime/cuda_api.c - see cuda_api.h. A library is opened when it is first asked for, since cuBLASLt alone takes a tenth of a second and 100 MB, and never
+ * closed: they have threads of their own.
+ */
 #include "runtime/cuda_api.h"
 
 #include "codegen/cuda.h"
@@ -9,19 +11,6 @@
 static const char *const driver_names[] = {"libcuda.so.1", NULL};
 static const char *const blas_names[] = {"libcublasLt.so.13", "libcublasLt.so.12", NULL};
 static const char *const nccl_names[] = {"libnccl.so.2", NULL};
-
-/* What was found of one library. */
-struct loaded {
-    bool good;
-    char missing[256];
-    char path[512];
-};
-
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static struct loaded driver_loaded, blas_loaded, nccl_loaded;
-static struct cuda_driver driver;
-static struct cuda_blas blas;
-static struct cuda_nccl nccl;
 
 struct entry {
     const char *name;
@@ -40,33 +29,62 @@ static const struct entry blas_symbols[] = {CUDA_BLAS(BLAS_SYMBOL)
 static const struct entry nccl_symbols[] = {CUDA_NCCL(NCCL_SYMBOL) SYMBOL(cuda_nccl, error_text, ncclGetErrorString)
                                                 SYMBOL(cuda_nccl, last_error, ncclGetLastError){0}};
 
-/* what: "CUDA's driver". Fills the table's slots. */
-static void load(struct arena *arena, const char *what, const char *const *names, const struct entry *symbols,
-                 void *table, struct loaded *out)
+static struct cuda_driver driver;
+static struct cuda_blas blas;
+static struct cuda_nccl nccl;
+
+/* A library, and what was found of it. */
+struct library {
+    const char *what, *const *names;
+    const struct entry *symbols;
+    void *table; /* its slots are filled */
+    struct arena *arena;
+    bool good;
+    char missing[256];
+    char path[512];
+};
+static struct library driver_library = {
+    .what = "CUDA's driver", .names = driver_names, .symbols = driver_symbols, .table = &driver};
+static struct library blas_library = {.what = "cuBLASLt", .names = blas_names, .symbols = blas_symbols, .table = &blas};
+static struct library nccl_library = {.what = "NCCL", .names = nccl_names, .symbols = nccl_symbols, .table = &nccl};
+
+static status load(void *context)
 {
+    struct library *l = context;
     const char *path = NULL;
-    void *library = cuda_library(arena, names, &path);
-    if (!library) {
-        snprintf(out->missing, sizeof out->missing, "%s is not found (%s)", what, names[0]);
-        return;
+    void *handle = cuda_library(l->arena, l->names, &path);
+    if (!handle) {
+        snprintf(l->missing, sizeof l->missing, "%s is not found (%s)", l->what, l->names[0]);
+        return TPC_OK;
     }
-    snprintf(out->path, sizeof out->path, "%s", path);
-    for (const struct entry *s = symbols; s->name; s++) {
-        void *address = dlsym(library, s->name);
+    snprintf(l->path, sizeof l->path, "%s", path);
+    for (const struct entry *s = l->symbols; s->name; s++) {
+        void *address = dlsym(handle, s->name);
         if (!address && !s->later) {
-            snprintf(out->missing, sizeof out->missing, "%s lacks %s: %.120s is too old", what, s->name, path);
-            return;
+            snprintf(l->missing, sizeof l->missing, "%s lacks %s: %.120s is too old", l->what, s->name, path);
+            return TPC_OK;
         }
-        memcpy((char *)table + s->at, &address, sizeof address);
+        memcpy((char *)l->table + s->at, &address, sizeof address);
     }
-    out->good = true;
+    l->good = true;
+    return TPC_OK;
 }
 
-static void check_driver(void)
+static bool load_library(struct library *l)
 {
-    struct loaded *l = &driver_loaded;
+    l->arena = arena_new();
+    if (!l->arena || guard_run(NULL, load, l) != TPC_OK)
+        l->good = false;
+    arena_free(l->arena);
+    return l->good;
+}
+
+static void load_driver(void)
+{
+    struct library *l = &driver_library;
     char text[160];
-    if (!l->good)
+    driver.path = l->path;
+    if (!load_library(l))
         return;
     cu_result r = driver.init(0);
     if (r == CU_OK)
@@ -81,10 +99,18 @@ static void check_driver(void)
                  driver.version / 1000, driver.version % 1000 / 10);
 }
 
-static void check_nccl(void)
+static void load_blas(void)
 {
-    struct loaded *l = &nccl_loaded;
-    if (!l->good)
+    blas.path = blas_library.path;
+    if (load_library(&blas_library))
+        blas.version = blas.get_version();
+}
+
+static void load_nccl(void)
+{
+    struct library *l = &nccl_library;
+    nccl.path = l->path;
+    if (!load_library(l))
         return;
     l->good = nccl.get_version(&nccl.version) == NCCL_OK && nccl.version >= NCCL_OLDEST;
     if (!l->good)
@@ -92,33 +118,8 @@ static void check_nccl(void)
                  nccl.version % 10000 / 100);
 }
 
-static status load_all(void *context)
+static bool ready(const struct library *l, const char **missing)
 {
-    struct arena *arena = context;
-    load(arena, "CUDA's driver", driver_names, driver_symbols, &driver, &driver_loaded);
-    load(arena, "cuBLASLt", blas_names, blas_symbols, &blas, &blas_loaded);
-    load(arena, "NCCL", nccl_names, nccl_symbols, &nccl, &nccl_loaded);
-    return TPC_OK;
-}
-
-static void load_once(void)
-{
-    struct arena *arena = arena_new();
-    if (!arena || guard_run(NULL, load_all, arena) != TPC_OK)
-        driver_loaded.good = blas_loaded.good = nccl_loaded.good = false;
-    arena_free(arena);
-    driver.path = driver_loaded.path;
-    blas.path = blas_loaded.path;
-    nccl.path = nccl_loaded.path;
-    check_driver();
-    if (blas_loaded.good)
-        blas.version = blas.get_version();
-    check_nccl();
-}
-
-static bool ready(const struct loaded *l, const char **missing)
-{
-    (void)pthread_once(&once, load_once);
     if (missing)
         *missing = l->good ? "" : *l->missing ? l->missing : "out of memory";
     return l->good;
@@ -126,17 +127,23 @@ static bool ready(const struct loaded *l, const char **missing)
 
 const struct cuda_driver *cuda_driver(const char **missing)
 {
-    return ready(&driver_loaded, missing) ? &driver : NULL;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, load_driver);
+    return ready(&driver_library, missing) ? &driver : NULL;
 }
 
 const struct cuda_blas *cuda_blas(const char **missing)
 {
-    return ready(&blas_loaded, missing) ? &blas : NULL;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, load_blas);
+    return ready(&blas_library, missing) ? &blas : NULL;
 }
 
 const struct cuda_nccl *cuda_nccl(const char **missing)
 {
-    return ready(&nccl_loaded, missing) ? &nccl : NULL;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, load_nccl);
+    return ready(&nccl_library, missing) ? &nccl : NULL;
 }
 
 const char *cuda_error(const struct cuda_driver *d, cu_result error, char *to, size_t room)

@@ -109,6 +109,9 @@ done
 echo 'int cuInit(unsigned f) { return (int)f; }' >old.c
 $CC -shared -fPIC -o old/libcuda.so.1 old.c
 TPC_CUDA_PATH=$PWD/old refused 69 "lacks cuDriverGetVersion" "${run[@]}" --device cuda
+echo 'void _exit(int); __attribute__((constructor)) static void opened(void) { _exit(9); }' >heavy.c
+$CC -shared -fPIC -o old/libcublasLt.so.13 heavy.c && cp old/libcublasLt.so.13 old/libnccl.so.2
+TPC_CUDA_PATH=$PWD/old "${run[@]}" >/dev/null 2>err || bad "a run on CPUs opens libraries for GPUs: $(cat err)"
 
 # ---- trouble ----
 TPC_FAKE_MEMORY=38000000 refused 71 "GB free, but .* GB are needed" "$tpc" run plan.bin --random-inputs 1 --size sequence_length=400
