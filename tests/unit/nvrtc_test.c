@@ -1,7 +1,8 @@
 /* tests/unit/nvrtc_test.c - NVRTC takes every function of the test models, for several architectures: none spills registers, a second start compiles
  * nothing, a function that does not compile is told with its name and origin. Without NVRTC the test is skipped (exit 77).
  *
- * ALL=1: all models for all architectures (minutes); ALL=each: all models, each for one architecture in turn; else a few models so, under sanitizers one.
+ * ALL=1: all models for all architectures (minutes); ALL=each: all models, each for one architecture in turn, and of functions that differ in numbers alone
+ * the first; else one model.
  */
 #include "codegen/cuda_impl.h"
 #include "frontend/compile.h"
@@ -23,7 +24,7 @@ static void note(void *user, severity level, const char *line)
 static struct diag diag = {.sink = note};
 
 static const uint32_t architectures[] = {80, 90, 100};
-enum { ARCHITECTURES = 3, FEW = 4 };
+enum { ARCHITECTURES = 3 };
 
 /* ---- models ---- */
 
@@ -51,7 +52,7 @@ static uint32_t list_models(const char **names, uint32_t limit)
         if (strchr(e->d_name, '-'))
             names[count++] = arena_strdup(arena, e->d_name);
     (void)closedir(d);
-    assert_true(count > FEW);
+    assert_true(count > 1);
     for (uint32_t i = 0; i < count; i++) /* the same order everywhere */
         for (uint32_t k = i + 1; k < count; k++)
             if (strcmp(names[k], names[i]) < 0) {
@@ -62,12 +63,37 @@ static uint32_t list_models(const char **names, uint32_t limit)
     return count;
 }
 
-static struct cuda_set *compiled(const struct program *p, uint32_t compute, const char *name)
+/* Is it the first of its text, without numbers and its own name? */
+static bool is_new(struct map *seen, const struct cuda_function *f)
+{
+    size_t length = 0, name = strlen(f->name);
+    char *text = arena_strdup(arena, f->source);
+    bool fresh;
+    for (const char *at = text; *at;)
+        if (strncmp(at, f->name, name) == 0)
+            at += name;
+        else if (*at >= '0' && *at <= '9')
+            at++;
+        else
+            text[length++] = *at++;
+    (void)map_put(seen, text, length, &fresh);
+    return fresh;
+}
+
+/* seen: only functions that are new to it. NULL: all. */
+static struct cuda_set *compiled(const struct program *p, uint32_t compute, const char *name, struct map *seen)
 {
     struct cuda_set *set = NULL;
     const struct cuda_options options = {.cache = cache, .compute = compute};
     lines[0] = '\0';
-    if (cuda_new(arena, p, &diag, &set) != TPC_OK || cuda_compile(set, &options, &diag) != TPC_OK)
+    status s = cuda_new(arena, p, &diag, &set);
+    uint32_t all = s == TPC_OK && seen ? set->functions.count : 0, kept = 0;
+    for (uint32_t i = 0; i < all; i++)
+        if (is_new(seen, &set->functions.at[i]))
+            set->functions.at[kept++] = set->functions.at[i];
+    if (all)
+        set->functions.count = kept;
+    if (s != TPC_OK || cuda_compile(set, &options, &diag) != TPC_OK)
         fail_msg("%s for sm_%u: %s", name, (unsigned)compute, lines);
     return set;
 }
@@ -95,14 +121,14 @@ static void models(void **state)
     const char *names[256];
     const char *wanted = getenv("ALL");
     bool all = wanted != NULL, every = all && strcmp(wanted, "each") != 0;
-    const char *sanitize = getenv("TPC_SANITIZE"); /* NVRTC's own code is not what is checked */
-    uint32_t count = list_models(names, 256), functions = 0, few = sanitize && *sanitize ? 1 : FEW;
-    for (uint32_t i = 0; i < count; i += all ? 1 : (count + few - 1) / few) {
+    uint32_t count = list_models(names, 256), functions = 0;
+    struct map seen = {.arena = arena};
+    for (uint32_t i = 0; i < count; i += all ? 1 : count) {
         struct program *p = program_of(names[i]);
         for (uint32_t a = 0; p && a < ARCHITECTURES; a++) {
             if (!every && a != i % ARCHITECTURES)
                 continue;
-            struct cuda_set *set = compiled(p, architectures[a], names[i]);
+            struct cuda_set *set = compiled(p, architectures[a], names[i], all && !every ? &seen : NULL);
             functions += cuda_function_count(set);
             check_figures(set, names[i], architectures[a]);
         }
@@ -130,7 +156,7 @@ static void second_start_compiles_nothing(void **state)
 {
     (void)state;
     struct program *p = small_program();
-    struct cuda_set *first = compiled(p, 90, "small"), *second = compiled(p, 90, "small");
+    struct cuda_set *first = compiled(p, 90, "small", NULL), *second = compiled(p, 90, "small", NULL);
     assert_int_equal(cuda_counts(first).cached, 0);
     assert_int_equal(cuda_counts(first).compiled, cuda_function_count(first));
     assert_int_equal(cuda_counts(second).compiled, 0);
@@ -141,7 +167,7 @@ static void second_start_compiles_nothing(void **state)
         assert_memory_equal(a->image, b->image, a->image_bytes);
         assert_int_equal(a->registers, b->registers);
     }
-    assert_int_equal(cuda_counts(compiled(p, 80, "small")).cached, 0); /* another architecture is another entry */
+    assert_int_equal(cuda_counts(compiled(p, 80, "small", NULL)).cached, 0); /* another architecture is another entry */
 }
 
 /* A byte of an entry that is not what was written: it is compiled again. */
@@ -149,7 +175,7 @@ static void broken_entries_are_not_taken(void **state)
 {
     (void)state;
     struct program *p = small_program();
-    (void)compiled(p, 90, "small");
+    (void)compiled(p, 90, "small", NULL);
     DIR *d = opendir(cache);
     assert_non_null(d);
     for (struct dirent *e = readdir(d); e; e = readdir(d)) {
@@ -164,7 +190,7 @@ static void broken_entries_are_not_taken(void **state)
         (void)fclose(f);
     }
     (void)closedir(d);
-    assert_int_equal(cuda_counts(compiled(p, 90, "small")).cached, 0);
+    assert_int_equal(cuda_counts(compiled(p, 90, "small", NULL)).cached, 0);
 }
 
 static void failures_are_told(void **state)
