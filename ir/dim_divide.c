@@ -184,6 +184,26 @@ static bool fold_divide(enum dim_op o, int64_t a, int64_t b, int64_t *out)
     return true;
 }
 
+/* The remainder by a constant b > 2 of what is not negative, in a simpler form: of a sum with remainders by b, that of the sum without; of b - 1 times m, what m lacks to a multiple of b, as padding to
+ * whole blocks is written (b - m mod b) mod b. DIM_NONE: there is none. */
+static dim simpler_remainder(struct dims *t, dim a, int64_t b)
+{
+    struct terms x;
+    terms_of(t, a, &x);
+    dim whole = t->zero, by = dim_const(t, b);
+    for (uint32_t i = 0; i < x.count; i++) {
+        const struct dim_node *n = dim_node_at(t, x.arg[i]);
+        bool again = n->op == DIM_MOD && n->arg[1] == by && x.coefficient[i] > 0 && dim_lower(t, n->arg[0]) >= 0;
+        whole = dim_add(t, whole, dim_mul(t, dim_const(t, x.coefficient[i]), again ? n->arg[0] : x.arg[i]));
+    }
+    whole = dim_add(t, whole, dim_const(t, x.value));
+    if (whole != a)
+        return dim_lower(t, whole) >= 0 ? dim_mod(t, whole, by) : DIM_NONE;
+    if (x.count == 1 && x.value == 0 && x.coefficient[0] == b - 1 && dim_lower(t, x.arg[0]) >= 0)
+        return dim_sub(t, dim_mul(t, by, dim_ceildiv(t, x.arg[0], by)), x.arg[0]);
+    return DIM_NONE;
+}
+
 /* What is left to divide has no common factor; the divisor is neither 0 nor 1. */
 static dim divide_rest(struct dims *t, enum dim_op o, dim a, dim b)
 {
@@ -202,6 +222,8 @@ static dim divide_rest(struct dims *t, enum dim_op o, dim a, dim b)
         if (dim_lower(t, a) >= 0 && dim_lower(t, r) >= 0)
             return o == DIM_MOD ? dim_mod(t, r, b) : dim_add(t, q, dim_div(t, r, b));
     }
+    if (o == DIM_MOD && constant && vb > 2 && dim_lower(t, a) >= 0 && (r = simpler_remainder(t, a, vb)) != DIM_NONE)
+        return r;
     if (o != DIM_CEILDIV && dim_lower(t, a) >= 0 && dim_provably_ge(t, b, dim_add(t, a, t->one)))
         return o == DIM_DIV ? t->zero : a;
     if (o == DIM_CEILDIV && dim_lower(t, a) > 0 && dim_provably_ge(t, b, a))

@@ -66,6 +66,12 @@ static void test_normal_form(void **state)
     check("(3 - a)/2", "-((a - 3)/2)");
     check("mod(4*a, 2)", "0");
     check("mod(4*a + 3, 2)", "1");
+    check("a + mod(256 - mod(a, 256), 256)", "256*ceildiv(a, 256)");
+    check("(a + mod(4 - mod(a, 4), 4)) / 4", "ceildiv(a, 4)");
+    check("mod(3*mod(a, 8) + b, 8)", "mod(3*a + b, 8)");
+    check("mod(a + 3*mod(a, 4), 4)", "0");
+    check("mod(a + 3*mod(a - 1, 4) - 1, 4)", "mod(a + 3*mod(a - 1, 4) - 1, 4)"); /* a may be 0 */
+    check("mod(mod(a, 4) + 3, 4)", "mod(a + 3, 4)");
     check("mod(6*a, 4*b)", "2*mod(3*a, 2*b)");
     check("ceildiv(4*a + 1, 4)", "a + 1");
     check("ceildiv(a, 4)", "ceildiv(a, 4)");
