@@ -5,10 +5,7 @@
  * so in the end each has scores of its own ($M, of one row; or several lanes have the same one), and the expression of a score is computed once per score. Maxima and sums
  * are a warp's own; the warps of a block are put together at the end. No barrier is in the loop. Of keys that lie side by side, element by element (a cache that is kept
  * transposed), a lane has $U neighbours instead, and every $Lth of their elements.
- *
- * With keys in several splits, every block leaves its part in the workspace and arrives; the last to come, whichever that is, puts them together in
- * their order: so the bits are the same in every run. Splits divide the keys that some row of the tile may see; where it then turns out that a row sees none but
- * those that a finite number hides, the last block takes a second turn, over all keys.
+ * attention_split_cuda.c has how blocks and warps share out the keys.
  */
 #include "codegen/cuda_impl.h"
 
@@ -92,41 +89,6 @@ static const char head_form[] = "struct $N_keys {\n"
                                 "};\n"
                                 "/* Tiles of rows: splits that are done, 0 between launches. */\n"
                                 "static __device__ uint32_t $N_arrived[$S];\n";
-
-/* What the blocks of a tile of rows share. */
-const char cuda_attention_shared_form[] =
-    "    SHARED(float, parts, [4][$G][$W]);\n"
-    "    SHARED(float, most_of, [4][$G]);\n"
-    "    SHARED(float, sum_of, [4][$G]);\n"
-    "    SHARED(float, weight_of, [4][$G]); /* of a warp in the block */\n"
-    "    SHARED(float, inverse_of, [$G]);\n"
-    "    SHARED(float, gathered, [128][4]);\n"
-    "    SHARED(float, share_of, [64][$G]); /* of a split in the result */\n"
-    "    SHARED(int64_t, out_of, [$G]);\n"
-    "    SHARED(bool, zero_of, [$G]);\n"
-    "    SHARED(bool, unseen, [$G]); /* a row has no score but what a number hides */\n"
-    "    SHARED(uint32_t, arrived, [1]);\n";
-
-/* Where a block works, once lane, warp and own, its row, are known: loops over items. */
-const char cuda_attention_place_form[] =
-    "    const uint32_t splits = (uint32_t)arguments.splits, tiles = (uint32_t)arguments.tiles;\n"
-    "    for (uint32_t item = blockIdx.x; item < (uint32_t)arguments.items; item += gridDim.x) {\n"
-    "        const uint32_t of_tile = item / splits, split = item - of_tile * splits, group = of_tile / tiles;\n"
-    "        const uint32_t in_group = (of_tile - group * tiles) * $G, here = (uint32_t)arguments.group - in_group;\n"
-    "        const uint32_t row = group * (uint32_t)arguments.group + in_group + (own < here ? own : 0);\n"
-    "        int64_t q_at = arguments.q_offset, k_at = arguments.k_offset, v_at = arguments.v_offset;\n"
-    "        int64_t out_at = arguments.out_offset;\n"
-    "        uint32_t at_first = row, at_second = row;\n"
-    "        LOCATE(first, $A, at_first, q_at, k_at)\n"
-    "        LOCATE(second, $B, at_second, out_at, v_at)\n"
-    "        WAIT_FOR_PREVIOUS();\n";
-
-/* Once it is known which keys are seen: low .. high, per_split. Ends in cuda_attention_merge_form. */
-const char cuda_attention_turns_form[] =
-    "        bool whole = false; /* the second turn: all keys, by one block */\n"
-    "        for (uint32_t shares = splits;; shares = 1, whole = true, low = 0, high = (uint32_t)arguments.keys) {\n"
-    "        const uint32_t start = low + (whole ? 0 : split * per_split);\n"
-    "        const uint32_t stop = whole || high - low < (split + 1) * per_split ? high : start + per_split;\n";
 
 static const char lanes_form[] =
     "    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, in_key = lane % $L;\n"
@@ -235,141 +197,23 @@ static const char parts_form[] =
     "            if (distance < $L / $G || distance >= $L)\n"
     "                sum += __shfl_xor_sync(0xffffffffu, sum, distance);\n"
     "        UNROLL for (int r = 0; r < $G; r++)\n"
-    "            UNROLL for (int i = 0; i < $T; i++) {\n"
+    "            UNROLL for (int i = 0; i < $T; i += 4) {\n"
     "                const int d = (i / $V * $L + in_key) * $V + i % $V;\n"
     "                UNROLL for (int distance = $L; distance < 32; distance <<= 1)\n"
-    "                    result[r][i] += __shfl_xor_sync(0xffffffffu, result[r][i], distance);\n"
+    "                    UNROLL for (int j = i; j < i + 4; j++)\n"
+    "                        result[r][j] += __shfl_xor_sync(0xffffffffu, result[r][j], distance);\n"
+    "                ALIGNED(16) const float x[4] = {result[r][i], result[r][i + 1], result[r][i + 2], result[r][i + "
+    "3]};\n"
     "                if (lane < $L && d < $W)\n"
-    "                    parts[warp][r][d] = result[r][i];\n"
+    "                    tpc_write_16(&parts[warp][r][d], x);\n"
     "            }\n"
     "        if (lane < $L && in_key % ($L / $G) == 0) {\n"
-    "            most_of[warp][own] = most;\n"
-    "            sum_of[warp][own] = sum;\n"
+    "            parts[warp][own][$P - 4] = most;\n"
+    "            parts[warp][own][$P - 3] = sum;\n"
     "            if (warp == 0) {\n"
     "                out_of[own] = out_at;\n"
     "                zero_of[own] = zero;\n"
     "            }\n"
-    "        }\n";
-
-/* The parts of a block's warps; the block's part, where keys are in several splits. */
-const char cuda_attention_combine_form[] =
-    "        const uint32_t rows = here < $G ? here : $G;\n"
-    "        const bool left_out = low > 0 || high < (uint32_t)arguments.keys;\n"
-    "        bool again = false;\n"
-    "        __syncthreads();\n"
-    "        if (threadIdx.x < $G) {\n"
-    "            float best = -INFINITY, total = 0;\n"
-    "            UNROLL for (int w = 0; w < 4; w++)\n"
-    "                best = most_of[w][threadIdx.x] > best ? most_of[w][threadIdx.x] : best;\n"
-    "            UNROLL for (int w = 0; w < 4; w++) {\n"
-    "                const float of_warp = most_of[w][threadIdx.x];\n"
-    "                weight_of[w][threadIdx.x] = of_warp == best ? 1.0f : tpc_exp_near(of_warp - best);\n"
-    "                total += weight_of[w][threadIdx.x] * sum_of[w][threadIdx.x];\n"
-    "            }\n"
-    "            inverse_of[threadIdx.x] = 1.0f / total;\n"
-    "            unseen[threadIdx.x] = best <= $O;\n"
-    "            if (shares > 1) {\n"
-    "                float *const part = arguments.part + ((int64_t)item * $G + threadIdx.x) * $P;\n"
-    "                part[$P - 4] = best;\n"
-    "                part[$P - 3] = total;\n"
-    "            }\n"
-    "        }\n"
-    "        __syncthreads();\n"
-    "        for (uint32_t r = 0; r < rows && $F && left_out && shares == 1; r++)\n"
-    "            again |= unseen[r];\n"
-    "        for (int i = threadIdx.x; i < (int)rows * $W && !again; i += 128) {\n"
-    "            const int r = i / $W, d = i % $W;\n"
-    "            float x = 0;\n"
-    "            UNROLL for (int w = 0; w < 4; w++)\n"
-    "                x += weight_of[w][r] * parts[w][r][d];\n"
-    "            if (shares > 1) {\n"
-    "                arguments.part[((int64_t)item * $G + r) * $P + d] = x;\n"
-    "            } else {\n"
-    "                x = zero_of[r] ? 0.0f : x * inverse_of[r];\n"
-    "                arguments.out[out_of[r] + d * arguments.out_step] = element_of($Z);\n"
-    "            }\n"
-    "        }\n"
-    "        if (shares > 1) {\n"
-    "            __syncthreads();\n"
-    "            if (threadIdx.x == 0)\n"
-    "                arrived[0] = tpc_arrive(&$N_arrived[item / splits]);\n"
-    "            __syncthreads();\n"
-    "        }\n";
-
-/* The last block of a tile of rows: a warp for the shares of a row's splits; then the threads share the rows' columns, 4 each, and what is left the splits. Short
- * text matters here: it runs once. */
-const char cuda_attention_merge_form[] =
-    "        if (shares > 1 && arrived[0] == splits - 1) {\n"
-    "            const float *const part = arguments.part + (int64_t)(item / splits * splits) * $G * $P;\n"
-    "            for (uint32_t r = warp; r < rows; r += 4) {\n"
-    "                float theirs[2], scale[2], sums[2], best = -INFINITY, total = 0;\n"
-    "                UNROLL for (int i = 0; i < 2; i++) {\n"
-    "                    const uint32_t s = lane + i * 32;\n"
-    "                    theirs[i] = s < splits ? part[(s * $G + r) * $P + $P - 4] : -INFINITY;\n"
-    "                    sums[i] = s < splits ? part[(s * $G + r) * $P + $P - 3] : 0.0f;\n"
-    "                    best = fmaxf(best, theirs[i]);\n"
-    "                }\n"
-    "                UNROLL for (int distance = 16; distance > 0; distance >>= 1)\n"
-    "                    best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, distance));\n"
-    "                UNROLL for (int i = 0; i < 2; i++) {\n"
-    "                    scale[i] = theirs[i] == best ? 1.0f : tpc_exp_near(theirs[i] - best);\n"
-    "                    total += scale[i] * sums[i];\n"
-    "                }\n"
-    "                UNROLL for (int distance = 16; distance > 0; distance >>= 1)\n"
-    "                    total += __shfl_xor_sync(0xffffffffu, total, distance);\n"
-    "                UNROLL for (int i = 0; i < 2; i++)\n"
-    "                    if (lane + i * 32 < splits)\n"
-    "                        share_of[lane + i * 32][r] = scale[i] / total;\n"
-    "                if (lane == 0)\n"
-    "                    unseen[r] = best <= $O;\n"
-    "            }\n"
-    "            __syncthreads();\n"
-    "            for (uint32_t r = 0; r < rows && $F && left_out; r++)\n"
-    "                again |= unseen[r];\n"
-    "            const uint32_t columns = ($W + 3) / 4, units = rows * columns, together = units < 128 ? 128 / units : "
-    "1;\n"
-    "            for (uint32_t from = 0; from < units && !again; from += 128) {\n"
-    "                const uint32_t unit = from + (together > 1 ? threadIdx.x % units : threadIdx.x), r = unit / "
-    "columns;\n"
-    "                const uint32_t share = together > 1 ? threadIdx.x / units : 0;\n"
-    "                const float *const of_unit = part + r * $P + unit % columns * 4;\n"
-    "                ALIGNED(16) float x[4] = {0, 0, 0, 0};\n"
-    "                for (uint32_t s = share; s < splits && share < together && unit < units; s += 8 * together) {\n"
-    "                    ALIGNED(16) float y[8][4];\n"
-    "                    UNROLL for (int u = 0; u < 8; u++)\n"
-    "                        if (s + u * together < splits)\n"
-    "                            tpc_write_16(y[u], of_unit + (s + u * together) * $G * $P);\n"
-    "                    UNROLL for (int u = 0; u < 8; u++)\n"
-    "                        if (s + u * together < splits) {\n"
-    "                            const float scale = share_of[s + u * together][r];\n"
-    "                            UNROLL for (int i = 0; i < 4; i++)\n"
-    "                                x[i] += scale * y[u][i];\n"
-    "                        }\n"
-    "                }\n"
-    "                if (together > 1) {\n"
-    "                    tpc_write_16(gathered[threadIdx.x], x);\n"
-    "                    __syncthreads();\n"
-    "                    for (uint32_t s = 1; s < together && share == 0; s++)\n"
-    "                        UNROLL for (int i = 0; i < 4; i++)\n"
-    "                            x[i] += gathered[s * units + threadIdx.x][i];\n"
-    "                }\n"
-    "                UNROLL for (int i = 0; i < 4; i++) {\n"
-    "                    const uint32_t d = unit % columns * 4 + i;\n"
-    "                    if (share == 0 && unit < units && d < $W) {\n"
-    "                        const float value = x[i];\n"
-    "                        {\n"
-    "                            const float x = zero_of[r] ? 0.0f : value;\n"
-    "                            arguments.out[out_of[r] + d * arguments.out_step] = element_of($Z);\n"
-    "                        }\n"
-    "                    }\n"
-    "                }\n"
-    "            }\n"
-    "            if (threadIdx.x == 0)\n"
-    "                $N_arrived[item / splits] = 0;\n"
-    "        }\n"
-    "        if (!again)\n"
-    "            break;\n"
-    "        __syncthreads(); /* some row sees nothing: then what numbers hide counts */\n"
     "        }\n";
 
 static uint32_t lanes_per_key(dtype t, int64_t key, int64_t row)
@@ -436,7 +280,7 @@ struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_
         .loop =
             arena_printf(set->arena, "%s%s%s%s", cuda_attention_turns_form, first_form, loop_form[across], scores_form),
         .end = arena_printf(set->arena, "%s%s%s", end_form, next_form[across], parts_form),
-        .out = arena_printf(set->arena, "%s%s", cuda_attention_combine_form, cuda_attention_merge_form),
+        .out = cuda_attention_gather_form,
         .align = across ? (int)width : 0,
         .row_indent = 2,
         .score_indent = 5,

@@ -64,7 +64,8 @@ static int64_t group_of(const struct rows *r)
 }
 
 struct shape {
-    struct rows first, second;
+    struct rows first, second; /* sorted */
+    struct rows given[2];      /* as the products have them */
     int64_t rows, keys, group;
 };
 
@@ -84,8 +85,11 @@ static bool shape_of(const struct cuda_making *m, const struct cuda_attention *a
                 dim_eval(t, second->dot->offset[0], m->of, &offset[1]) && rows_of(m, first, 2, 0, 1, &out->first) &&
                 rows_of(m, second, 0, 2, 1, &out->second);
     if (!fits || keys < 1 || keys > MOST_KEYS || again != keys || offset[0] != 0 || offset[1] != 0 ||
-        (keys > 1 && (stride[0] != 1 || stride[1] != 1)) || !sort_rows(&out->first, keys) ||
-        !sort_rows(&out->second, keys))
+        (keys > 1 && (stride[0] != 1 || stride[1] != 1)))
+        return false;
+    out->given[0] = out->first;
+    out->given[1] = out->second;
+    if (!sort_rows(&out->first, keys) || !sort_rows(&out->second, keys))
         return false;
     for (uint32_t i = 0; i < out->first.count; i++)
         rows[0] *= out->first.extent[i];
@@ -117,10 +121,11 @@ static void put_axes(struct cuda_making *m, const struct rows *r)
 {
     for (uint32_t i = 0; i < r->count; i++) {
         cuda_put_number(m, r->extent[i]);
+        cuda_put_divisor(m, r->extent[i]);
         cuda_put_number(m, r->inner[i]);
         cuda_put_number(m, r->outer[i]);
     }
-    for (int i = 0; i < 3 && r->count == 0; i++)
+    for (int i = 0; i < 4 && r->count == 0; i++)
         cuda_put_number(m, i == 0);
 }
 
@@ -203,6 +208,19 @@ struct cut {
     int64_t tiles, splits, per_split; /* per_split: of keys; or what divides by splits */
 };
 
+/* What divides by the extents of the kernel's points. */
+static void put_points(struct cuda_making *m, const struct cuda_attention *a)
+{
+    const struct nest *n = &m->set->kernel[m->set->program->steps.at[a->softmax].kernel].nest;
+    for (uint32_t i = 0; i < n->points; i++) {
+        int64_t extent = 1;
+        (void)dim_eval(n->dims, n->kernel->extent[n->point[i]], m->of, &extent);
+        cuda_put_divisor(m, extent);
+    }
+    if (n->points == 0)
+        cuda_put_number(m, 0);
+}
+
 /* What the function begins with. */
 static void put_head(struct cuda_making *m, const struct cuda_attention *a, const struct shape *s, const struct cut *c,
                      const int64_t x[PLACES])
@@ -216,14 +234,17 @@ static void put_head(struct cuda_making *m, const struct cuda_attention *a, cons
     cuda_put_workspace(m, 0);
     for (int i = 0; i < 4; i++)
         cuda_put_number(m, x[i]);
-    put_axes(m, &s->first);
-    put_axes(m, &s->second);
+    put_axes(m, a->alike ? &s->given[0] : &s->first);
+    put_axes(m, a->alike ? &s->given[1] : &s->second);
     for (int i = 4; i < PLACES; i++)
         cuda_put_number(m, x[i]);
     const int64_t counts[] = {
         s->rows / s->group * c->tiles * c->splits, s->group, c->tiles, s->keys, c->splits, c->per_split};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         cuda_put_number(m, counts[i]);
+    cuda_put_divisor(m, c->splits);
+    cuda_put_divisor(m, c->tiles);
+    put_points(m, a);
 }
 
 static void put_kernel(struct cuda_making *m, const struct cuda_attention *a)

@@ -13,34 +13,33 @@ static const char functions_form[] =
     "struct $N_keys {\n"
     "    ALIGNED(16) uint32_t k[2][$H][4], v[4][$I][4];\n"
     "};\n"
-    "/* What belongs to this lane of 16 keys and values from `first` on; behind the last, values are zeros. */\n"
-    "static __device__ inline void fetch(struct $N_keys *to, const $E *k, const $E *v, uint32_t first, uint32_t stop,\n"
+    "/* What belongs to this lane of 16 keys and values from `first` on; behind the last, it is that again. */\n"
+    "static __device__ inline void fetch(struct $N_keys *to, const $E *k, const $E *v, uint32_t first, uint32_t last,\n"
     "                                    int64_t k_next, int64_t v_next)\n"
     "{\n"
-    "    const int row = threadIdx.x % 32 / 4, pair = threadIdx.x % 4;\n"
-    "    const int count = stop - first < 16 ? (int)(stop - first) : 16;\n"
-    "    const $E *const k_row = k + (first + row) * k_next + pair * 8;\n"
-    "    const $E *const v_row = v + (first + pair * 2) * v_next + row * 8;\n"
-    "    UNROLL for (int n = 0; n < 2; n++)\n"
+    "    const uint32_t row = threadIdx.x % 32 / 4, pair = threadIdx.x % 4;\n"
+    "    UNROLL for (int n = 0; n < 2; n++) {\n"
+    "        const uint32_t key = first + n * 8 + row;\n"
+    "        const $E *const at = k + (key < last ? key : last) * k_next + pair * 8;\n"
     "        UNROLL for (int j = 0; j < $H; j++) {\n"
     "            if ($D % 32 != 0) /* what q has no columns for */\n"
     "                UNROLL for (int i = 0; i < 4; i++)\n"
     "                    to->k[n][j][i] = 0;\n"
-    "            if (n * 8 + row < count && j * 32 + pair * 8 < $D)\n"
-    "                tpc_read_16(to->k[n][j], k_row + n * 8 * k_next + j * 32);\n"
+    "            if (j * 32 + pair * 8 < $D)\n"
+    "                tpc_read_16(to->k[n][j], at + j * 32);\n"
     "        }\n"
-    "    UNROLL for (int n = 0; n < 4; n++)\n"
+    "    }\n"
+    "    UNROLL for (int n = 0; n < 4; n++) {\n"
+    "        const uint32_t key = first + n / 2 * 8 + pair * 2 + n % 2;\n"
+    "        const $E *const at = v + (key < last ? key : last) * v_next + row * 8;\n"
     "        UNROLL for (int j = 0; j < $I; j++) {\n"
-    "            UNROLL for (int i = 0; i < 4; i++)\n"
-    "                to->v[n][j][i] = 0;\n"
-    "            if (n / 2 * 8 + pair * 2 + n % 2 < count && j * 64 + row * 8 < $W)\n"
-    "                tpc_read_16(to->v[n][j], v_row + (n / 2 * 8 + n % 2) * v_next + j * 64);\n"
+    "            if ($W % 64 != 0)\n"
+    "                UNROLL for (int i = 0; i < 4; i++)\n"
+    "                    to->v[n][j][i] = 0;\n"
+    "            if (j * 64 + row * 8 < $W)\n"
+    "                tpc_read_16(to->v[n][j], at + j * 64);\n"
     "        }\n"
-    "}\n"
-    "/* Halves of two words: the lower ones, or the upper ones. */\n"
-    "static __device__ inline uint32_t halves(uint32_t low, uint32_t high, int upper)\n"
-    "{\n"
-    "    return upper ? low >> 16 | (high & 0xffff0000u) : (low & 0xffffu) | high << 16;\n"
+    "    }\n"
     "}\n"
     "/* Tiles of rows: splits that are done, 0 between launches. */\n"
     "static __device__ uint32_t $N_arrived[$S];\n"
@@ -66,7 +65,7 @@ static const char loop_form[] =
     "                result[n][i] = 0;\n"
     "        for (uint32_t from = start + warp * 16; from < stop; from += 64) {\n"
     "            struct $N_keys keys;\n"
-    "            fetch(&keys, arguments.k + k_at, arguments.v + v_at, from, stop, arguments.k_next, "
+    "            fetch(&keys, arguments.k + k_at, arguments.v + v_at, from, stop - 1, arguments.k_next, "
     "arguments.v_next);\n"
     "            float s[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}};\n"
     "            UNROLL for (int j = 0; j < $H; j++)\n"
@@ -75,18 +74,17 @@ static const char loop_form[] =
     "                    tpc_mma_$T(s[0], rows_of_q, keys.k[0][j] + step);\n"
     "                    tpc_mma_$T(s[1], rows_of_q, keys.k[1][j] + step);\n"
     "                }\n"
-    "            const int last = stop - from < 16 ? (int)(stop - from) - 1 : 15; /* key */\n"
     "            float best = most;\n"
     "            UNROLL for (int e = 0; e < 4; e++) {\n"
-    "                const int key = e / 2 * 8 + pair * 2 + e % 2;\n"
-    "                const int64_t c$C = from + (uint32_t)(key < last ? key : last);\n"
+    "                const uint32_t key = from + e / 2 * 8 + pair * 2 + e % 2;\n"
+    "                const int64_t c$C = key < stop ? key : stop - 1;\n"
     "                const float product = s[e / 2][e % 2];\n"
     "                float score;\n"
     "                {\n";
 
 static const char end_form[] =
     "                }\n"
-    "                s[e / 2][e % 2] = key <= last ? score : -INFINITY;\n"
+    "                s[e / 2][e % 2] = key < stop ? score : -INFINITY;\n"
     "                best = fmaxf(best, s[e / 2][e % 2]);\n"
     "            }\n"
     "            UNROLL for (int distance = 1; distance < 4; distance <<= 1)\n"
@@ -107,22 +105,24 @@ static const char end_form[] =
     "            const uint32_t p[4] = {tpc_pack_$T(s[0][0], s[0][1]), 0, tpc_pack_$T(s[1][0], s[1][1]), 0};\n"
     "            UNROLL for (int j = 0; j < $I; j++)\n"
     "                UNROLL for (int c = 0; c < 8; c++) {\n"
-    "                    const uint32_t column[2] = {halves(keys.v[0][j][c / 2], keys.v[1][j][c / 2], c % 2),\n"
-    "                                                halves(keys.v[2][j][c / 2], keys.v[3][j][c / 2], c % 2)};\n"
+    "                    const uint32_t column[2] = {tpc_halves(keys.v[0][j][c / 2], keys.v[1][j][c / 2], c % 2),\n"
+    "                                                tpc_halves(keys.v[2][j][c / 2], keys.v[3][j][c / 2], c % 2)};\n"
     "                    tpc_mma_$T(result[j * 8 + c], p, column);\n"
     "                }\n"
     "        }\n"
     "        UNROLL for (int distance = 1; distance < 4; distance <<= 1)\n"
     "            sum += __shfl_xor_sync(0xffffffffu, sum, distance);\n"
-    "        UNROLL for (int n = 0; n < $I * 8; n++)\n"
+    "        UNROLL for (int n = 0; n < $I * 8; n += 4)\n"
     "            UNROLL for (int i = 0; i < 2; i++) {\n"
     "                const int d = n / 8 * 64 + (pair * 2 + i) * 8 + n % 8;\n"
+    "                ALIGNED(16) const float x[4] = {result[n][i], result[n + 1][i], result[n + 2][i], result[n + "
+    "3][i]};\n"
     "                if (d < $W)\n"
-    "                    parts[warp][own][d] = result[n][i];\n"
+    "                    tpc_write_16(&parts[warp][own][d], x);\n"
     "            }\n"
     "        if (pair == 0) {\n"
-    "            most_of[warp][own] = most;\n"
-    "            sum_of[warp][own] = sum;\n"
+    "            parts[warp][own][$P - 4] = most;\n"
+    "            parts[warp][own][$P - 3] = sum;\n"
     "            if (warp == 0) {\n"
     "                out_of[own] = out_at;\n"
     "                zero_of[own] = zero;\n"
@@ -145,16 +145,15 @@ struct cuda_attention_form cuda_attention_narrow(struct cuda_set *set, struct cu
     l->of['J' - 'A'] = "64";
     l->of['X' - 'A'] = "4";
     l->of['Y' - 'A'] = "32";
-    return (struct cuda_attention_form){
-        .name = "few_matrix",
-        .functions = functions_form,
-        .start = arena_printf(set->arena, "%s%s%s%s", cuda_attention_shared_form, lanes_form, cuda_attention_place_form,
-                              start_form),
-        .loop = arena_printf(set->arena, "%s%s", cuda_attention_turns_form, loop_form),
-        .end = end_form,
-        .out = arena_printf(set->arena, "%s%s", cuda_attention_combine_form, cuda_attention_merge_form),
-        .row_indent = 2,
-        .score_indent = 5,
-        .threads = CUDA_ATTENTION_THREADS,
-        .blocks = 2};
+    return (struct cuda_attention_form){.name = "few_matrix",
+                                        .functions = functions_form,
+                                        .start = arena_printf(set->arena, "%s%s%s%s", cuda_attention_shared_form,
+                                                              lanes_form, cuda_attention_place_form, start_form),
+                                        .loop = arena_printf(set->arena, "%s%s", cuda_attention_turns_form, loop_form),
+                                        .end = end_form,
+                                        .out = cuda_attention_gather_form,
+                                        .row_indent = 2,
+                                        .score_indent = 5,
+                                        .threads = CUDA_ATTENTION_THREADS,
+                                        .blocks = 2};
 }

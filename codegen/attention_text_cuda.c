@@ -13,21 +13,89 @@ static const char head_form[] =
     "*/\n"
     "    int64_t q_offset, k_offset, v_offset, out_offset;\n"
     "    struct {\n"
-    "        int64_t extent, inner, outer; /* strides of q and k; of out and v */\n"
+    "        int64_t extent, by_extent, inner, outer; /* strides of q and k; of out and v */\n"
     "    } first[$A], second[$B]; /* rows, outermost first */\n"
     "    int64_t q_step, k_step, v_step, out_step, k_next, v_next;\n"
-    "    int64_t items, group, tiles, keys, splits, per_split; /* items: tiles of rows x splits */\n";
+    "    int64_t items, group, tiles, keys, splits, per_split; /* items: tiles of rows x splits */\n"
+    "    int64_t by_splits, by_tiles;\n";
 
 static const char locate_text[] =
     "/* Moves two places to row `at`. */\n"
     "#define LOCATE(axes, count, at, to_inner, to_outer) \\\n"
     "    for (int a = (count) - 1; a >= 0; a--) { \\\n"
-    "        const uint32_t extent = (uint32_t)arguments.axes[a].extent, rest = a ? at / extent : 0; \\\n"
-    "        const int64_t i = at - rest * extent; \\\n"
+    "        const uint32_t rest = a ? tpc_divide(at, arguments.axes[a].by_extent) : 0; \\\n"
+    "        const int64_t i = at - rest * (uint32_t)arguments.axes[a].extent; \\\n"
     "        at = rest; \\\n"
     "        to_inner += i * arguments.axes[a].inner; \\\n"
     "        to_outer += i * arguments.axes[a].outer; \\\n"
     "    }\n";
+
+/* LOCATE_ROW: q_at, k_at, v_at and out_at, moved to `row`. Where both products have the same axes, what is known of extents and strides is in the text. */
+static void print_locate_row(const struct cuda_set *set, const struct cuda_attention *a, struct text *out)
+{
+    const struct dot *first = set->program->steps.at[a->scores].dot, *second = set->program->steps.at[a->product].dot;
+    const struct dims *t = set->program->graph->dims;
+    if (!a->alike) {
+        text_printf(out,
+                    "#define LOCATE_ROW \\\n    uint32_t at_first = row, at_second = row; \\\n"
+                    "    LOCATE(first, %u, at_first, q_at, k_at) \\\n    LOCATE(second, %u, at_second, out_at, v_at)\n",
+                    (unsigned)(cuda_rows_axes(first) ? cuda_rows_axes(first) : 1),
+                    (unsigned)(cuda_rows_axes(second) ? cuda_rows_axes(second) : 1));
+        return;
+    }
+    text_put(out, "#define LOCATE_ROW { \\\n    uint32_t rest, i, at = row; \\\n");
+    for (uint32_t x = cuda_rows_axes(first); x-- > 0;) {
+        const struct {
+            const char *place, *member;
+            dim stride;
+        } moved[] = {{"q_at", "first", first->stride[0][x]},
+                     {"k_at", "first", first->stride[1][x]},
+                     {"out_at", "second", second->stride[2][x]},
+                     {"v_at", "second", second->stride[1][x]}};
+        int64_t extent = 0, stride;
+        bool known = dim_is_const(t, first->extent[x], &extent);
+        if (extent == 1)
+            continue;
+        if (x == 0)
+            text_put(out, "    rest = 0; \\\n");
+        else if (known)
+            text_printf(out, "    rest = at / %lluu; \\\n", (unsigned long long)extent);
+        else
+            text_printf(out, "    rest = tpc_divide(at, arguments.first[%u].by_extent); \\\n", (unsigned)x);
+        text_printf(out, "    i = at - rest * (uint32_t)%s; \\\n    at = rest; \\\n",
+                    known ? arena_printf(out->arena, "%lluu", (unsigned long long)extent)
+                          : arena_printf(out->arena, "arguments.first[%u].extent", (unsigned)x));
+        for (size_t k = 0; k < sizeof moved / sizeof moved[0]; k++) {
+            bool fixed = dim_is_const(t, moved[k].stride, &stride);
+            if (fixed && stride != 0)
+                text_printf(out, "    %s += (int64_t)i * %lld; \\\n", moved[k].place, (long long)stride);
+            else if (!fixed)
+                text_printf(out, "    %s += (int64_t)i * arguments.%s[%u].%s; \\\n", moved[k].place, moved[k].member,
+                            (unsigned)x, k % 2 ? "outer" : "inner");
+        }
+    }
+    text_put(out, "    (void)at; }\n");
+}
+
+/* Coordinates of `row`, of which there are fewer than 2^31. */
+static void print_coordinates(struct printer *p)
+{
+    const struct nest *n = p->nest;
+    int64_t extent;
+    if (n->points > 1)
+        print_line(p, "uint32_t rest = row, more;");
+    for (uint32_t i = n->points; i-- > 1;) {
+        unsigned axis = (unsigned)n->point[i];
+        if (dim_is_const(n->dims, n->kernel->extent[n->point[i]], &extent) && extent > 0)
+            print_line(p, "more = rest / %lluu;", (unsigned long long)extent);
+        else
+            print_line(p, "more = tpc_divide(rest, arguments.by_point[%u]);", (unsigned)i);
+        print_line(p, "const int64_t c%u = rest - more * (uint32_t)n%u;", axis, axis);
+        print_line(p, "rest = more;");
+    }
+    if (n->points)
+        print_line(p, "const int64_t c%u = %s;", (unsigned)n->point[0], n->points > 1 ? "rest" : "row");
+}
 
 /* [wide or not]: tiles of $K keys in shared memory, for $G rows. */
 const char *const cuda_attention_stage_form[2] = {
@@ -109,7 +177,10 @@ static void print_row(struct printer *p, const struct cuda_attention *a, const s
         cuda_fill(p->out, form->rows, l);
     }
     p->indent = form->row_indent;
-    cuda_print_coordinates(p, n->point, n->points, "row");
+    if (form->rows)
+        cuda_print_coordinates(p, n->point, n->points, "row");
+    else
+        print_coordinates(p);
     if (!form->rows || a->zero >= 0) {
         print_indices(p, DEPTH_POINT, 0);
         print_values(p, DEPTH_POINT, 0);
@@ -167,9 +238,12 @@ static void print_main(struct cuda_set *set, const struct cuda_attention *a, con
     p.staged = NEW_ARRAY(set->arena, const char *, n->kernel->instruction_count + 1);
     cuda_fill(out, head_form, l);
     p.indent = 1;
+    print_line(&p, "int64_t by_point[%u];", (unsigned)(n->points ? n->points : 1));
     cuda_print_members(&p, skip);
     text_put(out, "};\n");
     text_put(out, locate_text);
+    if (!form->tiles)
+        print_locate_row(set, a, out);
     cuda_fill(out, form->functions, l);
     cuda_fill(out, arena_printf(set->arena, "ENTRY_EARLY_OF($N, %u, %d)\n{\n", form->threads, form->blocks), l);
     cuda_print_locals(&p, skip);

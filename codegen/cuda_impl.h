@@ -77,6 +77,7 @@ struct cuda_attention {
     int32_t zero;                      /* of the kernel: a condition under which a row gives 0; -1: none */
     int32_t sink;                      /* of the kernel: one more score of the row, which has no value; -1: none */
     bool always;                       /* whatever the shapes: scores and probabilities then need no memory */
+    bool alike;                        /* rows are the same axes, in one order, for both products and the kernel */
     bool across;                       /* neighbouring keys lie side by side */
     bool steady;                       /* few rows: splits are found where positions are known */
     uint32_t function[CUDA_ATTENTION_FORMS];
@@ -177,6 +178,8 @@ struct cuda_making {
 void cuda_put_buffer(struct cuda_making *m, uint32_t buffer, int64_t bytes);
 void cuda_put_number(struct cuda_making *m, int64_t number);
 void cuda_put_workspace(struct cuda_making *m, int64_t bytes);
+/* What tpc_divide(n, ..) needs to divide by d, 1 to 2^31, an n of less than 2^31. */
+void cuda_put_divisor(struct cuda_making *m, int64_t d);
 void cuda_put_fault(struct cuda_making *m); /* the cell and the step */
 /* Ends the launch. `blocks` may be more than a grid holds: then it is the most that it does, since all entries loop. */
 struct cuda_launch cuda_launch_of(struct cuda_making *m, uint32_t function, int64_t blocks, uint32_t x, uint32_t y,
@@ -231,7 +234,7 @@ uint32_t cuda_add_skinny(struct cuda_set *set, const struct cuda_skinny *a, bool
 /* The step by the largest candidate that fits these shapes; false: none does. */
 bool cuda_skinny_step(struct cuda_making *m, struct cuda_step *out);
 
-/* ---- attention_cuda.c, attention_text_cuda.c, attention_few_cuda.c, attention_many_cuda.c, attention_matrix_cuda.c,
+/* ---- attention_cuda.c, attention_text_cuda.c, attention_few_cuda.c, attention_split_cuda.c, attention_many_cuda.c, attention_matrix_cuda.c,
  * attention_narrow_cuda.c, attention_mask_cuda.c, attention_launch_cuda.c ---- */
 
 /* The forms: for few rows by 16-byte accesses (two) or by single elements; for many rows by single elements or by 16-byte accesses; for few rows by tensor cores, or
@@ -304,7 +307,7 @@ int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row);
 uint32_t cuda_attention_threads(int form, dtype t, int64_t key, int64_t row);
 extern const char *const cuda_attention_stage_form[2];
 extern const char cuda_attention_shared_form[], cuda_attention_place_form[], cuda_attention_turns_form[];
-extern const char cuda_attention_combine_form[], cuda_attention_merge_form[];
+extern const char cuda_attention_gather_form[];
 /* Few rows: keys that a warp takes at a time. */
 uint32_t cuda_attention_keys(int form, dtype t, int64_t key, int64_t row);
 /* Floats of a row's part in the workspace. */

@@ -28,6 +28,17 @@ void cuda_put_workspace(struct cuda_making *m, int64_t bytes)
     *PUSH(m->arena, &m->words) = (struct cuda_word){.kind = CUDA_WORKSPACE, .number = bytes};
 }
 
+/* n / d is n * m >> 31 + s with 2^(s - 1) < d <= 2^s and m = 2^(31 + s) / d, rounded up (Granlund and Montgomery, Division by invariant integers using multiplication,
+ * 1994): m is in the lower 32 bits, the shift in the upper. */
+void cuda_put_divisor(struct cuda_making *m, int64_t d)
+{
+    uint64_t shift = 31;
+    while (((uint64_t)1 << (shift - 31)) < (uint64_t)d)
+        shift++;
+    uint64_t multiplier = (((uint64_t)1 << shift) + (uint64_t)d - 1) / (uint64_t)d;
+    cuda_put_number(m, (int64_t)(shift << 32 | multiplier));
+}
+
 void cuda_put_fault(struct cuda_making *m)
 {
     *PUSH(m->arena, &m->words) = (struct cuda_word){.kind = CUDA_FAULT};

@@ -212,8 +212,26 @@ enum { REPLACED = sizeof replaced / sizeof replaced[0] };
                        "    return ((a ^ b) & (a ^ d)) >= 0 ? d : a < 0 ? -INT64_MAX - 1 : INT64_MAX;\n"               \
                        "}\n"},
 
+/* A quotient by multiplication (cuda_put_divisor). */
+#define DIVIDE                                                                                                         \
+    {"tpc_divide", "static __device__ inline uint32_t tpc_divide(uint32_t n, int64_t by)\n"                            \
+                   "{\n"                                                                                               \
+                   "    return (uint32_t)((uint64_t)n * (uint32_t)by >> (by >> 32));\n"                                \
+                   "}\n"},
+
+/* Halves of two words: the lower ones, or the upper ones. */
+#define HALVES                                                                                                         \
+    {"tpc_halves", "static __device__ inline uint32_t tpc_halves(uint32_t low, uint32_t high, int upper)\n"            \
+                   "{\n"                                                                                               \
+                   "#ifdef __CUDACC_RTC__\n"                                                                           \
+                   "    return __byte_perm(low, high, upper ? 0x7632 : 0x5410);\n"                                     \
+                   "#else\n"                                                                                           \
+                   "    return upper ? low >> 16 | (high & 0xffff0000u) : (low & 0xffffu) | high << 16;\n"             \
+                   "#endif\n"                                                                                          \
+                   "}\n"},
+
 static const struct prelude_function own[] = {
-    READ_ONCE ARRIVE FOLD DIFFERENCE CONVERT("tpc_from_f16", "float", "uint16_t", "cvt.f32.f16", "f", "h")
+    READ_ONCE ARRIVE FOLD DIFFERENCE DIVIDE HALVES CONVERT("tpc_from_f16", "float", "uint16_t", "cvt.f32.f16", "f", "h")
         CONVERT("tpc_to_f16", "uint16_t", "float", "cvt.rn.f16.f32", "h", "f")
             CONVERT("tpc_to_bf16", "uint16_t", "float", "cvt.rn.bf16.f32", "h", "f") READ(4, "uint32_t")
                 READ(8, "uint2") READ(16, "uint4") MOVE_MORE("read", 32, 16) MOVE_MORE("read", 64, 32)

@@ -1,6 +1,7 @@
 /* tests/unit/cuda_attention_test.c - attention of many kinds as one CUDA function, on the model of CUDA against the reference interpreter: masks, biases, softcap,
  * windows, rows without any key, heads in groups, widths of every kind, keys that lie either way. ALL=1: every kind in all its types, else in one.
  */
+#include "codegen/cuda_impl.h"
 #include "ir/interpret.h"
 #include "tests/support/cuda_trial.h"
 #include "tests/test.h"
@@ -284,6 +285,25 @@ static void leaves_out(void **state)
     }
 }
 
+/* A quotient by multiplication is exact wherever it is used. */
+static void divisors(void **state)
+{
+    static const uint32_t near[] = {1, 2, 3, 5, 7, 8, 9, 33, 641, 65535, 65536, 65537, 1u << 30, INT32_MAX};
+    (void)state;
+    for (size_t i = 0; i < sizeof near / sizeof near[0]; i++)
+        for (uint32_t k = 0; k < 1000; k++) {
+            struct cuda_making m = {.arena = trial_arena};
+            const uint32_t d = near[i];
+            cuda_put_divisor(&m, d);
+            const uint64_t by = (uint64_t)m.words.at[0].number, most = INT32_MAX / d;
+            for (int e = -1; e <= 1; e++) {
+                uint64_t n = (most * k / 999) * d + (uint64_t)(int64_t)e;
+                n = n > INT32_MAX ? INT32_MAX : n;
+                assert_int_equal(n * (uint32_t)by >> (by >> 32), n / d);
+            }
+        }
+}
+
 /* With ALL=1 (minutes), where there is NVRTC: it takes all of them for each architecture, and none spills. */
 static void compiles(void **state)
 {
@@ -315,6 +335,6 @@ static void compiles(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(trial_programs), cmocka_unit_test(leaves_out),
-                                       cmocka_unit_test(compiles)};
+                                       cmocka_unit_test(divisors), cmocka_unit_test(compiles)};
     return cmocka_run_group_tests(tests, setup, trial_end);
 }
