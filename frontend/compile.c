@@ -154,8 +154,7 @@ status compile_model(struct arena *arena, const char *path, const struct compile
     struct annotations annotations = {0};
     if (s == TPC_OK && o->use_annotations) {
         with.annotations = &annotations;
-        s = text ? diag_error(diag, TPC_USAGE, path, "--use-annotations: a Graph in text form has none")
-                 : onnx_read_annotations(arena, path, o->ranks, diag, &annotations);
+        s = onnx_read_annotations(arena, path, o->ranks, diag, &annotations);
     }
     return s != TPC_OK ? s : compile_graph(arena, graph, &with, diag, out);
 }

@@ -53,6 +53,51 @@ static status parse_option(struct arena *arena, const struct command *c, int arg
     return TPC_OK;
 }
 
+/* The first of the options in `names` that was given; NULL: none. */
+static const char *first_given(struct arena *arena, const struct args *a, const char *names)
+{
+    char *rest = NULL, *copy = arena_strdup(arena, names == NULL ? "" : names);
+    for (char *name = strtok_r(copy, " ", &rest); name != NULL; name = strtok_r(NULL, " ", &rest)) {
+        if (args_flag(a, name)) {
+            return name;
+        }
+    }
+    return NULL;
+}
+
+/* "--prompt TEXT or --prompt-ids 1,2,3" */
+static const char *told(struct arena *arena, const struct command *c, const char *names)
+{
+    struct text t = {.arena = arena};
+    for (const char *at = names; *at != 0; at += strspn(at, " ")) {
+        size_t length = strcspn(at, " ");
+        const struct option_info *o = find_option(c, at, length);
+        text_printf(&t, "%s%s%s%s", at == names ? "" : " or ", o->name, o->value == NULL ? "" : " ",
+                    o->value == NULL ? "" : o->value);
+        at += length;
+    }
+    return t.at;
+}
+
+/* What the table says of options beside each other. */
+static status check_together(struct arena *arena, const struct args *a, struct diag *diag)
+{
+    for (uint32_t i = 0; i < a->given.count; i++) {
+        const char *name = a->given.at[i].name;
+        const struct option_info *o = find_option(a->command, name, strlen(name));
+        const char *other = first_given(arena, a, o->not_with);
+        if (other != NULL) {
+            return diag_error(diag, TPC_USAGE, NULL, "%s: %s and %s exclude each other: give one", a->command->name,
+                              name, other);
+        }
+        if (o->needs != NULL && first_given(arena, a, o->needs) == NULL) {
+            return diag_error(diag, TPC_USAGE, NULL, "%s: %s needs %s", a->command->name, name,
+                              told(arena, a->command, o->needs));
+        }
+    }
+    return TPC_OK;
+}
+
 status args_parse(struct arena *arena, const struct command *c, int argc, char **argv, struct diag *diag,
                   struct args *out)
 {
@@ -73,7 +118,7 @@ status args_parse(struct arena *arena, const struct command *c, int argc, char *
     if (out->positional.count < c->least || out->positional.count > c->most) {
         return diag_error(diag, TPC_USAGE, NULL, "usage: tpc %s %s (see tpc %s --help)", c->name, c->usage, c->name);
     }
-    return TPC_OK;
+    return check_together(arena, out, diag);
 }
 
 void args_help(const struct command *c, FILE *to)

@@ -13,7 +13,9 @@ struct option_info {
     const char *name;  /* "--tp", "-o"; NULL ends a table */
     const char *value; /* "N": takes a value; NULL: a flag */
     const char *help;
-    bool many; /* may be given several times; a flag may always */
+    bool many;            /* may be given several times; a flag may always */
+    const char *not_with; /* options that exclude it, separated by spaces; said at one of the two */
+    const char *needs;    /* one of these must be there too */
 };
 
 struct args;
@@ -66,7 +68,8 @@ struct links cli_links(struct arena *arena, const struct compiled *c);
 #define CLI_MESH_OPTIONS                                                                                               \
     {"--tp", "N", .help = "number of ranks to split over (1 to 64); short for --mesh tp=N"},                           \
         {"--mesh", "dp=N,tp=N,...",                                                                                    \
-         .help = "axes of ranks, outermost first: dp (batch), cp (sequence), tp (weights), ep (experts)"},             \
+         .help = "axes of ranks, outermost first: dp (batch), cp (sequence), tp (weights), ep (experts)",              \
+         .not_with = "--tp"},                                                                                          \
     {                                                                                                                  \
         "--sequence-parallel", NULL, .help = "keep norms and residuals on sequence shards over tp"                     \
     }

@@ -129,13 +129,28 @@ struct links cli_links(struct arena *arena, const struct compiled *c)
     return l;
 }
 
+/* A Graph in text form was imported before. */
+static status check_text(const char *model, const struct args *args, struct diag *diag)
+{
+    static const char *const importing[] = {"--set", "--bind", "--annotate", "--use-annotations"};
+    size_t n = strlen(model);
+    for (size_t i = 0; n > 4 && strcmp(model + n - 4, ".tpc") == 0 && i < sizeof importing / sizeof *importing; i++) {
+        if (args_flag(args, importing[i])) {
+            return diag_error(diag, TPC_USAGE, model, "%s is for ONNX models, and this is a Graph in text form",
+                              importing[i]);
+        }
+    }
+    return TPC_OK;
+}
+
 static status compile(struct arena *arena, const struct args *args, struct diag *diag)
 {
     const char *model = args->positional.at[0];
     struct compile_options o = {
         .prices = true, .dump_after = args_value(args, "--dump-after", NULL), .dump_to = stdout};
     struct budget budget = {.choose_ranks = strcmp(args_value(args, "--tp", ""), "auto") == 0};
-    status s = cli_mesh(arena, args, diag, &o);
+    status s = check_text(model, args, diag);
+    s = s != TPC_OK ? s : cli_mesh(arena, args, diag, &o);
     if (s == TPC_OK && o.ranks == 0 && !budget.choose_ranks) {
         s = diag_error(diag, TPC_USAGE, NULL,
                        "compile: --tp (or --mesh) is missing: how many ranks to split over (1 to 64)");

@@ -83,8 +83,11 @@ status cli_device(struct arena *arena, const struct args *args, uint32_t ranks, 
         return diag_error(diag, TPC_USAGE, NULL, "--device is '%s' but must be cuda or cpu", kind);
     if (way && strcmp(way, "nccl") != 0 && strcmp(way, "host") != 0)
         return diag_error(diag, TPC_USAGE, NULL, "--collectives is '%s' but must be nccl or host", way);
-    bool asked = kind && strcmp(kind, "cuda") == 0;
-    if (!asked && (kind || !gpus_by_default || (!gpus && no_gpus(arena, needed))))
+    bool cpu = kind && strcmp(kind, "cpu") == 0;
+    if (cpu && (gpus || way))
+        return diag_error(diag, TPC_USAGE, NULL, "--device cpu and %s exclude each other: give one",
+                          gpus ? "--gpus" : "--collectives");
+    if (cpu || (!kind && !gpus && !way && (!gpus_by_default || no_gpus(arena, needed))))
         return TPC_OK;
     if (gpus) {
         status s = parse_gpus(arena, gpus, here, &out->gpus, diag);
@@ -93,7 +96,7 @@ status cli_device(struct arena *arena, const struct args *args, uint32_t ranks, 
     }
     const char *why = gpus ? NULL : no_gpus(arena, needed);
     if (why)
-        return diag_error(diag, TPC_UNSUPPORTED, NULL, "--device cuda: %s", why);
+        return diag_error(diag, TPC_UNSUPPORTED, NULL, "%s: %s", kind ? "--device cuda" : "--collectives", why);
     out->kind = ENGINE_CUDA;
     out->host_collectives = way && strcmp(way, "host") == 0;
     return TPC_OK;

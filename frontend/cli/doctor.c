@@ -8,7 +8,8 @@
 #include <stdlib.h>
 
 static const struct option_info options[] = {
-    {"--operators", NULL, .help = "print the supported ONNX operators as a Markdown table, nothing else"},
+    {"--operators", NULL, .help = "print the supported ONNX operators as a Markdown table, nothing else",
+     .not_with = "--machine"},
     {"--machine", NULL,
      .help = "measure this machine and write a machine file (docs/machine.md): to FILE, else to stdout"},
     {0},

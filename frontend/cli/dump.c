@@ -4,8 +4,9 @@
 #include "runtime/plan.h"
 
 static const struct option_info options[] = {
-    {"--json", NULL, .help = "the whole document (docs/plan-json.md)"},
-    {"--tp-plan", NULL, .help = "the decisions as a plan file, which compile --tp-plan reads back (docs/steering.md)"},
+    {"--json", NULL, .help = "the whole document (docs/plan-json.md)", .not_with = "--tp-plan --program"},
+    {"--tp-plan", NULL, .help = "the decisions as a plan file, which compile --tp-plan reads back (docs/steering.md)",
+     .not_with = "--program"},
     {"--program", NULL, .help = "the scheduled Program as text (docs/text-form.md)"},
     {0},
 };
@@ -169,7 +170,7 @@ static status dump(struct arena *arena, const struct args *args, struct diag *di
 
 const struct command command_dump = {
     .name = "dump",
-    .usage = "PLAN [--json] [--tp-plan] [--program]",
+    .usage = "PLAN [--json | --tp-plan | --program]",
     .summary = "what the solver decided, layer by layer, and why",
     .examples = "  tpc dump plan.bin\n  tpc dump plan.bin --json | jq '.layers[] | [.node, .style]'\n  tpc dump "
                 "plan.bin --program | less\n",

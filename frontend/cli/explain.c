@@ -54,6 +54,10 @@ static status explain_plan(struct arena *arena, const struct args *args, struct 
     struct text t = {.arena = arena};
     int printed = (html != NULL && strcmp(html, "-") == 0) + (dot != NULL && strcmp(dot, "-") == 0) +
                   (other != NULL || args->positional.count > 1);
+    if (other != NULL && args->positional.count > 1) {
+        return diag_error(diag, TPC_USAGE, NULL, "explain: --diff tells of whole plans: leave '%s' out",
+                          args->positional.at[1]);
+    }
     if (printed > 1) {
         return diag_error(diag, TPC_USAGE, NULL,
                           "explain: more than one thing would go to standard output; name a "

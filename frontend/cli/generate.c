@@ -217,11 +217,16 @@ static status read_bindings(struct writing *w)
             return diag_error(w->diag, TPC_USAGE, NULL,
                               "run: --bind is '%s' but must be INPUT=tokens|mask|positions|past_length|total_length",
                               g->value);
-        status s = args_once(w->args, i, (size_t)(equals - g->value), w->diag);
+        const struct graph *graph = w->plan->program->graph;
+        const char *name = arena_strndup(w->arena, g->value, (size_t)(equals - g->value));
+        status s = args_once(w->args, i, strlen(name), w->diag);
+        for (uint32_t k = 0; k < graph->inputs.count && s == TPC_OK; k++)
+            if (w->o.given[k].dtype != DT_NONE && r != ROLE_GIVEN && strcmp(graph->inputs.at[k].name, name) == 0)
+                s = diag_error(w->diag, TPC_USAGE, NULL, "run: --bind and --input both say what '%s' gets: give one",
+                               name);
         if (s != TPC_OK)
             return s;
-        binding[w->o.binding_count++] =
-            (struct role_binding){arena_strndup(w->arena, g->value, (size_t)(equals - g->value)), r};
+        binding[w->o.binding_count++] = (struct role_binding){name, r};
     }
     w->o.binding = binding;
     return TPC_OK;

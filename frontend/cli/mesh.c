@@ -83,10 +83,6 @@ status cli_mesh(struct arena *arena, const struct args *args, struct diag *diag,
     int64_t ranks = out->ranks;
     bool choose = strcmp(args->command->name, "compile") == 0 && strcmp(args_value(args, "--tp", ""), "auto") == 0;
     status s = choose ? TPC_OK : args_number(args, "--tp", 1, MOST_RANKS, &ranks, diag);
-    if (s == TPC_OK && mesh != NULL && args_value(args, "--tp", NULL) != NULL) {
-        s = diag_error(diag, TPC_USAGE, NULL, "%s: --tp and --mesh say the same: give one (--mesh %s,tp=%s)",
-                       args->command->name, mesh, args_value(args, "--tp", NULL));
-    }
     if (s != TPC_OK) {
         return s;
     }

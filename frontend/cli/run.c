@@ -9,28 +9,33 @@
 
 static const struct option_info options[] = {
     {"--input", "NAME=SPEC", .help = "@x.npy, @x.pb or a literal such as 2x3xi64=1,2,3,4,5,6", .many = true},
-    {"--inputs", "DIR", .help = "input_0.pb, input_1.pb, ... in the order of the model's inputs"},
-    {"--output", "NAME=@FILE", .help = "write an output to a .npy or .pb file", .many = true},
-    {"--outputs", "DIR", .help = "write all as output_0.pb, output_1.pb, ..."},
-    {"--random-inputs", "SEED", .help = "make up the inputs that are not given"},
-    {"--size", "SYMBOL=N", .help = "a dynamic extent of made-up inputs (8)", .many = true},
-    {"--repeat", "N", .help = "run N times and print each run's time to stderr"},
+    {"--inputs", "DIR", .help = "input_0.pb, input_1.pb, ... in the order of the model's inputs",
+     .not_with = "--generate"},
+    {"--output", "NAME=@FILE", .help = "write an output to a .npy or .pb file", .many = true, .not_with = "--generate"},
+    {"--outputs", "DIR", .help = "write all as output_0.pb, output_1.pb, ...", .not_with = "--generate"},
+    {"--random-inputs", "SEED", .help = "make up the inputs that are not given", .not_with = "--generate"},
+    {"--size", "SYMBOL=N", .help = "a dynamic extent of made-up inputs (8)", .many = true, .needs = "--random-inputs"},
+    {"--repeat", "N", .help = "run N times and print each run's time to stderr", .not_with = "--generate"},
     {"--generate", "N", .help = "write at most N tokens per prompt (docs/generation.md)"},
-    {"--prompt", "TEXT", .help = "bytes to go on from (byte-level models)"},
-    {"--prompt-ids", "1,2,3", .help = "token ids to go on from"},
-    {"--batch-file", "FILE", .help = "one prompt per line: token ids, or else texts (byte-level models)"},
-    {"--text", NULL, .help = "the lines of --batch-file are texts, whatever they look like"},
-    {"--temperature", "T",
-     .help = "draw tokens at this temperature (0: take the likeliest; 1 with --top-k or --top-p)"},
-    {"--top-k", "K", .help = "draw among the K likeliest"},
-    {"--top-p", "P", .help = "draw among the fewest likeliest that reach probability P together"},
-    {"--seed", "S", .help = "of the draws (0)"},
-    {"--eos", "ID,...", .help = "tokens that end a text", .many = true},
-    {"--context", "N", .help = "room for N tokens in the model's states (they grow)"},
+    {"--prompt", "TEXT", .help = "bytes to go on from (byte-level models)", .needs = "--generate",
+     .not_with = "--prompt-ids --batch-file"},
+    {"--prompt-ids", "1,2,3", .help = "token ids to go on from", .needs = "--generate"},
+    {"--batch-file", "FILE", .help = "one prompt per line: token ids, or else texts (byte-level models)",
+     .needs = "--generate", .not_with = "--prompt-ids"},
+    {"--text", NULL, .help = "the lines of --batch-file are texts, whatever they look like", .needs = "--batch-file"},
+    {"--temperature", "T", .help = "draw tokens at this temperature (0: take the likeliest; 1 with --top-k or --top-p)",
+     .needs = "--generate"},
+    {"--top-k", "K", .help = "draw among the K likeliest", .needs = "--generate"},
+    {"--top-p", "P", .help = "draw among the fewest likeliest that reach probability P together",
+     .needs = "--generate"},
+    {"--seed", "S", .help = "of the draws (0)", .needs = "--generate"},
+    {"--eos", "ID,...", .help = "tokens that end a text", .many = true, .needs = "--generate"},
+    {"--context", "N", .help = "room for N tokens in the model's states (they grow)", .needs = "--generate"},
     {"--first", "PLAN",
-     .help = "runs the prompt and hands its states over (a decoder without past); --input may name its inputs"},
+     .help = "runs the prompt and hands its states over (a decoder without past); --input may name its inputs",
+     .needs = "--generate"},
     {"--bind", "INPUT=ROLE", .help = "fill an input as tokens, mask, positions, past_length or total_length",
-     .many = true},
+     .many = true, .needs = "--generate"},
     CLI_DEVICE_OPTIONS,
     {"--threads", "N", .help = "threads per rank (cores / ranks)"},
     {"--times", NULL, .help = "print each token's time, and what was loaded and launched, to stderr"},
@@ -259,27 +264,6 @@ static status run_inputs(struct job *j)
     return s == TPC_OK ? write_outputs(j) : s;
 }
 
-/* Options that speak of generation say nothing without --generate. */
-/* Some options are for generation alone, others mean nothing to it. */
-static status check_way(const struct args *args, bool generates, struct diag *diag)
-{
-    static const char *const names[2][12] = {
-        {"--prompt", "--prompt-ids", "--batch-file", "--text", "--temperature", "--top-k", "--top-p", "--seed", "--eos",
-         "--bind", "--context", "--first"},
-        {"--inputs", "--output", "--outputs", "--random-inputs", "--size", "--repeat"}};
-    for (uint32_t i = 0; i < args->given.count; i++) {
-        for (size_t k = 0; k < 12 && names[generates][k] != NULL; k++) {
-            if (strcmp(args->given.at[i].name, names[generates][k]) == 0) {
-                return diag_error(diag, TPC_USAGE, NULL,
-                                  generates ? "run: %s is not for --generate, which prints tokens"
-                                            : "run: %s needs --generate N: how many tokens to write",
-                                  names[generates][k]);
-            }
-        }
-    }
-    return TPC_OK;
-}
-
 static void make_job(struct job *j)
 {
     j->graph = j->plan->program->graph;
@@ -342,7 +326,6 @@ static status run(struct arena *arena, const struct args *args, struct diag *dia
     int64_t count = -1, threads = 0;
     status s = args_number(args, "--generate", 0, 1000000, &count, diag);
     s = s == TPC_OK ? args_number(args, "--threads", 1, 1024, &threads, diag) : s;
-    s = s == TPC_OK ? check_way(args, count >= 0, diag) : s;
     if (s != TPC_OK || (s = plan_read(arena, args->positional.at[0], diag, &j.plan)) != TPC_OK ||
         (s = cli_ranks_join(arena, args, j.plan, diag, &ranks)) != TPC_OK) {
         return s;

@@ -342,6 +342,9 @@ static status verify(struct arena *arena, const struct args *args, struct diag *
     }
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
         v.tests = path;
+        if (args_flag(args, "--size")) {
+            return diag_error(diag, TPC_USAGE, path, "--size is for made-up inputs, and the folder has its own");
+        }
         v.model = arena_printf(arena, "%s/model.onnx", path);
     }
     v.folder = cli_folder_of(arena, v.model);

@@ -181,7 +181,7 @@ refused 64 "--prompt-ids" "$plan" --generate 3 --prompt-ids 1,
 refused 64 "--prompt-ids" "$plan" --generate 3 --prompt-ids 99999999999999999999
 refused 65 "is not below 209" "$plan" --generate 3 --prompt-ids 1,209
 refused 64 "one of --prompt" "$plan" --generate 3
-refused 64 "one of --prompt" "$plan" --generate 3 --prompt-ids 1 --batch-file "$tmp/prompts"
+refused 64 "exclude each other" "$plan" --generate 3 --prompt-ids 1 --batch-file "$tmp/prompts"
 refused 64 "--generate" "$plan" --prompt-ids 1
 refused 64 "context of 8 is too small" "$plan" --generate 6 --prompt-ids 1,2,3,4 --context 8
 refused 64 "--top-p" "$plan" --generate 6 --prompt-ids 1 --top-p 1.5

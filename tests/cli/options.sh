@@ -53,5 +53,53 @@ refused "run: --size gives 'batch_size' twice: 1 and 2" run "$tmp/plan" --random
 refused "run: --input gives 'input_ids' twice" run "$tmp/plan" --input input_ids=1x1xi64=1 --input input_ids=1x1xi64=2
 refused "run: --bind gives 'input_ids' twice" run "$tmp/plan" --generate 1 --prompt-ids 1 --bind input_ids=tokens --bind input_ids=mask
 
+# ---- what excludes something else, or needs it
+
+both() { # COMMAND OPTION OTHER ARGUMENT...: in either order
+    command=$1 one=$2 other=$3
+    shift 3
+    refused "exclude each other: give one" "$command" "$@" $one $other
+    refused "exclude each other: give one" "$command" "$@" $other $one
+}
+both dump --json --tp-plan x
+both dump --json --program x
+both dump --tp-plan --program x
+both doctor --machine --operators
+both compile "--tp 2" "--mesh dp=2" x
+both verify "--tp 2" "--mesh dp=2" x
+both run "--prompt a" "--prompt-ids 1" x --generate 1
+both run "--prompt a" "--batch-file f" x --generate 1
+both run "--prompt-ids 1" "--batch-file f" x --generate 1
+for option in "--inputs d" "--output a=@b" "--outputs d" "--random-inputs 1" "--repeat 2"; do
+    both run "$option" "--generate 1" x --prompt-ids 1
+done
+both run "--device cpu" "--gpus 0" "$tmp/plan" --random-inputs 1
+both verify "--device cpu" "--collectives host" "$model"
+for option in --prompt --prompt-ids --batch-file --temperature --top-k --top-p --seed --eos --context --first --bind; do
+    refused "run: $option needs --generate N" run x $option 1
+done
+refused "run: --text needs --batch-file FILE" run x --generate 1 --text --prompt-ids 1
+refused "run: --size needs --random-inputs SEED" run x --size batch_size=1
+refused "run: --bind and --input both say what 'input_ids' gets" run "$tmp/plan" --generate 1 --prompt-ids 1 --bind input_ids=tokens --input input_ids=1x1xi64=1
+refused "--diff tells of whole plans: leave 'lm_head' out" explain x lm_head --diff y
+refused "a file is written with --machine only" doctor x
+refused "--size is for made-up inputs" verify "$models/gpt2-ts17" --size batch=1
+"$tpc" compile "$model" --tp 1 -o "$tmp/plan2" --dump-after import >"$tmp/g.tpc" 2>/dev/null
+for option in "--set batch_size=1" "--bind x=1" "--annotate $tmp/a.onnx" --use-annotations; do
+    refused "and this is a Graph in text form" compile "$tmp/g.tpc" --tp 1 -o "$tmp/plan.bin" $option
+done
+# what speaks of GPUs alone asks for them
+for command in "run $tmp/plan --random-inputs 1" "verify $model --tp 1"; do
+    for option in "--gpus 0" "--collectives host"; do
+        TPC_CUDA_PATH=$tmp "$tpc" $command $option >"$tmp/out" 2>"$tmp/err"
+        if [ $? = 69 ] && grep -q "CUDA's driver is not found" "$tmp/err"; then
+            passed=$((passed + 1))
+        else
+            failed=$((failed + 1))
+            echo "FAILED: $command $option: $(cat "$tmp/err")"
+        fi
+    done
+done
+
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
