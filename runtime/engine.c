@@ -31,7 +31,7 @@ static status run_placed(struct rank *r, enum step_phase phase)
     r->stats.arena = r->now->arena_bytes;
     if (s == TPC_OK && !addresses_of(r, r->now, &sides, r->address))
         return fail(&r->failure, TPC_INTERNAL, "a buffer has no memory");
-    const struct course course = course_of(r, r->now, r->address, e->turn, e->best.step);
+    const struct course course = course_of(r, r->now, r->address, e->turn, &e->best.lines);
     return s == TPC_OK ? execute(r, &course, phase) : s;
 }
 
@@ -39,7 +39,8 @@ static status run_placed(struct rank *r, enum step_phase phase)
 static status run_foreseen(struct rank *r)
 {
     const struct engine *e = r->engine;
-    const struct course course = r->next;
+    struct course course = r->next;
+    course.lines = &e->best.lines; /* which as_foreseen has compared */
     void **address = r->address;
     r->address = r->next_address;
     r->next_address = address;
@@ -364,6 +365,9 @@ void engine_close(struct engine *e)
         if (e->rank[i].engine)
             close_rank(&e->rank[i]);
     close_devices(e);
+    base_free(e->best.lines.place);
+    base_free(e->expected.lines.place);
+    base_free(e->foreseen.lines.place);
     comm_threads_free(e->world);
     arena_free(e->arena);
     base_free(e);

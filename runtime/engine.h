@@ -82,11 +82,19 @@ status engine_run(struct engine *e, const struct tensor *inputs, const bool *kee
  * passes between ranks, and inputs[input] of that run says type and shape alone. false: the two do not lie alike, and nothing is noted. `from` does nothing meanwhile. */
 bool engine_take(struct engine *e, uint32_t input, struct engine *from, uint32_t output);
 
+/* What differs from run to run of what engine_want_best asks for. */
+struct engine_lines {
+    uint64_t step; /* of draws */
+    const int64_t *
+        place; /* [rows] which of an entry's lines; NULL: the last of each. engine_best knows of none where one is not there */
+};
+
 /* Before a run: what the one behind it will be given, as engine_run is given it; of inputs[i] only type and shape are looked at (those of kept ones follow
  * from the run). A device that computes by itself makes ready for it meanwhile. If something else comes, that is only slower.
  * begin: all elements are known but those of the input that engine_want_best names, so it may begin while the host has not yet looked at what this run found.
- * Outputs of this run that are no states cannot be had then. step: of its draws, as engine_want_best. */
-void engine_expect(struct engine *e, const struct tensor *inputs, const bool *keep, bool begin, uint64_t step);
+ * Outputs of this run that are no states cannot be had then. lines: of it, as engine_want_best. */
+void engine_expect(struct engine *e, const struct tensor *inputs, const bool *keep, bool begin,
+                   const struct engine_lines *lines);
 
 /* Room of states that are written in place and grow: `entries` from the next run on, which then fails (TPC_USAGE) where that is too little; 0 (at first):
  * as much as is needed, doubled when it grows. A change makes the engine forget what can be kept. */
@@ -97,12 +105,12 @@ status engine_output(struct engine *e, uint32_t index, struct diag *diag, struct
 /* Its type and shape alone. false: there was no run. */
 bool engine_output_shape(const struct engine *e, uint32_t index, struct tensor *out);
 
-/* From the next run on, beside the outputs: the largest element of the last line (along the last axis) of each of the first `rows` entries along the first axis of an output; or
- * (draw: neither NULL nor greedy) what sample_token gives for that line, the entry as row, and `step`. Where they are is also what the next run gets in `input` if it may begin early
+/* From the next run on, beside the outputs: the largest element of a line (along the last axis) of each of the first `rows` entries along the first axis of an output; or (draw:
+ * neither NULL nor greedy) what sample_token gives for that line, the entry as row, and lines->step. Where they are is also what the next run gets in `input` if it may begin early
  * (UINT32_MAX: nothing is known of that). rows 0: of none, as at first. For devices that do not read host memory; where ranks have parts of the lines the output itself
- * may then not be there. */
+ * may then not be there. lines: of the next run; NULL is all zero. */
 void engine_want_best(struct engine *e, uint32_t output, int64_t rows, uint32_t input, const struct sampling *draw,
-                      uint64_t step);
+                      const struct engine_lines *lines);
 /* Where in its line the last run's largest of that row, or its draw, is; of equals the first; -1: there is NaN, or all are -infinity. false: it is not known, so that
  * engine_output has to be looked at. */
 bool engine_best(const struct engine *e, int64_t row, int64_t *place);

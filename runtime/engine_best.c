@@ -48,8 +48,39 @@ static bool same_wish(const struct wanted_best *a, const struct wanted_best *b)
            memcmp(&a->sampling, &b->sampling, sizeof a->sampling) == 0;
 }
 
+bool wanted_lines_set(const struct engine *e, struct wanted_lines *to, const struct engine_lines *from)
+{
+    size_t rows = (size_t)e->best.rows;
+    to->step = e->best.draws && from ? from->step : 0;
+    to->placed = rows > 0 && from && from->place;
+    if (to->placed && to->room < rows) {
+        base_free(to->place);
+        to->place = base_alloc(rows * sizeof *to->place);
+        to->room = to->place ? rows : 0;
+    }
+    if (to->placed && to->place)
+        memcpy(to->place, from->place, rows * sizeof *to->place);
+    return !to->placed || to->place;
+}
+
+bool wanted_lines_same(const struct engine *e, const struct wanted_lines *a, const struct wanted_lines *b)
+{
+    return a->step == b->step && a->placed == b->placed &&
+           (!a->placed || memcmp(a->place, b->place, (size_t)e->best.rows * sizeof *a->place) == 0);
+}
+
+uint64_t best_key(const struct engine *e, const struct wanted_lines *lines, uint32_t slot)
+{
+    const struct wanted_best *w = &e->best;
+    const uint64_t wanted[] = {w->output, (uint64_t)w->rows, w->input, w->rows ? slot : 0, w->draws, lines->step};
+    uint64_t key = hash_bytes(&w->sampling, sizeof w->sampling, 0);
+    if (lines->placed)
+        key = hash_bytes(lines->place, (size_t)w->rows * sizeof *lines->place, key + 1);
+    return hash_bytes(wanted, sizeof wanted, key);
+}
+
 void engine_want_best(struct engine *e, uint32_t output, int64_t rows, uint32_t input, const struct sampling *draw,
-                      uint64_t step)
+                      const struct engine_lines *lines)
 {
     const struct node *n = graph_node(e->graph, e->graph->outputs.at[output].value);
     bool possible = e->rank[0].device->ops->helper && !e->cut_output[output] && !e->state_output[output] &&
@@ -64,23 +95,46 @@ void engine_want_best(struct engine *e, uint32_t output, int64_t rows, uint32_t 
             wish.rows = rows;
             wish.gather = find_gather(e, b);
         }
+    wish.lines = e->best.lines;
     bool same = same_wish(&e->best, &wish);
     e->best = wish;
-    e->best.step = wish.draws ? step : 0;
+    if (!wanted_lines_set(e, &e->best.lines, lines))
+        e->best.rows = 0;
     for (uint32_t i = 0; i < e->local && !same; i++)
         e->rank[i].ready = false; /* for a run that wants something else */
 }
 
-/* What is wanted of a run with these symbols: in the output's shape, which lines. false: nothing. */
-static bool best_lines(const struct engine *e, const int64_t *of, struct tensor *shape, struct cuda_lines *lines)
+/* What is wanted of a run with these symbols: the output's shape, and how many lines an entry has. false: nothing. */
+static bool best_shape(const struct engine *e, const int64_t *of, struct tensor *shape, int64_t *each)
 {
     if (e->best.rows == 0 || !shape_of_value(e->graph, e->graph->outputs.at[e->best.output].value, of, shape))
         return false;
     if (shape->count == 0 || shape->shape[0] < e->best.rows)
         return false;
-    int64_t extent = shape->shape[shape->rank - 1], each = (int64_t)shape->count / extent / shape->shape[0];
-    *lines = (struct cuda_lines){.count = e->best.rows, .first = each - 1, .step = each, .extent = extent};
+    *each = (int64_t)shape->count / shape->shape[shape->rank - 1] / shape->shape[0];
     return true;
+}
+
+static int64_t extent_of(const struct tensor *shape)
+{
+    return shape->shape[shape->rank - 1];
+}
+
+/* The same, and the lines are there. */
+static bool best_lines(const struct engine *e, const struct wanted_lines *lines, const int64_t *of,
+                       struct tensor *shape, int64_t *each)
+{
+    bool good = best_shape(e, of, shape, each);
+    for (int64_t row = 0; good && lines->placed && row < e->best.rows; row++)
+        good = lines->place[row] >= 0 && lines->place[row] < *each;
+    return good;
+}
+
+bool best_is_there(const struct engine *e, const struct wanted_lines *lines, const int64_t *of)
+{
+    struct tensor t;
+    int64_t each;
+    return best_lines(e, lines, of, &t, &each);
 }
 
 static uint32_t parts_of(const struct engine *e, uint32_t subaxes)
@@ -100,9 +154,9 @@ static const struct exchange *line_gather(const struct engine *e, const struct s
 
 static const struct exchange *gather_of(const struct engine *e, const struct shape_plan *plan)
 {
-    struct cuda_lines lines;
     struct tensor t;
-    return best_lines(e, plan->of, &t, &lines) ? line_gather(e, plan, lines.extent) : NULL;
+    int64_t each;
+    return best_shape(e, plan->of, &t, &each) ? line_gather(e, plan, extent_of(&t)) : NULL;
 }
 
 bool best_instead_of(const struct rank *r, const struct shape_plan *plan, uint32_t step)
@@ -137,16 +191,16 @@ static void plan_of(const struct engine *e, const struct exchange *x, dtype type
 uint64_t best_bytes(const struct rank *r, const struct shape_plan *now)
 {
     const struct engine *e = r->engine;
-    struct cuda_lines lines;
     struct tensor t;
     struct cuda_draw draw;
     struct cuda_draw_plan plan;
-    if (!best_lines(e, now->of, &t, &lines))
+    int64_t each;
+    if (!best_shape(e, now->of, &t, &each))
         return 0;
-    const struct exchange *x = line_gather(e, now, lines.extent);
+    const struct exchange *x = line_gather(e, now, extent_of(&t));
     if (!x && (!e->best.draws || r != e->rank))
         return 0;
-    plan_of(e, x, t.dtype, lines.extent, 0, &draw, &plan);
+    plan_of(e, x, t.dtype, extent_of(&t), 0, &draw, &plan);
     return (plan.words + (x ? parts_of(e, x->subaxes) * plan.own_words : 0)) * sizeof(uint64_t);
 }
 
@@ -194,11 +248,32 @@ static status combine(struct rank *r, const struct exchange *x, enum combining h
 
 /* The lines as this rank has them. */
 struct own_lines {
-    struct cuda_lines lines;
+    struct cuda_lines part; /* extent, base; where places go */
     dtype type;
     const void *from;
+    int64_t each; /* per entry */
+    const struct wanted_lines *wanted;
     const struct exchange *x; /* NULL: they are whole */
 };
+
+static int64_t line_of(const struct own_lines *o, int64_t row)
+{
+    return row * o->each + (o->wanted->placed ? o->wanted->place[row] : o->each - 1);
+}
+
+/* One launch's: those of rows from `row` on that lie as far apart as the first two. */
+static struct cuda_lines lines_from(const struct own_lines *o, int64_t row, int64_t rows)
+{
+    struct cuda_lines l = o->part;
+    l.row = row;
+    l.count = 1;
+    l.first = line_of(o, row);
+    l.step = row + 1 < rows ? line_of(o, row + 1) - l.first : 1;
+    while (row + l.count < rows && line_of(o, row + l.count) == l.first + l.count * l.step)
+        l.count++;
+    l.next += l.next ? (uint64_t)(row * l.next_bytes) : 0;
+    return l;
+}
 
 static status help(struct rank *r, bool there, const struct cuda_launch *l, const void *first, const void *second)
 {
@@ -207,50 +282,61 @@ static status help(struct rank *r, bool there, const struct cuda_launch *l, cons
     return r->device->ops->helper(r->device, l, first, second, &r->failure);
 }
 
+/* What of lines: the largest, two words for each to `to`; a round of a draw's cuts; a draw's candidates. A part that is empty is as cleared. */
+enum finding { FIND_LARGEST, FIND_DIGIT, FIND_DRAW };
+
+static status find(struct rank *r, enum finding what, const struct own_lines *o, const struct cuda_draw *d,
+                   const struct cuda_draw_plan *plan, uint32_t round, uint64_t *to)
+{
+    const struct cuda_set *set = r->engine->cuda;
+    status s = TPC_OK;
+    for (int64_t row = 0; row < d->rows && o->part.extent > 0 && s == TPC_OK;) {
+        struct cuda_lines lines = lines_from(o, row, d->rows);
+        struct cuda_launch l;
+        bool there = what == FIND_LARGEST ? cuda_best(set, o->type, &lines, r->scratch, &l)
+                     : what == FIND_DIGIT ? cuda_draw_tally(set, o->type, &lines, d, plan, round, r->scratch, &l)
+                                          : cuda_draw_tokens(set, o->type, &lines, d, plan, r->scratch, &l);
+        s = help(r, there, &l, o->from, what == FIND_LARGEST ? to + WORDS * row : to);
+        row += lines.count;
+    }
+    return s;
+}
+
 /* Cuts, then candidates: from area + plan->own on. */
 static status draw_own(struct rank *r, const struct own_lines *o, const struct cuda_draw *d,
                        const struct cuda_draw_plan *plan, uint64_t *area)
 {
-    const struct cuda_set *set = r->engine->cuda;
-    bool some = o->lines.extent > 0; /* else it is as cleared */
-    struct cuda_launch l;
     status s = TPC_OK;
     if (plan->rounds > 0 && plan->round[plan->rounds - 1].weighs) {
-        if (some)
-            s = help(r, cuda_best(set, o->type, &o->lines, r->scratch, &l), &l, o->from, area);
+        s = find(r, FIND_LARGEST, o, d, plan, 0, area);
         if (s == TPC_OK && o->x)
-            s = combine(r, o->x, LARGEST, (uint64_t)o->lines.count * WORDS, area, area);
+            s = combine(r, o->x, LARGEST, (uint64_t)d->rows * WORDS, area, area);
     }
     for (uint32_t i = 0; i < plan->rounds && s == TPC_OK; i++) {
-        const struct cuda_round *round = &plan->round[i];
-        if (some)
-            s = help(r, cuda_draw_tally(set, o->type, &o->lines, d, plan, i, r->scratch, &l), &l, o->from, area);
+        uint64_t *sums = area + plan->round[i].bins;
+        s = find(r, FIND_DIGIT, o, d, plan, i, area);
         if (s == TPC_OK && o->x)
-            s = combine(r, o->x, ADD, round->words, area + round->bins, area + round->bins);
+            s = combine(r, o->x, ADD, plan->round[i].words, sums, sums);
     }
-    if (s == TPC_OK && some)
-        s = help(r, cuda_draw_tokens(set, o->type, &o->lines, d, plan, r->scratch, &l), &l, o->from, area);
-    return s;
+    return s == TPC_OK ? find(r, FIND_DRAW, o, d, plan, 0, area) : s;
 }
 
 /* Candidates of all ranks, and the best of them. */
 static status find_tokens(struct rank *r, const struct own_lines *o, const struct cuda_draw *d,
-                          const struct cuda_draw_plan *plan, const struct cuda_lines *whole, void *shown)
+                          const struct cuda_draw_plan *plan, const struct cuda_lines *rows, void *shown)
 {
     const struct engine *e = r->engine;
     uint64_t *area = r->best.at, *own = area + plan->own, *all = o->x ? area + plan->words : own;
     int64_t parts = d->blocks * (o->x ? parts_of(e, o->x->subaxes) : 1);
     struct cuda_launch l;
     status s = TPC_OK;
-    if (plan->rounds > 0 || o->lines.extent == 0)
+    if (plan->rounds > 0 || o->part.extent == 0)
         s = help(r, cuda_draw_clear(e->cuda, plan, r->scratch, &l), &l, area, NULL);
-    if (s == TPC_OK && e->best.draws)
-        s = draw_own(r, o, d, plan, area);
-    else if (s == TPC_OK && o->lines.extent > 0)
-        s = help(r, cuda_best(e->cuda, o->type, &o->lines, r->scratch, &l), &l, o->from, own);
+    if (s == TPC_OK)
+        s = e->best.draws ? draw_own(r, o, d, plan, area) : find(r, FIND_LARGEST, o, d, plan, 0, own);
     if (s == TPC_OK && o->x)
         s = combine(r, o->x, GATHER, plan->own_words, own, all);
-    return s == TPC_OK ? help(r, cuda_merge(e->cuda, whole, parts, r->scratch, &l), &l, all, shown) : s;
+    return s == TPC_OK ? help(r, cuda_merge(e->cuda, rows, parts, r->scratch, &l), &l, all, shown) : s;
 }
 
 /* Where the places are also put, for the next run. */
@@ -269,43 +355,46 @@ static void chain(const struct rank *r, struct cuda_lines *lines)
 status run_best(struct rank *r, const struct course *c)
 {
     struct engine *e = r->engine;
-    struct cuda_lines lines;
+    struct cuda_lines rows = {.count = e->best.rows};
     struct cuda_draw draw;
     struct cuda_draw_plan plan;
-    struct cuda_launch l;
     struct tensor t;
     void *shown;
-    if (!best_lines(e, c->plan->of, &t, &lines))
+    struct own_lines own = {.from = c->address[e->best.buffer], .wanted = c->lines};
+    if (!best_lines(e, c->lines, c->plan->of, &t, &own.each))
         return TPC_OK;
-    const struct exchange *x = line_gather(e, c->plan, lines.extent);
-    if (!x && r != e->rank)
+    own.type = t.dtype;
+    own.x = line_gather(e, c->plan, extent_of(&t));
+    if (!own.x && r != e->rank)
         return TPC_OK;
-    struct own_lines own = {lines, t.dtype, c->address[e->best.buffer], x};
-    if (x) {
-        uint32_t part = mesh_part_of(&e->graph->mesh, x->subaxes, r->index);
+    chain(r, &rows);
+    bool direct = !own.x && !e->best.draws; /* nothing is to be put together */
+    if (direct)
+        own.part = rows;
+    own.part.extent = extent_of(&t);
+    if (own.x) {
+        uint32_t part = mesh_part_of(&e->graph->mesh, own.x->subaxes, r->index);
         own.from = c->address[e->program->steps.at[e->best.gather - 1].arg[0]];
-        own.lines.base = x->cut.offset[part];
-        own.lines.extent = x->cut.offset[part + 1] - own.lines.base;
+        own.part.base = own.x->cut.offset[part];
+        own.part.extent = own.x->cut.offset[part + 1] - own.part.base;
     }
-    plan_of(e, x, t.dtype, lines.extent, c->step, &draw, &plan);
+    plan_of(e, own.x, t.dtype, extent_of(&t), c->lines->step, &draw, &plan);
     r->failed_at = e->graph->outputs.at[e->best.output].value;
-    chain(r, &lines);
-    status s = r->device->ops->shown(r->device, (uint64_t)lines.count * WORDS * sizeof(uint64_t), c->slot, &shown,
-                                     &r->failure);
-    if (s == TPC_OK && !x && !e->best.draws)
-        s = help(r, cuda_best(e->cuda, t.dtype, &lines, r->scratch, &l), &l, own.from, shown);
-    else if (s == TPC_OK)
-        s = find_tokens(r, &own, &draw, &plan, &lines, shown);
+    status s =
+        r->device->ops->shown(r->device, (uint64_t)rows.count * WORDS * sizeof(uint64_t), c->slot, &shown, &r->failure);
+    if (s == TPC_OK)
+        s = direct ? find(r, FIND_LARGEST, &own, &draw, &plan, 0, shown)
+                   : find_tokens(r, &own, &draw, &plan, &rows, shown);
     r->failed_at = s == TPC_OK ? 0 : r->failed_at;
     return s;
 }
 
 bool engine_best(const struct engine *e, int64_t row, int64_t *place)
 {
-    struct cuda_lines lines;
     struct tensor t;
+    int64_t each;
     const struct rank *r = &e->rank[0];
-    if (!e->ran || row >= e->best.rows || !best_lines(e, r->now->of, &t, &lines))
+    if (!e->ran || row >= e->best.rows || !best_lines(e, &e->best.lines, r->now->of, &t, &each))
         return false;
     const uint64_t *best = r->device->ops->words(r->device, !e->turn) + WORDS * row;
     double most = cuda_best_value(best[0], e->best.draws ? DT_F64 : t.dtype);

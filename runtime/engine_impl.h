@@ -45,13 +45,21 @@ struct shape_plan {
     struct builtin_call *const *builtin;
 };
 
+/* struct engine_lines, kept; `place` is there for `room` rows. */
+struct wanted_lines {
+    uint64_t step;
+    bool placed;
+    int64_t *place;
+    size_t room;
+};
+
 /* A run as a rank does it: its numbers and where its buffers are. */
 struct course {
     struct shape_plan *plan;
     void *const *address; /* per buffer */
     uint32_t slot;        /* 0 or 1, in turn */
-    uint64_t step;        /* of draws */
-    uint64_t key;         /* of shapes, addresses, and what is wanted beside the outputs */
+    const struct wanted_lines *lines;
+    uint64_t key; /* of shapes, addresses, and what is wanted beside the outputs */
 };
 
 /* Memory that is made larger on demand. */
@@ -144,8 +152,8 @@ struct engine {
         bool given;
         struct tensor *input; /* shapes */
         bool *keep;
-        bool begin;           /* at once, with these inputs' elements */
-        uint64_t step;        /* of its draws */
+        bool begin; /* at once, with these inputs' elements */
+        struct wanted_lines lines;
     } expected;               /* the run behind it */
     struct expected foreseen; /* what was expected of this one, when the last one ran */
     bool as_foreseen;         /* it is just that, and ranks are ready for it */
@@ -163,7 +171,7 @@ struct engine {
         uint32_t input;  /* of the next run that they are; UINT32_MAX: none */
         bool draws;      /* from the lines, not their largest: */
         struct sampling sampling;
-        uint64_t step; /* of the run that comes now */
+        struct wanted_lines lines; /* of the run that comes now */
     } best;
     struct engine_stats stats;
     struct engine_rank_stats *rank_stats; /* what stats.rank points to */
@@ -188,7 +196,7 @@ struct sides {
 /* Where all buffers of a run are. false: memory has to be taken first; address[] is then of no use. */
 bool addresses_of(const struct rank *r, const struct shape_plan *plan, const struct sides *x, void **address);
 struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address, uint32_t slot,
-                        uint64_t step);
+                        const struct wanted_lines *lines);
 /* On the engine's thread: is this the run that ranks are ready for? */
 bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool *keep);
 /* While the device computes: makes ready what is expected behind this run. */
@@ -211,6 +219,13 @@ status find_weights(struct engine *e, const char *folder, struct diag *diag);
 status load_weights(struct rank *r);
 
 /* ---- engine_best.c ---- */
+/* Copies; false: out of memory. */
+bool wanted_lines_set(const struct engine *e, struct wanted_lines *to, const struct engine_lines *from);
+bool wanted_lines_same(const struct engine *e, const struct wanted_lines *a, const struct wanted_lines *b);
+/* A hash of what is wanted. */
+uint64_t best_key(const struct engine *e, const struct wanted_lines *lines, uint32_t slot);
+/* Does a run with these symbols find what is wanted? */
+bool best_is_there(const struct engine *e, const struct wanted_lines *lines, const int64_t *of);
 /* That step is left out, since run_best does with less. */
 bool best_instead_of(const struct rank *r, const struct shape_plan *plan, uint32_t step);
 /* Memory that it takes, in r->best. */

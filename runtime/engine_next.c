@@ -123,22 +123,22 @@ bool addresses_of(const struct rank *r, const struct shape_plan *plan, const str
 
 /* ---- the run that comes next -------------------------------------------------------------------------------------------- */
 
-void engine_expect(struct engine *e, const struct tensor *inputs, const bool *keep, bool begin, uint64_t step)
+void engine_expect(struct engine *e, const struct tensor *inputs, const bool *keep, bool begin,
+                   const struct engine_lines *lines)
 {
     uint32_t count = e->graph->inputs.count;
     memcpy(e->expected.input, inputs, count * sizeof *inputs);
     memset(e->expected.keep, 0, count * sizeof *keep);
     if (keep)
         memcpy(e->expected.keep, keep, count * sizeof *keep);
-    e->expected.given = true;
+    e->expected.given = wanted_lines_set(e, &e->expected.lines, lines);
     e->expected.begin = begin;
-    e->expected.step = e->best.draws ? step : 0;
 }
 
 bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool *keep)
 {
     const struct expected *x = &e->foreseen;
-    bool same = x->given && e->ran && x->step == e->best.step;
+    bool same = x->given && e->ran && wanted_lines_same(e, &x->lines, &e->best.lines);
     for (uint32_t i = 0; i < e->local && same; i++)
         same = e->rank[i].ready;
     for (uint32_t i = 0; i < e->graph->inputs.count && same; i++) {
@@ -152,14 +152,12 @@ bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool
 }
 
 struct course course_of(const struct rank *r, struct shape_plan *plan, void *const *address, uint32_t slot,
-                        uint64_t step)
+                        const struct wanted_lines *lines)
 {
     const struct engine *e = r->engine;
-    const uint64_t wanted[] = {e->best.output,          (uint64_t)e->best.rows, e->best.input,
-                               e->best.rows ? slot : 0, e->best.draws,          step};
-    uint64_t best = hash_bytes(wanted, sizeof wanted, hash_bytes(&e->best.sampling, sizeof e->best.sampling, 0));
+    uint64_t best = best_key(e, lines, slot);
     uint64_t shapes = hash_bytes(plan->of, dims_symbol_count(e->graph->dims) * sizeof *plan->of, best);
-    return (struct course){plan, address, slot, step,
+    return (struct course){plan, address, slot, lines,
                            hash_bytes(address, e->program->buffers.count * sizeof *address, shapes)};
 }
 
@@ -200,7 +198,7 @@ static status make_next(void *context)
     memcpy(r->next_address, r->address, e->program->buffers.count * sizeof *r->address);
     if (!addresses_of(r, plan, &sides, r->next_address) || r->best.capacity < best_bytes(r, plan))
         return TPC_OK;
-    r->next = course_of(r, plan, r->next_address, !e->turn, e->expected.step);
+    r->next = course_of(r, plan, r->next_address, !e->turn, &e->expected.lines);
     r->ready = true;
     make_ready(r, &r->next);
     return TPC_OK;
@@ -253,7 +251,8 @@ void begin_next(struct rank *r)
     struct failure failure = r->failure;
     uint32_t chained = e->best.input;
     if (!e->expected.begin || !r->ready || chained >= e->graph->inputs.count || e->expected.keep[chained] ||
-        !is_chained(r, chained, &e->expected.input[chained]) || !r->device->ops->fits(r->device, r->next.key))
+        !is_chained(r, chained, &e->expected.input[chained]) || !best_is_there(e, &e->best.lines, r->now->of) ||
+        !r->device->ops->fits(r->device, r->next.key))
         return;
     struct arena_mark mark = arena_mark(r->scratch);
     (void)guard_run(&diag, begin, r); /* an error of the device is for ever, so that the run in hand hears of it */

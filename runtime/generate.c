@@ -34,6 +34,7 @@ static void copy_prompts(struct writer *w)
     w->text = NEW_ARRAY(w->arena, int64_t *, o->rows);
     w->length = NEW_ARRAY(w->arena, int64_t, o->rows);
     w->ended = NEW_ARRAY(w->arena, bool, o->rows);
+    w->place = NEW_ARRAY(w->arena, int64_t, o->rows);
     for (size_t r = 0; r < o->rows; r++) {
         w->text[r] = NEW_ARRAY(w->arena, int64_t, o->prompt[r].count + o->count);
         memcpy(w->text[r], o->prompt[r].token, o->prompt[r].count * sizeof **w->text);
@@ -144,54 +145,52 @@ static bool stops(const struct generate_options *o, int64_t token)
     return false;
 }
 
-/* The device has chosen the token of every row. */
-static bool is_chosen(const struct writer *w)
+/* Does every row that goes on have logits? */
+static status check_logits(const struct writer *w, const struct tensor *logits)
 {
-    int64_t place;
-    return w->chosen && engine_best(w->engine, (int64_t)w->o->rows - 1, &place);
-}
-
-/* Chooses each row's next token from the logits; -1 in token[] for rows that had ended. */
-static status choose_tokens(struct writer *w, size_t step, int64_t *token)
-{
-    struct tensor logits;
-    bool chosen = is_chosen(w);
-    if (chosen)
-        (void)engine_output_shape(w->engine, w->roles.logits, &logits);
-    status s = chosen ? TPC_OK : engine_output(w->engine, w->roles.logits, w->diag, &logits);
-    if (s != TPC_OK)
-        return s;
-    int64_t vocabulary = logits.shape[logits.rank - 1];
-    if (logits.count == 0)
+    size_t first;
+    if (logits->count == 0)
         return diag_error(w->diag, TPC_UNSUPPORTED, NULL, "cannot generate with this model: its logits are empty");
-    for (size_t r = 0; r < w->o->rows; r++) {
-        size_t first = 0;
-        token[r] = -1;
-        if (w->ended[r])
-            continue;
-        if (!find_row(w, &logits, (int64_t)r, &first))
+    for (size_t r = 0; r < w->o->rows; r++)
+        if (!w->ended[r] && !find_row(w, logits, (int64_t)r, &first))
             return diag_error(w->diag, TPC_UNSUPPORTED, NULL,
                               "cannot generate with this model: it has no logits for the last token of prompt %zu",
                               r + 1);
-        if (chosen)
-            (void)engine_best(w->engine, (int64_t)r, &token[r]);
-        else
-            token[r] = sample_token(&w->o->sampling, &logits, first, (size_t)vocabulary, r, step);
-        if (token[r] < 0)
-            return diag_error(w->diag, TPC_DATA, NULL, "the logits of step %zu are no numbers: the model overflows",
-                              step + 1);
-    }
     return TPC_OK;
 }
 
-/* Where all rows end in the step's last place, a device that has the logits chooses the tokens itself. */
+/* Chooses each row's next token from the logits, where the device has not; -1 in token[] for rows that had ended. */
+static status choose_tokens(struct writer *w, size_t step, int64_t *token)
+{
+    struct tensor logits;
+    int64_t place;
+    if (!engine_output_shape(w->engine, w->roles.logits, &logits))
+        return diag_error(w->diag, TPC_DATA, NULL, "the logits are too large: an extent overflows");
+    status s = check_logits(w, &logits);
+    bool chosen = s == TPC_OK && engine_best(w->engine, (int64_t)w->o->rows - 1, &place);
+    if (s == TPC_OK && !chosen)
+        s = engine_output(w->engine, w->roles.logits, w->diag, &logits);
+    for (size_t r = 0; r < w->o->rows && s == TPC_OK; r++) {
+        size_t first = 0;
+        token[r] = -1;
+        if (w->ended[r] || !find_row(w, &logits, (int64_t)r, &first))
+            continue;
+        if (chosen)
+            (void)engine_best(w->engine, (int64_t)r, &token[r]);
+        else
+            token[r] = sample_token(&w->o->sampling, &logits, first, (size_t)logits.shape[logits.rank - 1], r, step);
+        if (token[r] < 0)
+            s = diag_error(w->diag, TPC_DATA, NULL, "the logits of step %zu are no numbers: the model overflows",
+                           step + 1);
+    }
+    return s;
+}
+
+/* A device that has the logits chooses the tokens itself. */
 static void want_tokens(struct writer *w)
 {
-    w->chosen = true;
-    for (size_t r = 0; r < w->o->rows; r++)
-        w->chosen = w->chosen && last_place(w, (int64_t)r) == w->now - 1;
-    engine_want_best(w->engine, w->roles.logits, w->chosen ? (int64_t)w->o->rows : 0, w->roles.tokens, &w->o->sampling,
-                     w->step);
+    const struct engine_lines lines = lines_of(w);
+    engine_want_best(w->engine, w->roles.logits, (int64_t)w->o->rows, w->roles.tokens, &w->o->sampling, &lines);
 }
 
 /* Runs until all of the text so far is in. */

@@ -36,6 +36,16 @@ int64_t last_place(const struct writer *w, int64_t row)
     return w->padding == PADDING_RIGHT && w->past == 0 ? w->length[row] - 1 : w->now - 1;
 }
 
+struct engine_lines lines_of(const struct writer *w)
+{
+    bool last = true;
+    for (int64_t r = 0; r < (int64_t)w->o->rows; r++) {
+        w->place[r] = last_place(w, r);
+        last = last && w->place[r] == w->now - 1;
+    }
+    return (struct engine_lines){w->step, last ? NULL : w->place};
+}
+
 /* ---- elements ------------------------------------------------------------------------------------------------------------ */
 
 static int64_t element(const struct writer *w, uint32_t i, int64_t row, int64_t c)
@@ -246,7 +256,7 @@ void expect_step(const struct writer *w)
     struct writer next = *w;
     struct diag quiet = {.sink = swallow};
     int64_t length = 0; /* of the longest row then */
-    bool begin = w->chosen && w->goes_on && w->roles.states && w->batch == (int64_t)w->o->rows;
+    bool begin = w->goes_on && w->roles.states && w->batch == (int64_t)w->o->rows;
     next.length = NEW_ARRAY(w->arena, int64_t, w->o->rows);
     for (size_t r = 0; r < w->o->rows; r++) {
         next.length[r] = w->length[r] + 1;
@@ -262,6 +272,7 @@ void expect_step(const struct writer *w)
     next.of = NEW_ARRAY(w->arena, int64_t, dims_symbol_count(g->dims) + 1);
     begin = begin && next.now == 1 && next.past + next.now == length; /* it takes the tokens of this one */
     next.step += w->past + w->now + 1 >= length;                      /* else a part of the text follows */
+    const struct engine_lines lines = lines_of(&next);
     if (next.now > 0 && make_inputs(&next, begin) == TPC_OK)
-        engine_expect(w->engine, next.input, next.keep, begin, next.step);
+        engine_expect(w->engine, next.input, next.keep, begin, &lines);
 }

@@ -47,6 +47,7 @@ struct writer {
     int64_t *of;       /* values of symbols; -1 unknown */
     int64_t **text;    /* per row: prompt and what was written */
     int64_t *length;   /* per row: of text */
+    int64_t *place;    /* per row: scratch of lines_of */
     bool *ended;       /* per row */
     int64_t longest;   /* prompt */
     int64_t past, now; /* of this step: places (with padding) before it, and in it */
@@ -54,7 +55,6 @@ struct writer {
     int64_t batch;     /* rows of the inputs: o->rows, or more where the plan fixes it */
     size_t step;       /* its number */
     bool goes_on;      /* this step is not the last one that was asked for */
-    bool chosen;       /* this step's tokens are chosen where the logits are */
     int64_t room;      /* entries that a state of no fixed size must hold in the end */
 };
 
@@ -83,6 +83,8 @@ int64_t fixed_extent(const struct writer *w, uint32_t input, uint32_t axis);
 int64_t states_hold(const struct writer *w);
 /* The place of row r's last token among the `now` of this step. */
 int64_t last_place(const struct writer *w, int64_t row);
+/* Which logits the step's tokens are chosen from, as the engine is told. */
+struct engine_lines lines_of(const struct writer *w);
 status refuse_input(const struct writer *w, uint32_t i, const char *why);
 
 #endif

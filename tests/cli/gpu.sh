@@ -52,6 +52,12 @@ for how in "" "--temperature 0.9 --seed 3 --top-k 5"; do
     cmp -s cpu-batch.txt gpu-batch.txt || bad "GPUs write another batch ($how)"
 done
 
+# rows that are padded on the right: their first tokens come from different places
+"$tpc" compile "$models/llama-genai-fp32/model.onnx" --tp 2 -o right.bin >/dev/null || exit 1
+"$tpc" run right.bin --batch-file batch.txt --generate 3 --device cpu --temperature 0.9 --top-p 0.9 >cpu-batch.txt 2>err || bad "unequal rows on CPUs: $(cat err)"
+timeout 100 "$tpc" run right.bin --batch-file batch.txt --generate 3 --device cuda --temperature 0.9 --top-p 0.9 >gpu-batch.txt 2>err || bad "unequal rows on GPUs: $(cat err)"
+cmp -s cpu-batch.txt gpu-batch.txt || bad "GPUs write other unequal rows"
+
 # ---- processes, a GPU each: collectives through host memory ----
 port=$((20000 + $$ % 12000))
 process() { # process RANK COMMAND...

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { WORDS = 23, WIDTH = 12, MOST = 8 };
+enum { WORDS = 23, WIDTH = 12, MOST = 8, PLACES = 2 };
 
 static value param(struct graph *g, const char *name, int64_t rows)
 {
@@ -29,19 +29,19 @@ static value param(struct graph *g, const char *name, int64_t rows)
     return graph_param(g, g->params.count - 1);
 }
 
-/* ids[batch] -> rows of a table, and these less than their largest number: whole on each rank, outputs 0 and 2; -> 23 logits, cut over the ranks unevenly and
+/* ids[batch, places] -> rows of a table, and these less than their largest number: whole on each rank, outputs 0 and 2; -> 23 logits, cut over the ranks unevenly and
  * gathered: output 1 */
 static struct graph *model(struct arena *arena)
 {
     struct graph *g = graph_new(arena);
     graph_set_origin(g, graph_add_origin(g, "test.onnx", 0, "model", "Test"));
-    dim batch = dim_symbol(g->dims, "batch"), shape[] = {batch, dim_const(g->dims, WIDTH)};
-    value ids = graph_input(g, "ids", DT_I64, 1, &batch);
+    dim shape[] = {dim_symbol(g->dims, "batch"), dim_symbol(g->dims, "places"), dim_const(g->dims, WIDTH)};
+    value ids = graph_input(g, "ids", DT_I64, 2, shape);
     value x = graph_gather(g, param(g, "table", WORDS), ids, 0, 0);
     graph_output(g, "x", graph_unary(g, OP_TANH, x));
     graph_output(g, "logits", graph_dot(g, x, param(g, "head", WORDS), 0, 1));
-    value most = graph_reduce(g, OP_REDUCE_MAX, x, 1, (int32_t[]){1});
-    graph_output(g, "least", graph_binary(g, OP_SUB, graph_broadcast(g, most, 2, shape, (int32_t[]){0}), x));
+    value most = graph_reduce(g, OP_REDUCE_MAX, x, 1, (int32_t[]){2});
+    graph_output(g, "least", graph_binary(g, OP_SUB, graph_broadcast(g, most, 3, shape, (int32_t[]){0, 1}), x));
     return g;
 }
 
@@ -68,11 +68,11 @@ static void end(struct trial *t)
 
 static status run(struct trial *t, int64_t count, int64_t first)
 {
-    int64_t ids[MOST];
+    int64_t ids[MOST * PLACES], shape[] = {count, PLACES};
     struct tensor in;
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count * PLACES; i++)
         ids[i] = (first + i * 5) % WORDS;
-    assert_true(tensor_shape(&in, DT_I64, 1, &count));
+    assert_true(tensor_shape(&in, DT_I64, 2, shape));
     in.data = ids;
     return engine_run(t->engine, &in, NULL, &fakes.diag);
 }
@@ -83,13 +83,13 @@ static void reference(uint32_t output, int64_t count, int64_t first, int64_t *pl
     struct trial t;
     struct tensor y;
     assert_int_equal(open_trial(&t, 1, NULL), TPC_OK);
-    engine_want_best(t.engine, output, 2, UINT32_MAX, NULL, 0); /* CPUs have the output at hand */
+    engine_want_best(t.engine, output, 2, UINT32_MAX, NULL, NULL); /* CPUs have the output at hand */
     assert_int_equal(run(&t, count, first), TPC_OK);
     assert_false(engine_best(t.engine, 0, &place[0]));
     assert_int_equal(engine_output(t.engine, output, &fakes.diag, &y), TPC_OK);
-    const float *at = y.data;
-    int64_t extent = y.shape[1];
-    for (int64_t row = 0; row < count; row++, at += extent) {
+    int64_t extent = y.shape[2];
+    const float *at = (float *)y.data + (PLACES - 1) * extent;
+    for (int64_t row = 0; row < count; row++, at += PLACES * extent) {
         place[row] = 0;
         for (int64_t i = 1; i < extent; i++)
             place[row] = at[i] > at[place[row]] ? i : place[row];
@@ -116,9 +116,9 @@ static void try_output(uint32_t output, uint32_t ranks, bool host)
         bool known = wanted[k] <= count[k]; /* else there are fewer rows: the output has to be looked at */
         if (ranks == 1 && !host)
             reference(output, count[k], (int64_t)k, most);
-        engine_want_best(t.engine, output, wanted[k], UINT32_MAX, NULL, 0);
-        assert_true(tensor_shape(&next, DT_I64, 1, &count[k + 1 < RUNS ? k + 1 : 0]));
-        engine_expect(t.engine, &next, NULL, false, 0);
+        engine_want_best(t.engine, output, wanted[k], UINT32_MAX, NULL, NULL);
+        assert_true(tensor_shape(&next, DT_I64, 2, (int64_t[]){count[k + 1 < RUNS ? k + 1 : 0], PLACES}));
+        engine_expect(t.engine, &next, NULL, false, NULL);
         assert_int_equal(run(&t, count[k], (int64_t)k), TPC_OK);
         for (int64_t row = 0; row < wanted[k]; row++) {
             assert_int_equal(engine_best(t.engine, row, &place), known);
@@ -150,65 +150,75 @@ static void finds_the_largest(void **state)
 static const struct sampling samplings[] = {{0.8, 0, 0, 1}, {1.5, 9, 0.7, 4}};
 enum { SAMPLINGS = sizeof samplings / sizeof *samplings, ROWS = 3 };
 
-/* What CPUs draw. */
+/* What CPUs draw, from the lines at `place`. */
 static void reference_draw(struct trial *cpu, uint32_t output, const struct sampling *s, uint64_t step, int64_t first,
-                           int64_t *place)
+                           const int64_t *place, int64_t *drawn)
 {
     struct tensor y;
     assert_int_equal(run(cpu, ROWS, first), TPC_OK);
     assert_int_equal(engine_output(cpu->engine, output, &fakes.diag, &y), TPC_OK);
-    size_t extent = (size_t)y.shape[1];
+    size_t extent = (size_t)y.shape[2];
     for (uint64_t row = 0; row < ROWS; row++)
-        place[row] = sample_token(s, &y, row * extent, extent, row, step);
+        drawn[row] = sample_token(s, &y, (row * PLACES + (uint64_t)place[row]) * extent, extent, row, step);
 }
 
-/* Of steps that follow each other, and one that does not; each is a launch of a graph from the third on. With and without cuts. */
-static void try_draws(struct trial *cpu, uint32_t output, uint32_t ranks, bool host)
+static const int64_t last[ROWS] = {PLACES - 1, PLACES - 1, PLACES - 1}, mixed[ROWS] = {0, 1, 1},
+                     none[ROWS] = {1, 1, PLACES};
+
+/* Of steps that follow each other, and one that does not; each is a launch of a graph from the third on. With and without cuts; of the last lines and, in the end, of others. */
+static void try_draws(struct trial *cpu, uint32_t output, uint32_t ranks, bool host, const struct sampling *s)
 {
-    static const uint64_t steps[] = {0, 1, 2, 3, UINT64_C(1) << 40};
+    static const uint64_t steps[] = {0, 1, 2, 3, UINT64_C(1) << 40, 5, 6};
+    static const int64_t *const places[] = {last, last, last, last, last, mixed, none};
+    enum { RUNS = sizeof steps / sizeof *steps };
     struct engine_options o = {.kind = ENGINE_CUDA, .host_collectives = host};
     struct trial t;
-    int64_t shape = ROWS, most[ROWS], place;
+    int64_t most[ROWS], place;
     assert_int_equal(open_trial(&t, ranks, &o), TPC_OK);
-    for (size_t i = 0; i < SAMPLINGS; i++)
-        for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
-            struct tensor next, y;
-            uint64_t launches = engine_stats(t.engine)->launches;
-            bool cut = output == 1 && ranks > 1;
-            reference_draw(cpu, output, &samplings[i], steps[k], (int64_t)k, most);
-            engine_want_best(t.engine, output, ROWS, UINT32_MAX, &samplings[i], steps[k]);
-            assert_true(tensor_shape(&next, DT_I64, 1, &shape));
-            engine_expect(t.engine, &next, NULL, false, steps[k] + 1);
-            assert_int_equal(run(&t, ROWS, (int64_t)k), TPC_OK);
-            for (int64_t row = 0; row < ROWS; row++) {
-                assert_true(engine_best(t.engine, row, &place));
-                if (place != most[row])
-                    fail_msg("%u ranks, output %u, sampling %zu, step %zu, row %lld: %lld, not %lld", ranks, output, i,
-                             k, (long long)row, (long long)place, (long long)most[row]);
-            }
-            assert_int_equal(engine_output(t.engine, output, &fakes.diag, &y), cut ? TPC_USAGE : TPC_OK);
-            if (k > 2 && !(host && ranks > 1))
-                assert_int_equal(engine_stats(t.engine)->launches, launches);
+    for (size_t k = 0; k < RUNS; k++) {
+        struct tensor next, y;
+        uint64_t launches = engine_stats(t.engine)->launches;
+        bool cut = output == 1 && ranks > 1, there = places[k] != none;
+        struct engine_lines lines = {steps[k], places[k] == last ? NULL : places[k]}, then = {steps[k] + 1, NULL};
+        reference_draw(cpu, output, s, steps[k], (int64_t)k, there ? places[k] : last, most);
+        engine_want_best(t.engine, output, ROWS, UINT32_MAX, s, &lines);
+        assert_true(tensor_shape(&next, DT_I64, 2, (int64_t[]){ROWS, PLACES}));
+        engine_expect(t.engine, &next, NULL, false, &then);
+        assert_int_equal(run(&t, ROWS, (int64_t)k), TPC_OK);
+        for (int64_t row = 0; row < ROWS; row++) {
+            assert_int_equal(engine_best(t.engine, row, &place), there);
+            if (there && place != most[row])
+                fail_msg("%u ranks, output %u, step %zu, row %lld: %lld, not %lld", ranks, output, k, (long long)row,
+                         (long long)place, (long long)most[row]);
         }
+        assert_int_equal(engine_output(t.engine, output, &fakes.diag, &y), cut ? TPC_USAGE : TPC_OK);
+        if (k > 2 && places[k] == last && !(host && ranks > 1))
+            assert_int_equal(engine_stats(t.engine)->launches, launches);
+    }
     end(&t);
     assert_int_equal(fakes.live(), 0);
 }
 
 static void draws(void **state)
 {
+    static const struct sampling greedy = {0}; /* lines beside the last ones are told of it, too */
     (void)state;
     struct trial cpu;
     assert_int_equal(open_trial(&cpu, 1, NULL), TPC_OK);
     for (uint32_t ranks = 1; ranks <= 4; ranks *= 2)
-        try_draws(&cpu, 1, ranks, false);
-    try_draws(&cpu, 1, 2, true);
-    try_draws(&cpu, 0, 2, false);
+        for (size_t i = 0; i < SAMPLINGS; i++)
+            try_draws(&cpu, 1, ranks, false, &samplings[i]);
+    try_draws(&cpu, 1, 2, true, &samplings[1]);
+    try_draws(&cpu, 0, 2, false, &samplings[1]);
+    try_draws(&cpu, 1, 2, false, &greedy);
+    try_draws(&cpu, 0, 1, false, &greedy);
     end(&cpu);
 }
 
 static void every_call_may_fail(void **state)
 {
     static const struct sampling nucleus = {1, 0, 0.8, 3};
+    static const struct engine_lines fifth = {.step = 5};
     (void)state;
     const char *sanitize = getenv("TPC_SANITIZE");
     uint64_t step = sanitize && *sanitize ? 37 : 17, failed = 0;
@@ -216,7 +226,7 @@ static void every_call_may_fail(void **state)
     struct trial cpu;
     reference(1, 3, 1, most);
     assert_int_equal(open_trial(&cpu, 1, NULL), TPC_OK);
-    reference_draw(&cpu, 1, &nucleus, 5, 1, drawn);
+    reference_draw(&cpu, 1, &nucleus, 5, 1, last, drawn);
     end(&cpu);
     for (uint32_t host = 0; host < 2; host++)
         for (uint64_t n = 1;; n += step) {
@@ -227,7 +237,7 @@ static void every_call_may_fail(void **state)
             status s = open_trial(&t, 2, &(struct engine_options){.kind = ENGINE_CUDA, .host_collectives = host});
             for (int64_t k = 0; k < 3 && s == TPC_OK; k++) {
                 bool largest = k == 0;
-                engine_want_best(t.engine, 1, largest ? 1 : 3, UINT32_MAX, largest ? NULL : &nucleus, 5);
+                engine_want_best(t.engine, 1, largest ? 1 : 3, UINT32_MAX, largest ? NULL : &nucleus, &fifth);
                 s = run(&t, 3, 1);
                 assert_true(s != TPC_OK || (engine_best(t.engine, largest ? 0 : 2, &place) &&
                                             place == (largest ? most[0] : drawn[2])));

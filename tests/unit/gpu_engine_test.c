@@ -233,7 +233,7 @@ static void every_call_may_fail(void **state)
             fakes.fail_after(n);
             status s = open_on(&t, &(struct engine_options){.kind = ENGINE_CUDA});
             for (size_t k = 0; k < sizeof runs / sizeof *runs && s == TPC_OK; k++) {
-                engine_want_best(t.engine, 0, (int64_t)k, UINT32_MAX, NULL, 0);
+                engine_want_best(t.engine, 0, (int64_t)k, UINT32_MAX, NULL, NULL);
                 s = run_ids(&t, runs[k], 2, got);
             }
             end(&t);
