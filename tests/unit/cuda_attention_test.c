@@ -17,6 +17,7 @@ static const struct kind {
     bool told;                             /* which rows have none is computed before */
     bool across;                           /* keys lie as [width, keys] */
     bool added;                            /* a mask is a term, not a choice */
+    int values;                            /* groups of values, if not as of keys */
     bool sink;  /* one more score of each head, as a concat before the softmax and a slice behind it */
     double low; /* what hides; 0: minus infinity */
     int softcap;
@@ -55,6 +56,8 @@ static const struct kind {
      .size = {{1, 1, 299, 300}, {2, 3, 297, 300}, {1, 1, 3, 5}, {1, 2, 150, 400}}},
     {"finite window of few", 4, 4, 16, 32, .causal = true, .window = true, .mask = true, .low = -1e4,
      .types = {DT_F32, DT_BF16}, .size = {{7, 1, 0, 300}, {7, 3, 0, 300}, {3, 1, 299, 300}, {3, 2, 280, 300}}},
+    {"values of their own", 4, 1, 64, 32, .values = 4, .causal = true, .types = {DT_F16, DT_F32},
+     .size = {{2, 1, 99, 100}, {1, 3, 40, 43}, {1, 40, 0, 40}}},
     {"sinks", 8, 2, 64, 64, .causal = true, .sink = true, .types = {DT_BF16, DT_F32, DT_F16},
      .size = {{1, 1, 299, 300}, {2, 3, 30, 33}, {1, 1, 0, 1}}},
     {"sinks and a window", 4, 4, 40, 24, .causal = true, .window = true, .mask = true, .low = -3.4e38, .sink = true,
@@ -67,7 +70,7 @@ enum { KINDS = sizeof kinds / sizeof kinds[0] };
 /* q [b, s, heads*key], k and v [b, n, groups*..]; scores over [b, heads, s, n] */
 static void put_products(struct text *t, const struct kind *k)
 {
-    int h = k->heads, g = k->groups, d = k->key, w = k->row, repeat = h / g;
+    int h = k->heads, g = k->groups, d = k->key, w = k->row, repeat = h / g, gv = k->values ? k->values : g;
     text_printf(t, "%%q: $[b, s, %d] = input as \"q\"\n%%q4: $[b, s, %d, %d] = reshape %%q\n", h * d, h, d);
     text_put(t, "%qt = transpose %q4 list [0, 2, 1, 3]\n");
     if (k->across)
@@ -77,14 +80,14 @@ static void put_products(struct text *t, const struct kind *k)
                     "%%k: $[b, n, %d] = input as \"k\"\n%%k4: $[b, n, %d, %d] = reshape %%k\n"
                     "%%kt = transpose %%k4 list [0, 2, 1, 3]\n",
                     g * d, g, d);
-    text_printf(t, "%%v: $[b, n, %d] = input as \"v\"\n%%v4: $[b, n, %d, %d] = reshape %%v\n", g * w, g, w);
+    text_printf(t, "%%v: $[b, n, %d] = input as \"v\"\n%%v4: $[b, n, %d, %d] = reshape %%v\n", gv * w, gv, w);
     text_put(t, "%vt = transpose %v4 list [0, 2, 1, 3]\n");
     text_printf(t,
                 "%%kg: $[b, %d, %d, n, %d] = broadcast %%kt list [0, 1, 3, 4]\n%%kh: $[b, %d, n, %d] = reshape %%kg\n",
                 g, repeat, d, h, d);
     text_printf(t,
                 "%%vg: $[b, %d, %d, n, %d] = broadcast %%vt list [0, 1, 3, 4]\n%%vh: $[b, %d, n, %d] = reshape %%vg\n",
-                g, repeat, w, h, w);
+                gv, h / gv, w, h, w);
     text_put(t, "%vx = transpose %vh list [0, 1, 3, 2]\n%x0 = dot %qt, %kh batch 2 contract 1\n");
 }
 
@@ -225,7 +228,8 @@ static void add_kind(const struct kind *k, dtype type)
     uint32_t unused = 0;
     for (uint32_t i = 0; i < t->program->buffers.count; i++)
         unused += cuda_buffer_unused(t->set, i);
-    if (unused != (k->sink ? 0 : 2)) /* scores, probabilities; with sinks, many rows are three steps */
+    /* scores, probabilities; with sinks, many rows are three steps; where axes differ, it depends on the shapes */
+    if (unused != (k->sink || k->values ? 0 : 2))
         fail_msg("%s: it is not one function", t->name);
     for (int i = 0; i < 5 && k->size[i][3]; i++)
         trial_size(t, k->size[i][0], k->size[i][1], k->size[i][2], k->size[i][3]);
