@@ -103,14 +103,16 @@ static const char *extent_text(const struct writer *w, const uint8_t *axis, uint
     return count ? out.at : "1";
 }
 
-/* The coordinates of row-major position `from`, a name. */
+/* The coordinates of row-major position `from`, a name. Without a sign a division by a power of two is a shift; by another number it is done in 32 bits where
+ * both fit, and once. */
 void cuda_print_coordinates(struct printer *p, const uint8_t *axis, uint32_t count, const char *from)
 {
     if (count > 1)
-        print_line(p, "int64_t rest = %s;", from);
+        print_line(p, "uint64_t rest = %s, more;", from);
     for (uint32_t i = count; i-- > 1;) {
-        print_line(p, "const int64_t c%u = rest %% n%u;", (unsigned)axis[i], (unsigned)axis[i]);
-        print_line(p, "rest /= n%u;", (unsigned)axis[i]);
+        print_line(p, "more = rest / (uint64_t)n%u;", (unsigned)axis[i]);
+        print_line(p, "const int64_t c%u = rest - more * (uint64_t)n%u;", (unsigned)axis[i], (unsigned)axis[i]);
+        print_line(p, "rest = more;");
     }
     if (count)
         print_line(p, "const int64_t c%u = %s;", (unsigned)axis[0], count > 1 ? "rest" : from);
@@ -258,8 +260,8 @@ static void print_points(struct writer *w)
     print_line(p, "     item += (int64_t)%s * blockDim.x) {", w->blocks);
     open_block(w);
     if (n->points) {
-        print_line(p, "const int64_t point = item / %s;", steps);
-        print_line(p, "const int64_t first = item %% %s%s;", steps,
+        print_line(p, "const uint64_t point = (uint64_t)item / (uint64_t)%s;", steps);
+        print_line(p, "const int64_t first = ((uint64_t)item - point * (uint64_t)%s)%s;", steps,
                    width > 1 ? arena_printf(p->arena, " * %u", width) : "");
         cuda_print_coordinates(p, n->point, n->points, "point");
     } else {
