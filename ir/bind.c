@@ -172,6 +172,8 @@ static void check_axis(struct binder *b, uint32_t input, uint32_t axis)
     int64_t wanted, got = b->inputs[input].shape[axis];
     uint32_t symbol;
     const char *text = dim_text(g->dims, d, b->arena);
+    if (b->result != TPC_OK)
+        return; /* one line */
     if (!dim_eval(g->dims, d, b->of, &wanted)) {
         b->result = diag_error(b->diag, TPC_DATA, input_where(b, input), "axis %u: %s is too large to compute",
                                (unsigned)axis, text);
@@ -207,7 +209,7 @@ static void check_bounds(struct binder *b)
 static void check_guards(struct binder *b)
 {
     const struct graph *g = b->graph;
-    for (uint32_t i = 0; i < g->guards.count; i++) {
+    for (uint32_t i = 0; i < g->guards.count && b->result == TPC_OK; i++) {
         const struct guard *guard = &g->guards.at[i];
         int64_t x = 0, y = 0;
         bool fine = dim_eval(g->dims, guard->a, b->of, &x) && dim_eval(g->dims, guard->b, b->of, &y);
@@ -252,7 +254,7 @@ static void check_known(struct binder *b)
         note_used(b, g->guards.at[i].a, used);
         note_used(b, g->guards.at[i].b, used);
     }
-    for (uint32_t s = 0; s < count; s++)
+    for (uint32_t s = 0; s < count && b->result == TPC_OK; s++)
         if (used[s])
             b->result = diag_error(b->diag, TPC_DATA, g->model_path, "no input's shape gives the value of '%s'",
                                    dims_symbol(g->dims, s)->name);

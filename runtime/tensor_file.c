@@ -173,9 +173,13 @@ status npy_parse(struct arena *arena, const char *name, const void *bytes, size_
         return diag_error(diag, TPC_DATA, name, "the file ends within its header");
     struct scan s = {(const char *)b + head, (const char *)b + head + text};
     struct header h = {0};
-    if (!read_header(&s, &h))
+    if (!read_header(&s, &h)) {
+        size_t shown = text < 120 ? text : 120;
+        while (shown > 0 && strchr(" \n", b[head + shown - 1])) /* what fills it up is of no interest */
+            shown--;
         return diag_error(diag, TPC_DATA, name, "the .npy header cannot be read, or its dtype is none of ours: %.*s",
-                          (int)(text < 120 ? text : 120), (const char *)b + head);
+                          (int)shown, (const char *)b + head);
+    }
     struct tensor t;
     if (!tensor_shape(&t, h.type, h.rank, h.shape) || tensor_bytes(&t) != length - head - text)
         return diag_error(diag, TPC_DATA, name, "the file has %zu bytes of elements, which is not what its shape says",

@@ -1,5 +1,6 @@
 /* frontend/cli/args.c - options as a table: `--name value`, `--name=value`, flags, and `--` before a positional that begins with '-'. */
 #include "frontend/cli/cli.h"
+#include "frontend/steer.h"
 
 #include <errno.h>
 #include <float.h>
@@ -24,6 +25,21 @@ static const char *known_options(struct arena *arena, const struct command *c)
     return t.at == NULL ? "none" : t.at;
 }
 
+/* What a misspelt option may have been: " did you mean --tp?"; "" where nothing is near. */
+static const char *nearest_option(struct arena *arena, const struct command *c, const char *name)
+{
+    const char *best = NULL;
+    uint32_t least = (uint32_t)strlen(name) / 2;
+    for (const struct option_info *o = c->options; o->name != NULL; o++) {
+        uint32_t distance = text_distance(arena, name, o->name, true);
+        if (distance < least) {
+            best = o->name;
+            least = distance;
+        }
+    }
+    return best == NULL ? "" : arena_printf(arena, ": did you mean %s?", best);
+}
+
 /* One option at argv[*i]; moves *i over its value. */
 static status parse_option(struct arena *arena, const struct command *c, int argc, char **argv, int *i,
                            struct diag *diag, struct args *out)
@@ -32,8 +48,9 @@ static status parse_option(struct arena *arena, const struct command *c, int arg
     size_t length = equals == NULL ? strlen(word) : (size_t)(equals - word);
     const struct option_info *o = find_option(c, word, length);
     if (o == NULL) {
-        return diag_error(diag, TPC_USAGE, NULL, "%s: unknown option %.*s (known: %s)", c->name, (int)length, word,
-                          known_options(arena, c));
+        const char *name = arena_strndup(arena, word, length);
+        return diag_error(diag, TPC_USAGE, NULL, "%s: unknown option %s%s (known: %s)", c->name, name,
+                          nearest_option(arena, c, name), known_options(arena, c));
     }
     const char *v = NULL;
     if (o->value == NULL && equals != NULL) {
@@ -41,7 +58,7 @@ static status parse_option(struct arena *arena, const struct command *c, int arg
     }
     if (o->value != NULL) {
         v = equals != NULL ? equals + 1 : *i + 1 < argc ? argv[++*i] : NULL;
-        if (v == NULL) {
+        if (v == NULL || *v == 0) {
             return diag_error(diag, TPC_USAGE, NULL, "%s: %s needs a value (%s)", c->name, o->name, o->value);
         }
     }
@@ -105,6 +122,9 @@ status args_parse(struct arena *arena, const struct command *c, int argc, char *
     bool only_positional = false;
     for (int i = 0; i < argc; i++) {
         if (only_positional || argv[i][0] != '-' || argv[i][1] == 0) {
+            if (argv[i][0] == 0) {
+                return diag_error(diag, TPC_USAGE, NULL, "%s: an argument is empty", c->name);
+            }
             *PUSH(arena, &out->positional) = argv[i];
         } else if (strcmp(argv[i], "--") == 0) {
             only_positional = true;
@@ -178,7 +198,7 @@ status args_number(const struct args *a, const char *name, int64_t least, int64_
     char *end = NULL;
     errno = 0;
     long long n = strtoll(v, &end, 10);
-    if (errno != 0 || end == v || *end != 0 || n < least || n > most) {
+    if (errno != 0 || strchr("-0123456789", *v) == NULL || end == v || *end != 0 || n < least || n > most) {
         return diag_error(diag, TPC_USAGE, NULL, "%s: %s is '%s' but must be a whole number from %lld to %lld",
                           a->command->name, name, v, (long long)least, (long long)most);
     }

@@ -1,6 +1,7 @@
 /* frontend/cli/explain.c - tpc explain: a plan told to people, from the plan alone. */
 #include "frontend/explain/explain.h"
 #include "frontend/cli/cli.h"
+#include "frontend/steer.h"
 #include "ir/output.h"
 #include "runtime/plan.h"
 
@@ -31,15 +32,32 @@ static status write_file(const char *path, const struct text *t, struct diag *di
     return s != TPC_OK ? s : output_close(&file, fwrite(t->at, 1, t->length, file.to) == t->length, diag);
 }
 
+/* The layer or weight that is called most like it. */
+static const char *nearest(struct arena *arena, const struct document *d, const char *name)
+{
+    const char *best = NULL;
+    uint32_t least = UINT32_MAX;
+    for (uint32_t i = 0; i < 2 * d->layer_count; i++) {
+        const char *known = i % 2 ? d->layer[i / 2].weight : d->layer[i / 2].node;
+        uint32_t distance = known == NULL ? UINT32_MAX : text_distance(arena, name, known, false);
+        if (distance < least) {
+            best = known;
+            least = distance;
+        }
+    }
+    return best == NULL ? "" : arena_printf(arena, "; the nearest is '%s'", best);
+}
+
 static status explain_names(struct arena *arena, const struct args *args, const struct document *d, struct diag *diag)
 {
     struct text t = {.arena = arena};
     for (uint32_t i = 1; i < args->positional.count; i++) {
         if (!explain_one(d, args->positional.at[i], &t)) {
             return diag_error(diag, TPC_USAGE, args->positional.at[0],
-                              "no layer, weight or value is called '%s'; `tpc explain %s` lists the layers, and * in "
-                              "a name stands for anything",
-                              args->positional.at[i], args->positional.at[0]);
+                              "no layer, weight or value is called '%s'%s; `tpc explain %s` lists the layers, and * "
+                              "in a name stands for anything",
+                              args->positional.at[i], nearest(arena, d, args->positional.at[i]),
+                              args->positional.at[0]);
         }
     }
     fwrite(t.at, 1, t.length, stdout);

@@ -151,8 +151,6 @@ static status read_prompts(struct writing *w)
         return s == TPC_OK ? check_ids(w) : s;
     }
     if (text != NULL) {
-        if (*text == 0)
-            return diag_error(w->diag, TPC_USAGE, NULL, "run: the prompt is empty");
         w->as_text = true;
         add_bytes(w, text, strlen(text));
         return need_bytes(w);

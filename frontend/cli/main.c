@@ -2,6 +2,9 @@
 #include "frontend/cli/cli.h"
 #include "runtime/tpc.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 static const struct command *const commands[] = {&command_compile, &command_run,    &command_dump,
                                                  &command_explain, &command_verify, &command_doctor};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
@@ -54,13 +57,28 @@ static int end(status s)
     return (int)s;
 }
 
+/* A file that is opened must not become standard output: where that is closed, something stands there that cannot be written to. */
+static void keep_streams(void)
+{
+    int file;
+    do {
+        file = open("/dev/null", O_RDONLY);
+    } while (file >= 0 && file <= 2);
+    if (file > 2) {
+        (void)close(file);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    keep_streams();
     if (argc < 2) {
         usage(stderr);
         return TPC_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    bool help = strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0;
+    const char *name = help && argc > 2 ? argv[2] : argv[1]; /* tpc help run */
+    if (help && argc == 2) {
         usage(stdout);
         return end(TPC_OK);
     }
@@ -70,14 +88,18 @@ int main(int argc, char **argv)
     }
     struct invocation v = {.argc = argc - 2, .argv = argv + 2};
     for (size_t i = 0; i < COMMANDS; i++) {
-        if (strcmp(argv[1], commands[i]->name) == 0) {
+        if (strcmp(name, commands[i]->name) == 0) {
             v.command = commands[i];
         }
     }
     if (v.command == NULL) {
         return (int)diag_error(NULL, TPC_USAGE, NULL,
                                "unknown command '%s' (compile, run, dump, explain, verify, doctor; see tpc --help)",
-                               argv[1]);
+                               name);
+    }
+    if (help) {
+        args_help(v.command, stdout);
+        return end(TPC_OK);
     }
     v.arena = arena_new();
     if (v.arena == NULL) {

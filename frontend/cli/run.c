@@ -3,6 +3,7 @@
 #include "runtime/generate.h"
 #include "runtime/layout.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -193,8 +194,9 @@ static status write_outputs(struct job *j)
     bool written = folder != NULL || args_value(j->args, "--output", NULL) != NULL;
     if (folder != NULL && j->speaks && mkdir(folder, 0777) != 0) {
         struct stat st;
+        int why = errno;
         if (stat(folder, &st) != 0 || !S_ISDIR(st.st_mode)) {
-            return diag_error(j->diag, TPC_IO, folder, "cannot make the folder");
+            return diag_error(j->diag, TPC_IO, folder, "cannot make the folder: %s", strerror(why));
         }
     }
     for (uint32_t i = 0; i < g->outputs.count; i++) {
@@ -228,7 +230,11 @@ static status check_output_names(struct job *j)
 {
     for (uint32_t k = 0; k < j->args->given.count; k++) {
         const struct given *o = &j->args->given.at[k];
-        if (strcmp(o->name, "--output") == 0 && name_end(j->graph, o->value, true) == NULL) {
+        if (strcmp(o->name, "--output") != 0) {
+            continue;
+        }
+        const char *e = name_end(j->graph, o->value, true);
+        if (e == NULL || e[1] == 0 || strcmp(e, "=@") == 0) {
             struct text t = {.arena = j->arena};
             for (uint32_t i = 0; i < j->graph->outputs.count; i++) {
                 text_printf(&t, "%s%s", i == 0 ? "" : ", ", j->graph->outputs.at[i].name);

@@ -3,7 +3,9 @@
 #include "runtime/layout.h"
 #include "runtime/tensor_file.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { DEFAULT_EXTENT = 8 };
 
@@ -74,20 +76,28 @@ status cli_extents(struct arena *arena, const struct args *args, const struct gr
         if (strcmp(args->given.at[i].name, "--size") != 0) {
             continue;
         }
+        struct text known = {.arena = arena};
         bool found = false;
         char *end = NULL;
-        long long k = equals == NULL ? -1 : strtoll(equals + 1, &end, 10);
-        for (uint32_t s = 0; s < n && equals != NULL; s++) {
+        errno = 0;
+        long long k = equals == NULL || equals[1] < '0' || equals[1] > '9' ? -1 : strtoll(equals + 1, &end, 10);
+        for (uint32_t s = 0; s < n; s++) {
             const struct symbol *y = dims_symbol(g->dims, s);
-            if (y->kind == SYMBOL_INPUT && strlen(y->name) == (size_t)(equals - v) &&
+            if (y->kind != SYMBOL_INPUT) {
+                continue;
+            }
+            text_printf(&known, "%s%s", known.length == 0 ? "" : ", ", y->name);
+            if (equals != NULL && strlen(y->name) == (size_t)(equals - v) &&
                 memcmp(y->name, v, (size_t)(equals - v)) == 0) {
                 (*extent)[s] = k;
                 found = true;
             }
         }
-        if (!found || k < 0 || *end != 0) {
-            return diag_error(diag, TPC_USAGE, NULL,
-                              "--size is '%s' but must be SYMBOL=N for one of the model's dynamic extents", v);
+        if (!found || k < 0 || k > INT32_MAX || errno != 0 || *end != 0) {
+            return diag_error(
+                diag, TPC_USAGE, NULL,
+                "--size is '%s' but must be SYMBOL=N, N from 0 to %d, for one of the model's dynamic extents (%s)", v,
+                INT32_MAX, known.at == NULL ? "there are none" : known.at);
         }
         status once = args_once(args, i, (size_t)(equals - v), diag);
         if (once != TPC_OK) {
@@ -116,8 +126,13 @@ status cli_random_input(struct arena *arena, const struct graph *g, const struct
             ok = ok && dim_eval(g->dims, n->shape[a], extent, &shape[a]);
         }
     }
-    if (!ok || !tensor_new(arena, out, n->dtype, n->rank, shape)) {
+    if (!ok || !tensor_shape(out, n->dtype, n->rank, shape)) {
         return diag_error(diag, TPC_DATA, NULL, "input '%s' has no size for these extents", g->inputs.at[i].name);
+    }
+    double there = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    if ((double)tensor_bytes(out) > there || !tensor_new(arena, out, n->dtype, n->rank, shape)) {
+        return diag_error(diag, TPC_NOMEM, NULL, "input '%s' of these extents has %.3g GB, and this machine %.3g",
+                          g->inputs.at[i].name, 1e-9 * (double)tensor_bytes(out), 1e-9 * there);
     }
     bool index = !dtype_is_float(n->dtype) && input_index_limit(g, i, extent, &limit);
     if (dtype_is_float(n->dtype) || index) {

@@ -17,7 +17,7 @@ static const struct option_info options[] = {
     {"--rtol", "R", .help = "relative tolerance (1e-3; at least the spacing of the output's type)"},
     {"--atol", "A", .help = "absolute tolerance (1e-5 of the tensor's largest magnitude)"},
     {"--set", "SYMBOL=N", .help = "fix a dynamic extent", .many = true},
-    {"--bind", "INPUT=VALUE", .help = "make a scalar input a constant", .many = true},
+    {"--bind", "INPUT=VALUE", .help = "make an input a constant, the same everywhere", .many = true},
     {"--size", "SYMBOL=N", .help = "a dynamic extent of the made-up inputs (8)", .many = true},
     {0},
 };

@@ -155,12 +155,16 @@ static status check_bindings(struct importer *im, const Onnx__GraphProto *graph)
 {
     const struct import_options *o = im->options;
     for (uint32_t i = 0; o && i < o->binding_count; i++) {
+        struct text known = {.arena = im->scratch};
         bool found = false;
-        for (size_t k = 0; k < graph->n_input; k++)
-            found = found || (graph->input[k]->name && strcmp(graph->input[k]->name, o->binding[i].name) == 0);
+        for (size_t k = 0; k < graph->n_input; k++) {
+            const char *name = graph->input[k]->name ? graph->input[k]->name : "";
+            found = found || strcmp(name, o->binding[i].name) == 0;
+            text_printf(&known, "%s%s", k ? ", " : "", name);
+        }
         if (!found)
-            return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s: the model has no such input",
-                              o->binding[i].name);
+            return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s: the model has no such input (there are: %s)",
+                              o->binding[i].name, known.at ? known.at : "none");
         const char *text = o->binding[i].value;
         if (text && unknown_word(graph, text))
             return diag_error(im->diag, TPC_USAGE, im->path, "--bind %s=%s: not a number, true, false or dimension",

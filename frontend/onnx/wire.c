@@ -95,8 +95,23 @@ static enum wire_message child_kind(enum wire_message parent, uint64_t field)
     return WIRE_OPAQUE;
 }
 
+/* What is often given in place of a model. */
+static const struct {
+    const char *begin, *what;
+} mistaken[] = {
+    {"\x89TPCPLN\n", "a tpc plan, which run, dump and explain read; give the model"},
+    {"version https://git-lfs", "a Git LFS pointer in place of a file; `git lfs pull` brings the file"},
+    {"PK\x03\x04", "a zip archive (a checkpoint?), not an exported model"},
+    {"<", "a page of HTML or XML"},
+};
+
 static status malformed(const struct walk *w, const char *what)
 {
+    for (size_t i = 0; i < sizeof mistaken / sizeof *mistaken; i++) {
+        size_t n = strlen(mistaken[i].begin);
+        if (w->length >= n && memcmp(w->at, mistaken[i].begin, n) == 0)
+            return diag_error(w->diag, TPC_DATA, w->where, "not an ONNX file but %s", mistaken[i].what);
+    }
     return diag_error(w->diag, TPC_DATA, w->where, "not a readable ONNX file: %s at byte %zu", what, w->cursor);
 }
 

@@ -137,5 +137,40 @@ x=$(seq -s, 8)
 piped "$tmp/n.pipe" "$tpc" run "$tmp/kept.plan" --input x=2x4xf32="$x" --output y=@"$tmp/n.pipe"
 piped "$tmp/p.pb" "$tpc" run "$tmp/kept.plan" --input x=2x4xf32="$x" --output y=@"$tmp/p.pb"
 
+# what is given in place of something else, and what is misspelt
+expect 65 "not an ONNX file but a tpc plan" "$tpc" compile "$tmp/kept.plan" --tp 1 -o "$tmp/plan.bin"
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n' >"$tmp/lfs.onnx"
+expect 65 "a Git LFS pointer" "$tpc" compile "$tmp/lfs.onnx" --tp 1 -o "$tmp/plan.bin"
+printf '<!DOCTYPE html>\n<html>' >"$tmp/page.onnx"
+expect 65 "a page of HTML" "$tpc" verify "$tmp/page.onnx" --tp 1
+expect 64 "an argument is empty" "$tpc" dump ''
+expect 64 "--inputs needs a value (DIR)" "$tpc" run "$tmp/kept.plan" --inputs ''
+expect 64 "unknown option --tp-pln: did you mean --tp-plan?" "$tpc" compile "$good" --tp-pln x
+expect 64 "unknown option --xyzzy (known:" "$tpc" compile "$good" --xyzzy x
+expect 64 "'+2' but must be a whole number" "$tpc" compile "$good" --tp +2
+expect 64 "--bind y: the model has no such input (there are: x)" "$tpc" compile "$good" --tp 1 --bind y=1
+expect 64 "'nosuch'; the nearest is " "$tpc" explain "$tmp/kept.plan" nosuch
+for size in sequence= sequence=99999999999999999999 sequence=3000000000 sequence=2x sequence nope=1; do
+    run 64 "dynamic extents (batch, sequence)" "$tmp/ids.plan" --random-inputs 1 --size $size
+done
+run 71 "input 'input_ids' of these extents has" "$tmp/ids.plan" --random-inputs 1 --size batch=2147483647 --size sequence=1000000
+run 64 "NAME=@FILE" "$tmp/kept.plan" --input x=2x4xf32="$x" --output y=@
+run 74 "cannot make the folder: " "$tmp/kept.plan" --input x=2x4xf32="$x" --outputs "$tmp/kept.plan"
+run 65 "axis 0 must be batch = 2" "$tmp/ids.plan" --input input_ids=2x2xi64=1,2,3,4 --input attention_mask=1x3xi64=1,1,1
+printf '\223NUMPY\1\0\166\0%-117s\n' "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }" >"$tmp/object.npy"
+run 65 "'shape': (1,), }" "$tmp/kept.plan" --input x=@"$tmp/object.npy"
+kept [ -z "$(grep '  $' "$tmp/err")" ]
+"$tpc" help run >"$tmp/out" 2>"$tmp/err"
+kept grep -q -- --random-inputs "$tmp/out"
+
+# a stream that is closed is not the file that is opened next
+"$tpc" compile "$tmp/before.onnx" --tp 7 --even -o "$tmp/closed.plan" 2>&- >&- <&- || failed=$((failed + 1))
+kept "$tpc" dump "$tmp/closed.plan" >"$tmp/out"
+"$tpc" dump "$tmp/kept.plan" >&- 2>"$tmp/err"
+kept [ $? = 74 ]
+"$tpc" run "$tmp/kept.plan" --input x=2x4xf32="$x" --output y=@"$tmp/y1.npy" --times 2>&- >&- <&- || failed=$((failed + 1))
+"$tpc" run "$tmp/kept.plan" --input x=2x4xf32="$x" --output y=@"$tmp/y2.npy" 2>"$tmp/err" || failed=$((failed + 1))
+kept cmp -s "$tmp/y1.npy" "$tmp/y2.npy"
+
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -175,7 +175,7 @@ refused 64 "--generate" "$tmp/decoder_model" --first "$tmp/decoder_model"
 
 refused 69 "byte-level" "$plan" --generate 3 --prompt hello
 refused 69 "byte-level" "$plan" --generate 3 --batch-file "$tmp/texts"
-refused 64 "the prompt is empty" "$tmp/charlm" --generate 3 --prompt ''
+refused 64 "--prompt needs a value" "$tmp/charlm" --generate 3 --prompt ''
 refused 64 "--prompt-ids" "$plan" --generate 3 --prompt-ids 1,,2
 refused 64 "--prompt-ids" "$plan" --generate 3 --prompt-ids 1,
 refused 64 "--prompt-ids" "$plan" --generate 3 --prompt-ids 99999999999999999999
