@@ -38,18 +38,18 @@ const char cuda_attention_turns_form[] =
     "        const uint32_t start = low + (whole ? 0 : split * per_split);\n"
     "        const uint32_t stop = whole || high - low < (split + 1) * per_split ? high : start + per_split;\n";
 
-/* A thread has 4 columns of a row, and reads those of 8 parts at once; what is read beyond the last part counts nothing. */
+/* A thread has 4 columns of a row, and reads those of 8 parts at once; what is read beyond the last part counts nothing. Splits behind what is seen have no keys. */
 const char cuda_attention_gather_form[] =
     "        const uint32_t rows = here < $G ? here : $G;\n"
     "        bool merges = false, again = false;\n"
     "        const float *from = parts[0][0];\n"
     "        __syncthreads();\n"
-    "        ROLLED for (uint32_t count = 4;; count = splits) {\n"
+    "        ROLLED for (uint32_t count = 4, each = 0;; count = splits, each = per_split) {\n"
     "            ROLLED for (uint32_t unit = threadIdx.x; unit < rows * ($P / 4 - 1); unit += 128) {\n"
     "                const uint32_t r = unit / ($P / 4 - 1), d = unit % ($P / 4 - 1) * 4;\n"
     "                float best = -INFINITY, total = 0;\n"
     "                ALIGNED(16) float x[4] = {0, 0, 0, 0};\n"
-    "                ROLLED for (uint32_t s = 0; s < count; s += 8) {\n"
+    "                ROLLED for (uint32_t s = 0; s == 0 || (s < count && s * each < high - low); s += 8) {\n"
     "                    ALIGNED(16) float y[8][4], of_part[8][2];\n"
     "                    float top = best;\n"
     "                    UNROLL for (int u = 0; u < 8; u++) {\n"

@@ -145,17 +145,18 @@ static int put_score(struct text *t, const struct kind *k)
     return x;
 }
 
-/* As gpt-oss is exported: the largest is taken away twice. */
+/* The largest is taken away twice, the second time in f32. */
 static void put_sink(struct text *t, const struct kind *k, int x)
 {
     int h = k->heads;
     text_printf(t, "%%k0: $[%d] = input as \"sink\"\n%%k1: $[b, %d, s, 1] = broadcast %%k0 list [1]\n", h, h);
     text_printf(t, "%%both = concat %%x%d, %%k1 axis 3\n%%top = reduce_max %%both list [3]\n", x);
     text_printf(t, "%%top4: $[b, %d, s, n + 1] = broadcast %%top list [0, 1, 2]\n%%less = sub %%both, %%top4\n", h);
-    text_printf(t, "%%max = reduce_max %%less list [3]\n%%max4: $[b, %d, s, n + 1] = broadcast %%max list [0, 1, 2]\n",
-                h);
-    text_put(t, "%low = sub %less, %max4\n%e = exp %low\n%sum = reduce_sum %e list [3]\n");
-    text_printf(t, "%%sum4: $[b, %d, s, n + 1] = broadcast %%sum list [0, 1, 2]\n%%all = div %%e, %%sum4\n", h);
+    text_printf(t, "%%f: f32[b, %d, s, n + 1] = cast %%less\n%%max = reduce_max %%f list [3]\n", h);
+    text_printf(t, "%%max4: f32[b, %d, s, n + 1] = broadcast %%max list [0, 1, 2]\n", h);
+    text_put(t, "%low = sub %f, %max4\n%e = exp %low\n%sum = reduce_sum %e list [3]\n");
+    text_printf(t, "%%sum4: f32[b, %d, s, n + 1] = broadcast %%sum list [0, 1, 2]\n%%g = div %%e, %%sum4\n", h);
+    text_printf(t, "%%all: $[b, %d, s, n + 1] = cast %%g\n", h);
     text_printf(t, "%%soft: $[b, %d, s, n] = slice %%all dims [0, 0, 0, 0] list [1, 1, 1, 1]\n", h);
 }
 
