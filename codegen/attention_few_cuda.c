@@ -243,7 +243,7 @@ struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_
                                               int64_t key, int64_t row)
 {
     int64_t width = 16 / (int64_t)dtype_size(t), most = key > row ? key : row;
-    int64_t rows = cuda_attention_rows(form, t, key, row), unit = cuda_attention_keys(form, t, key, row);
+    int64_t rows = form == 0 ? 1 : 4, unit = cuda_attention_keys(form, t, key, row);
     uint32_t lanes = lanes_per_key(t, key, row), keys = keys_per_lane(form, t, key, row),
              scores = (uint32_t)rows * keys;
     bool across = form == CUDA_ATTENTION_FEW_ACROSS, wide = form < CUDA_ATTENTION_FEW;
@@ -285,5 +285,6 @@ struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_
         .row_indent = 2,
         .score_indent = 5,
         .threads = CUDA_ATTENTION_THREADS,
+        .group = rows,
         .blocks = rows == 1 && most * (int64_t)dtype_size(t) <= 512 ? 3 : 2};
 }

@@ -67,6 +67,7 @@ struct shape {
     struct rows first, second; /* sorted */
     struct rows given[2];      /* as the products have them */
     int64_t rows, keys, group;
+    int64_t line, alike; /* rows that differ in the kernel's innermost coordinate alone; that may differ in a tile */
 };
 
 static bool shape_of(const struct cuda_making *m, const struct cuda_attention *a, struct shape *out)
@@ -95,10 +96,13 @@ static bool shape_of(const struct cuda_making *m, const struct cuda_attention *a
         rows[0] *= out->first.extent[i];
     for (uint32_t i = 0; i < out->second.count; i++)
         rows[1] *= out->second.extent[i];
+    out->line = out->alike = 1;
     for (uint32_t i = 0; i < k->outer; i++) {
         if (!dim_eval(t, k->extent[i], m->of, &x))
             return false;
         of_kernel *= x;
+        out->line = x;
+        out->alike = i < a->axes ? 1 : out->alike * x;
     }
     if (!dim_eval(t, k->extent[k->outer], m->of, &x) || x != keys || rows[0] != rows[1] || rows[0] != of_kernel)
         return false;
@@ -106,9 +110,9 @@ static bool shape_of(const struct cuda_making *m, const struct cuda_attention *a
     out->group = one < two ? one : two;
     out->rows = rows[0];
     out->keys = keys;
-    /* rows are 32 bits wide in the functions, with the splits of each */
-    return rows[0] == 0 ||
-           (rows[0] <= INT32_MAX / CUDA_ATTENTION_SPLITS && one % out->group == 0 && two % out->group == 0);
+    /* rows are 32 bits wide in the functions, with the splits of each, and keys with a tile more */
+    return rows[0] == 0 || (keys <= INT32_MAX / 2 && rows[0] <= INT32_MAX / CUDA_ATTENTION_SPLITS &&
+                            one % out->group == 0 && two % out->group == 0);
 }
 
 bool cuda_attention_fits(const struct cuda_making *m, const struct cuda_attention *a)
@@ -262,6 +266,16 @@ static void put_kernel(struct cuda_making *m, const struct cuda_attention *a)
     m->step = product;
 }
 
+static int64_t common_divisor(int64_t a, int64_t b)
+{
+    while (b) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
 static int64_t divide_up(int64_t a, int64_t b)
 {
     return a / b + (a % b != 0);
@@ -303,7 +317,9 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
         c.form = few_form(a, &s, x, t, key, row);
     else if (!a->across && is_wide(&s, x, t, key, row))
         c.form = CUDA_ATTENTION_MANY_WIDE;
-    int64_t rows = cuda_attention_rows(c.form, t, key, row);
+    int64_t rows = a->rows[c.form];
+    if (!few) /* a tile is to hold the end of one head and the start of the next only where heads are short */
+        s.group = common_divisor(s.group, s.line < rows / 2 ? s.alike : s.line);
     c.tiles = divide_up(s.group, rows);
     if (!i64_mul(s.rows / s.group, c.tiles, &blocks))
         return TPC_DATA;
@@ -317,11 +333,7 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
     put_head(m, a, &s, &c, x);
     put_kernel(m, a);
     struct cuda_launch *launch = NEW(m->arena, struct cuda_launch);
-    int64_t shared = few           ? 0
-                     : t == DT_F32 ? cuda_attention_many_bytes(key, row)
-                                   : cuda_attention_matrix_bytes(key, row);
-    *launch = cuda_launch_of(m, a->function[c.form], blocks, cuda_attention_threads(c.form, t, key, row), 1,
-                             (uint32_t)shared);
+    *launch = cuda_launch_of(m, a->function[c.form], blocks, CUDA_ATTENTION_THREADS, 1, (uint32_t)a->bytes[c.form]);
     *out = (struct cuda_step){.way = CUDA_LAUNCH, .count = 1, .launch = launch};
     out->workspace = c.splits > 1 ? (uint64_t)bytes : 0;
     return TPC_OK;

@@ -14,26 +14,38 @@ static const char start_form[] =
     "    float *const q_rows = (float *)memory, *const k_rows = q_rows + $G * $I, *const v_rows = k_rows + $K * $I;\n"
     "    float *const p_rows = v_rows + $K * $J;\n"
     "    const int lane = threadIdx.x % 8, first_row = threadIdx.x / 8 * $X;\n"
-    "    const uint32_t tiles = (uint32_t)arguments.tiles;\n"
     "    for (int i = threadIdx.x; i < $K; i += 128)\n"
     "        for (int d = $D; d < $F; d++)\n"
-    "            k_rows[i * $I + d] = 0;\n"
-    "    for (uint32_t item = blockIdx.x; item < (uint32_t)arguments.items; item += gridDim.x) {\n"
-    "        const uint32_t group = item / tiles, in_group = (tiles - 1 - (item - group * tiles)) * $G;\n"
-    "        const uint32_t here = (uint32_t)arguments.group - in_group;\n"
-    "        const uint32_t base = group * (uint32_t)arguments.group + in_group;\n"
+    "            k_rows[i * $I + d] = 0;\n";
+
+static const char item_form[] =
     "        const uint32_t copied = threadIdx.x / ($M / $G); /* row of q, by this thread */\n"
-    "        int64_t q_at = arguments.q_offset, k_at = arguments.k_offset, v_at = arguments.v_offset, out_at = 0;\n"
+    "        int64_t q_at = arguments.q_offset, out_at = 0;\n"
     "        uint32_t at_first = base + (copied < here ? copied : 0), at_second = base;\n"
     "        LOCATE(first, $A, at_first, q_at, k_at)\n"
     "        LOCATE(second, $B, at_second, out_at, v_at)\n"
     "        WAIT_FOR_PREVIOUS();\n";
 
 static const char fetch_form[] =
-    "        int64_t from = (int64_t)first_tile * $K, stop = (int64_t)end_tile * $K;\n"
-    "        stop = stop < arguments.keys ? stop : arguments.keys;\n"
+    "        const int keys = (int)arguments.keys;\n"
+    "        int from = first_tile * $K, stop = end_tile * $K;\n"
+    "        stop = stop < keys ? stop : keys;\n"
     "        stage(k_rows, arguments.k + k_at, from, stop, arguments.k_next, arguments.k_step, $D, $I);\n"
-    "        tpc_commit_async();\n";
+    "        tpc_commit_async();\n"
+    /* row `copied` of q, by $M / $G threads */
+    "        const int share = threadIdx.x % ($M / $G);\n"
+    "        if ($D % $V == 0 && arguments.q_step == 1 && (uint64_t)(arguments.q + q_at) % 16 == 0) {\n"
+    "            UNROLL for (int d = share * $V; d < $D; d += $M / $G * $V) {\n"
+    "                ALIGNED(16) $E x[$V];\n"
+    "                tpc_read_16(x, arguments.q + q_at + d);\n"
+    "                tpc_write_16(&q_rows[copied * $I + d], x);\n"
+    "            }\n"
+    "            for (int d = $D + share; d < $F; d += $M / $G)\n"
+    "                q_rows[copied * $I + d] = 0;\n"
+    "        } else {\n"
+    "            for (int d = share; d < $F; d += $M / $G)\n"
+    "                q_rows[copied * $I + d] = d < $D ? __ldg(&arguments.q[q_at + d * arguments.q_step]) : ($E)0;\n"
+    "        }\n";
 
 static const char rows_form[] = "        UNROLL for (int own = 0; own < $X; own++) {\n"
                                 "            const uint32_t r = first_row + own, row = base + (r < here ? r : 0);\n";
@@ -68,18 +80,19 @@ static const char loop_form[] =
     "                            s[own][j] += q[own][i] * k[i];\n"
     "                }\n"
     "            }\n"
-    "            const int last = stop - from > $K ? $K - 1 : (int)(stop - from) - 1; /* key */\n"
+    "            const int last = stop - from > $K ? $K - 1 : stop - from - 1; /* key */\n"
     "            bool grows = false;\n"
     "            float scale[$X];\n"
     "            UNROLL for (int own = 0; own < $X; own++) {\n";
 
-static const char element_form[] = "                float best = most[own];\n"
-                                   "                UNROLL for (int j = 0; j < $K / 8; j++) {\n"
-                                   "                    const int key = j * 8 + lane;\n"
-                                   "                    const int64_t c$C = from + (key < last ? key : last);\n"
-                                   "                    const float product = s[own][j];\n"
-                                   "                    float score;\n"
-                                   "                    {\n";
+static const char element_form[] =
+    "                float best = most[own];\n"
+    "                UNROLL for (int j = 0; j < $K / 8; j++) {\n"
+    "                    const int key = j * 8 + lane;\n"
+    "                    const int64_t c$C = (uint32_t)(from + (key < last ? key : last));\n"
+    "                    const float product = s[own][j];\n"
+    "                    float score;\n"
+    "                    {\n";
 
 static const char end_form[] =
     "                    }\n"
@@ -140,8 +153,8 @@ static const char end_form[] =
     "            if (of_warp[0] && of_warp[1] && of_warp[2] && of_warp[3])\n"
     "                break;\n"
     "        }\n"
-    "        from = pass == 0 ? 0 : (int64_t)end_tile * $K;\n"
-    "        stop = pass == 0 ? (int64_t)first_tile * $K : arguments.keys;\n"
+    "        from = pass == 0 ? 0 : end_tile * $K;\n"
+    "        stop = pass == 0 ? first_tile * $K : keys;\n"
     "        if (from < stop)\n"
     "            stage(k_rows, arguments.k + k_at, from, stop, arguments.k_next, arguments.k_step, $D, $I);\n"
     "        tpc_commit_async();\n"
@@ -188,57 +201,38 @@ static int64_t bytes_for(int64_t rows, int64_t keys, int64_t key, int64_t row)
     return 4 * (rows * pitch(key) + keys * (pitch(key) + pitch(row)) + rows * (keys + 4));
 }
 
-int64_t cuda_attention_many_rows(int64_t key, int64_t row)
-{
-    return bytes_for(64, MOST_KEYS, key, row) > SHARED_LIMIT ? 32 : 64;
-}
-
-static int64_t keys_for(int64_t key, int64_t row)
-{
-    int64_t keys = MOST_KEYS;
-    while (keys > LANES && bytes_for(cuda_attention_many_rows(key, row), keys, key, row) > SHARED_LIMIT)
-        keys /= 2;
-    return keys;
-}
-
-int64_t cuda_attention_many_bytes(int64_t key, int64_t row)
-{
-    return bytes_for(cuda_attention_many_rows(key, row), keys_for(key, row), key, row);
-}
-
 struct cuda_attention_form cuda_attention_many(struct cuda_set *set, struct cuda_letters *l, bool wide, int64_t key,
                                                int64_t row)
 {
-    int64_t rows = cuda_attention_many_rows(key, row), own = rows * LANES / CUDA_ATTENTION_THREADS;
+    int64_t rows = bytes_for(64, MOST_KEYS, key, row) > SHARED_LIMIT ? 32 : 64, keys = MOST_KEYS;
+    int64_t own = rows * LANES / CUDA_ATTENTION_THREADS;
+    while (keys > LANES && bytes_for(rows, keys, key, row) > SHARED_LIMIT)
+        keys /= 2;
     const struct {
         char letter;
         int64_t number;
-    } numbers[] = {{'G', rows},
-                   {'K', keys_for(key, row)},
-                   {'V', 4},
-                   {'M', CUDA_ATTENTION_THREADS},
-                   {'F', round_up(key, 4)},
-                   {'I', pitch(key)},
-                   {'J', pitch(row)},
-                   {'X', own},
-                   {'Y', round_up(row, 32) / 32}};
+    } numbers[] = {
+        {'G', rows},       {'K', keys},       {'V', 4},   {'M', CUDA_ATTENTION_THREADS}, {'F', round_up(key, 4)},
+        {'I', pitch(key)}, {'J', pitch(row)}, {'X', own}, {'Y', round_up(row, 32) / 32}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         l->of[numbers[i].letter - 'A'] = cuda_number(set->arena, numbers[i].number);
-    l->of['L' - 'A'] = "UNROLL";
-    return (struct cuda_attention_form){.name = wide ? "many_wide" : "many",
-                                        .functions = cuda_attention_stage_form[wide],
-                                        .start = start_form,
-                                        .fetch = fetch_form,
-                                        .rows = rows_form,
-                                        .loop = loop_form,
-                                        .element = element_form,
-                                        .end = end_form,
-                                        .out = out_form,
-                                        .tiles = true,
-                                        .row_count = (int)own,
-                                        .row_indent = 3,
-                                        .element_indent = 4,
-                                        .score_indent = 6,
-                                        .threads = CUDA_ATTENTION_THREADS,
-                                        .blocks = 2};
+    return (struct cuda_attention_form){
+        .name = wide ? "many_wide" : "many",
+        .functions = cuda_attention_stage_form[wide],
+        .start = arena_printf(set->arena, "%s%s%s", start_form, cuda_attention_items_form, item_form),
+        .fetch = fetch_form,
+        .rows = rows_form,
+        .loop = loop_form,
+        .element = element_form,
+        .end = end_form,
+        .out = out_form,
+        .tiles = true,
+        .row_count = (int)own,
+        .row_indent = 3,
+        .element_indent = 4,
+        .score_indent = 6,
+        .threads = CUDA_ATTENTION_THREADS,
+        .blocks = 2,
+        .group = rows,
+        .bytes = bytes_for(rows, keys, key, row)};
 }

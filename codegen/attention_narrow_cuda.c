@@ -155,5 +155,6 @@ struct cuda_attention_form cuda_attention_narrow(struct cuda_set *set, struct cu
                                         .row_indent = 2,
                                         .score_indent = 5,
                                         .threads = CUDA_ATTENTION_THREADS,
-                                        .blocks = 2};
+                                        .blocks = 2,
+                                        .group = ROWS};
 }

@@ -100,47 +100,45 @@ static void print_coordinates(struct printer *p)
 /* [wide or not]: tiles of $K keys in shared memory, for $G rows. */
 const char *const cuda_attention_stage_form[2] = {
     "/* Keys (or values) from `first` on into shared memory; zeros behind the last. */\n"
-    "static __device__ inline void stage($E *to, const $E *from, int64_t first, int64_t stop, int64_t next, int64_t "
-    "step,\n"
+    "static __device__ inline void stage($E *to, const $E *from, int first, int stop, int64_t next, int64_t step,\n"
     "                                    int width, int pitch)\n"
     "{\n"
     "    for (int i = threadIdx.x; i < $K * width; i += $M) {\n"
     "        const int key = next == 1 ? i % $K : i / width, d = next == 1 ? i / $K : i % width;\n"
-    "        to[key * pitch + d] = first + key < stop ? __ldg(from + (first + key) * next + d * step) : ($E)0;\n"
+    "        to[key * pitch + d] = first + key < stop ? __ldg(from + (int64_t)(first + key) * next + d * step) : "
+    "($E)0;\n"
     "    }\n"
     "}\n"
     "/* $G rows per block; keys and values $K at a time. */\n",
     "/* Keys (or values) from `first` on into shared memory; zeros behind the last. A thread has every so many chunks "
     "of 16 bytes of a key. */\n"
-    "static __device__ inline void stage($E *to, const $E *from, int64_t first, int64_t stop, int64_t next, int64_t "
-    "step,\n"
+    "static __device__ inline void stage($E *to, const $E *from, int first, int stop, int64_t next, int64_t step,\n"
     "                                    int width, int pitch)\n"
     "{\n"
     "    const int chunks = width / $V, threads = $M / chunks; /* per key; keys at once */\n"
-    "    const int own = threadIdx.x / chunks, d = threadIdx.x % chunks * $V;\n"
-    "    const int count = stop - first < $K ? (int)(stop - first) : $K;\n"
-    "    const $E *at = from + (first + own) * next + d;\n"
-    "    $L for (int key = 0; key < $K; key += threads, at += threads * next)\n"
+    "    const int thread = tpc_thread(), own = thread / chunks, d = thread % chunks * $V;\n"
+    "    const int count = stop - first < $K ? stop - first : $K;\n"
+    "    const $E *at = from + (int64_t)(first + own) * next + d;\n"
+    "    to += own * pitch + d;\n"
+    "    if ($M % chunks == 0 && $K % threads == 0 && count == $K) { /* nothing to ask */\n"
+    "        UNROLL for (int key = 0; key < $K; key += threads, at += threads * next)\n"
+    "            tpc_copy_async_16(to + key * pitch, at, true);\n"
+    "        return;\n"
+    "    }\n"
+    "    ROLLED for (int key = 0; key < $K; key += threads, at += threads * next)\n"
     "        if (own < threads && key + own < $K)\n"
-    "            tpc_copy_async_16(to + (key + own) * pitch + d, at, key + own < count);\n"
+    "            tpc_copy_async_16(to + key * pitch, at, key + own < count);\n"
     "}\n"
     "/* $G rows per block; keys and values $K at a time, copied 16 bytes per access. */\n"};
 
-/* Row `copied` of q into shared memory, by $M / $G threads. */
-const char cuda_attention_query_form[] =
-    "        const int share = threadIdx.x % ($M / $G);\n"
-    "        if ($D % $V == 0 && arguments.q_step == 1 && (uint64_t)(arguments.q + q_at) % 16 == 0) {\n"
-    "            UNROLL for (int d = share * $V; d < $D; d += $M / $G * $V) {\n"
-    "                ALIGNED(16) $E x[$V];\n"
-    "                tpc_read_16(x, arguments.q + q_at + d);\n"
-    "                tpc_write_16(&q_rows[copied * $I + d], x);\n"
-    "            }\n"
-    "            for (int d = $D + share; d < $F; d += $M / $G)\n"
-    "                q_rows[copied * $I + d] = 0;\n"
-    "        } else {\n"
-    "            for (int d = share; d < $F; d += $M / $G)\n"
-    "                q_rows[copied * $I + d] = d < $D ? __ldg(&arguments.q[q_at + d * arguments.q_step]) : ($E)0;\n"
-    "        }\n";
+/* Items in the order of their tiles, from the last, so that what takes longest under a causal mask begins first, and neighbours, which may share keys, run together. */
+const char cuda_attention_items_form[] =
+    "    for (uint32_t item = blockIdx.x; item < (uint32_t)arguments.items; item += gridDim.x) {\n"
+    "        const uint32_t groups = (uint32_t)arguments.items / (uint32_t)arguments.tiles, group = item % groups;\n"
+    "        const uint32_t in_group = ((uint32_t)arguments.tiles - 1 - item / groups) * $G;\n"
+    "        const uint32_t here = (uint32_t)arguments.group - in_group;\n"
+    "        const uint32_t base = group * (uint32_t)arguments.group + in_group;\n"
+    "        int64_t k_at = arguments.k_offset, v_at = arguments.v_offset;\n";
 
 static void no_accumulator(struct printer *p, uint32_t i)
 {
@@ -148,18 +146,24 @@ static void no_accumulator(struct printer *p, uint32_t i)
     (void)i;
 }
 
-static void print_staged(struct printer *p, const struct cuda_attention *a)
+/* rounded: a product as it would be in memory, where there is more than `product`. */
+static void print_staged(struct printer *p, const struct cuda_attention *a, const char *rounded)
 {
     const struct instruction *load = &p->nest->kernel->instruction[a->load];
     struct text element = {.arena = p->arena};
-    p->dialect->store(&element, load->type, "product"); /* rounded as it would be in memory */
-    p->staged[a->load] = element.at;
+    if (!rounded)
+        p->dialect->store(&element, load->type, "product");
+    p->staged[a->load] = rounded ? rounded : element.at;
 }
 
-/* What the softmax is of, from `product`, in the kernel's coordinates, into `score`. */
-static void print_score(struct printer *p, const struct cuda_attention *a)
+/* What the softmax is of, from `product`, in the kernel's coordinates, into `score`. mask: whose conditions on a key are known, or NULL. */
+static void print_score(struct printer *p, const struct cuda_attention *a, const struct cuda_mask *mask)
 {
     print_indices(p, nest_fast_depth(p->nest), 0);
+    if (mask) {
+        cuda_attention_print_masked(p, mask, a->score);
+        return;
+    }
     print_values(p, nest_fast_depth(p->nest), 0);
     print_line(p, "score = (float)%s;", print_value(p, (uint32_t)a->score));
 }
@@ -172,7 +176,7 @@ static void print_row(struct printer *p, const struct cuda_attention *a, const s
     const char *zero = a->zero >= 0 ? print_value(p, (uint32_t)a->zero) : "false";
     p->indent = 2;
     if (form->rows) {
-        print_line(p, "int64_t coordinate[%d][%u];", form->row_count, (unsigned)(n->points ? n->points : 1));
+        print_line(p, "int64_t coordinate[%u][%d];", (unsigned)(n->points ? n->points : 1), form->row_count);
         print_line(p, "bool zero[%d];", form->row_count);
         cuda_fill(p->out, form->rows, l);
     }
@@ -186,7 +190,7 @@ static void print_row(struct printer *p, const struct cuda_attention *a, const s
         print_values(p, DEPTH_POINT, 0);
     }
     for (uint32_t i = 0; i < n->points && form->rows; i++)
-        print_line(p, "coordinate[own][%u] = c%u;", (unsigned)i, (unsigned)n->point[i]);
+        print_line(p, "coordinate[%u][own] = c%u;", (unsigned)i, (unsigned)n->point[i]);
     print_line(p, form->rows ? "zero[own] = %s;" : "const bool zero = %s;", zero);
     if (!form->rows)
         print_line(p, "const float sink = %s;",
@@ -194,34 +198,43 @@ static void print_row(struct printer *p, const struct cuda_attention *a, const s
     text_put(p->out, form->rows ? "        }\n" : "");
 }
 
-/* Coordinates of a row of the thread; `alike`: all but the last are those of its first row. */
-static void print_own(struct printer *p, const struct cuda_attention_form *form, bool alike)
+/* The same in shared memory, by a thread for row `r`; NULL where the form keeps rows otherwise. */
+static const char *place_of(struct printer *p, const struct cuda_attention *a, const struct cuda_attention_form *form)
 {
     const struct nest *n = p->nest;
-    p->indent = form->element_indent + alike;
+    struct text out = {.arena = p->arena};
+    if (!form->place)
+        return NULL;
+    text_put(&out, form->place);
     for (uint32_t i = 0; i < n->points; i++)
-        print_line(p, "const int64_t c%u = coordinate[%s][%u];", (unsigned)n->point[i],
-                   alike && i + 1 < n->points ? "0" : "own", (unsigned)i);
+        text_printf(&out, "                coordinate[%u][r] = (uint32_t)c%u;\n", (unsigned)i, (unsigned)n->point[i]);
+    text_printf(&out, "                zero_of[r] = %s;\n            }\n",
+                a->zero >= 0 ? print_value(p, (uint32_t)a->zero) : "false");
+    return out.at;
+}
+
+/* Coordinates of row `own` of a thread, and what is known with them. Those of the first `axes` are of all rows. */
+static void print_own(struct printer *p, const char *own, uint32_t axes)
+{
+    const struct nest *n = p->nest;
+    for (uint32_t i = 0; i < n->points; i++)
+        print_line(p, "const int64_t c%u = coordinate[%u][%s];", (unsigned)n->point[i], (unsigned)i,
+                   i < axes ? "0" : own);
     print_indices(p, DEPTH_POINT, 0);
     print_values(p, DEPTH_POINT, 0);
 }
 
-/* What the softmax is of, where neither the end of the keys nor a condition on positions is near. */
-static void print_plain(struct printer *p, const struct cuda_attention *a, const struct cuda_attention_form *form,
-                        const struct cuda_mask *mask, const struct cuda_letters *l)
+/* What the softmax is of, where neither the end of the keys nor a condition is near. */
+static void print_plain(struct printer *p, const struct cuda_attention_form *form, const struct cuda_mask *mask,
+                        const struct cuda_letters *l)
 {
-    const struct nest *n = p->nest;
-    p->indent = 4;
-    print_line(p, "bool alike = true;");
-    for (uint32_t i = 0; i + 1 < n->points; i++)
-        print_line(p, "alike = alike && coordinate[0][%u] == coordinate[1][%u];", (unsigned)i, (unsigned)i);
     cuda_fill(p->out, form->plain, l);
-    print_own(p, form, true);
+    p->indent = form->element_indent + 1;
+    print_own(p, "r", mask->axes);
     cuda_fill(p->out, form->element, l);
     p->indent = form->score_indent + 1;
-    print_indices(p, nest_fast_depth(n), 0);
+    print_indices(p, nest_fast_depth(p->nest), 0);
     cuda_attention_print_plain(p, mask);
-    print_line(p, "score = (float)%s;", print_value(p, (uint32_t)a->score));
     cuda_fill(p->out, form->otherwise, l);
 }
 
@@ -252,23 +265,29 @@ static void print_main(struct cuda_set *set, const struct cuda_attention *a, con
     print_indices(&p, DEPTH_ENTRY, 0);
     print_values(&p, DEPTH_ENTRY, 0);
     if (form->tiles) {
-        cuda_attention_print_range(&p, mask, l);
+        cuda_attention_print_range(&p, mask, l, place_of(&p, a, form));
         cuda_fill(out, form->fetch, l);
-        cuda_fill(out, cuda_attention_query_form, l);
     }
-    print_row(&p, a, form, l);
+    if (!form->place)
+        print_row(&p, a, form, l);
     if (!form->tiles)
         cuda_attention_print_seen(&p, mask, form->align, l);
     cuda_fill(out, form->loop, l);
-    print_staged(&p, a);
-    if (form->plain)
-        print_plain(&p, a, form, mask, l);
-    if (form->rows) {
-        print_own(&p, form, false);
+    print_staged(&p, a, form->rounded);
+    if (form->plain) {
+        cuda_attention_print_look(&p, mask, l);
+        cuda_fill(out, form->copies, l);
+        cuda_attention_print_bits(&p, mask, l);
+        cuda_fill(out, form->products, l);
+        print_plain(&p, form, mask, l);
+    }
+    if (form->element) {
+        p.indent = form->element_indent;
+        print_own(&p, form->rows ? "own" : "r", form->rows ? 0 : mask->axes);
         cuda_fill(out, form->element, l);
     }
     p.indent = form->score_indent;
-    print_score(&p, a);
+    print_score(&p, a, form->place ? mask : NULL);
     cuda_fill(out, form->end, l);
     if (form->out)
         cuda_fill(out, form->out, l);
@@ -299,6 +318,8 @@ static struct cuda_letters letters_of(struct cuda_set *set, const struct cuda_at
     put_number(set, &l, 'C', set->kernel[set->program->steps.at[a->softmax].kernel].nest.loop[0]);
     put_number(set, &l, 'D', key);
     put_number(set, &l, 'W', row);
+    uint32_t points = set->kernel[set->program->steps.at[a->softmax].kernel].nest.points;
+    put_number(set, &l, 'Q', points ? points : 1);
     put_number(set, &l, 'P', cuda_attention_pitch(row));
     put_number(set, &l, 'R', mask->finite ? 3 : 1);
     l.of['F' - 'A'] = mask->finite && mask->steady ? "true" : "false";
@@ -306,15 +327,16 @@ static struct cuda_letters letters_of(struct cuda_set *set, const struct cuda_at
     return l;
 }
 
-static struct cuda_attention_form form_of(struct cuda_set *set, struct cuda_letters *l, int form, dtype t, int64_t key,
-                                          int64_t row)
+static struct cuda_attention_form form_of(struct cuda_set *set, struct cuda_letters *l, int form, dtype t, dtype scores,
+                                          const struct cuda_mask *mask, int64_t key, int64_t row)
 {
     if (form == CUDA_ATTENTION_FEW_MATRIX)
         return cuda_attention_narrow(set, l, t, key, row);
     if (form <= CUDA_ATTENTION_FEW || form == CUDA_ATTENTION_FEW_ACROSS)
         return cuda_attention_few(set, l, t, form, key, row);
-    return t == DT_F32 ? cuda_attention_many(set, l, form == CUDA_ATTENTION_MANY_WIDE, key, row)
-                       : cuda_attention_matrix(set, l, t, form == CUDA_ATTENTION_MANY_WIDE, key, row);
+    return t == DT_F32
+               ? cuda_attention_many(set, l, form == CUDA_ATTENTION_MANY_WIDE, key, row)
+               : cuda_attention_matrix(set, l, t, form == CUDA_ATTENTION_MANY_WIDE, scores == t, mask, key, row);
 }
 
 /* May the form be of use, for some shapes? */
@@ -342,9 +364,10 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
     const struct program *p = set->program;
     const struct step *softmax = &p->steps.at[a->softmax], *product = &p->steps.at[a->product];
     const struct nest *n = &set->kernel[softmax->kernel].nest;
-    const struct cuda_mask mask = cuda_attention_mask(n, a->score, set->arena);
+    const struct cuda_mask mask = cuda_attention_mask(n, a->score, a->load, set->arena);
     dtype t = p->buffers.at[product->arg[2]].type;
     char kernel[KERNEL_NAME];
+    a->axes = mask.axes;
     kernel_name(n->kernel, p->graph->dims, set->arena, kernel);
     const struct dot *d = p->steps.at[a->scores].dot;
     uint32_t axes = cuda_rows_axes(d);
@@ -356,29 +379,15 @@ void cuda_add_attention(struct cuda_set *set, struct cuda_attention *a)
         (void)cuda_attention_widths(set, a, &key, &row);
         if (!may_take(a, i, t, key, row))
             continue;
-        struct cuda_attention_form form = form_of(set, &l, i, t, key, row);
+        struct cuda_attention_form form = form_of(set, &l, i, t, n->kernel->instruction[a->load].type, &mask, key, row);
         struct text body = {.arena = set->arena};
         l.of['N' - 'A'] =
             arena_printf(set->arena, "tpc_attention_%s_%s_%s_%s_%s_%s_%s", form.name, kernel + 6, dtype_name(t),
                          l.of['D' - 'A'], l.of['W' - 'A'], l.of['A' - 'A'], l.of['B' - 'A']);
         cuda_put_element(&body, t);
         print_main(set, a, &form, &mask, &l, n, &body);
+        a->rows[i] = form.group;
+        a->bytes[i] = form.bytes;
         a->function[i] = cuda_add(set, l.of['N' - 'A'], body.at, form.threads, product->node);
     }
-}
-
-int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row)
-{
-    if (form == CUDA_ATTENTION_FEW_MATRIX)
-        return 8;
-    if (form <= CUDA_ATTENTION_FEW || form == CUDA_ATTENTION_FEW_ACROSS)
-        return form == 0 ? 1 : 4;
-    return t == DT_F32 ? cuda_attention_many_rows(key, row) : cuda_attention_matrix_rows(key, row);
-}
-
-uint32_t cuda_attention_threads(int form, dtype t, int64_t key, int64_t row)
-{
-    /* with tensor cores, a warp for 16 rows and half of the keys */
-    bool matrix = form == CUDA_ATTENTION_MANY || form == CUDA_ATTENTION_MANY_WIDE;
-    return matrix && t != DT_F32 ? 4 * (uint32_t)cuda_attention_matrix_rows(key, row) : CUDA_ATTENTION_THREADS;
 }

@@ -76,11 +76,13 @@ struct cuda_attention {
     bool nan_is_zero;                  /* a row without any key gives 0 */
     int32_t zero;                      /* of the kernel: a condition under which a row gives 0; -1: none */
     int32_t sink;                      /* of the kernel: one more score of the row, which has no value; -1: none */
+    uint32_t axes;                     /* of points, outermost: a tile's rows have the same coordinates there */
     bool always;                       /* whatever the shapes: scores and probabilities then need no memory */
     bool alike;                        /* rows are the same axes, in one order, for both products and the kernel */
     bool across;                       /* neighbouring keys lie side by side */
     bool steady;                       /* few rows: splits are found where positions are known */
     uint32_t function[CUDA_ATTENTION_FORMS];
+    int64_t rows[CUDA_ATTENTION_FORMS], bytes[CUDA_ATTENTION_FORMS]; /* per block; of dynamic shared memory */
 };
 
 enum {
@@ -249,37 +251,59 @@ enum {
 };
 enum { CUDA_ATTENTION_TILES = 4096, CUDA_ATTENTION_SPLITS = 64 };
 
-/* Keys that a score hides from a row whatever the product is, by conditions (instructions) that change once along the keys. */
+/* Keys that a score hides from a row whatever the product is, by conditions (instructions): on positions, which change once along the keys, and on a key, the
+ * same for rows that lie together. */
 enum { CUDA_MASK_CONDITIONS = 8 };
-struct cuda_mask {
+enum cuda_mask_kind { CUDA_MASK_GROWS, CUDA_MASK_FALLS, CUDA_MASK_OF_KEY, CUDA_MASK_KINDS };
+struct cuda_conditions {
     uint32_t count;
-    int32_t condition[CUDA_MASK_CONDITIONS];
+    int32_t at[CUDA_MASK_CONDITIONS];
     int slope
         [CUDA_MASK_CONDITIONS]; /* 1, -1: by so much its left side less its right grows from key to key, in integers; 0: else */
-    bool steady;                /* some have a slope */
-    bool finite;                /* some hide only where the row has a score above `least` */
-    double least;
-    bool *needed; /* per instruction: for the conditions */
+    bool *needed;               /* per instruction: for them */
 };
-struct cuda_mask cuda_attention_mask(const struct nest *n, int32_t score, struct arena *arena);
+struct cuda_mask {
+    struct cuda_conditions of[CUDA_MASK_KINDS]; /* true from some key on; until some key; of a key */
+    uint32_t axes;                              /* of points, outermost, that those of a key depend on: not all */
+    uint32_t operations;                        /* of a score, but those of conditions on a key */
+    bool loads;                                 /* some read memory */
+    int32_t plain;                              /* what the score is where all hold */
+    bool steady;                                /* some have a slope */
+    bool finite;                                /* some hide only where the row has a score above `least` */
+    double least;
+};
+/* product: the load that is no condition's. */
+struct cuda_mask cuda_attention_mask(const struct nest *n, int32_t score, int32_t product, struct arena *arena);
 /* Finds the keys low .. high that some row of the warp's may see, by conditions that have a slope, and how many of them a split has; the coordinates and values of the
  * lane's row are known. low is a multiple of `align` unless that is 0. */
 void cuda_attention_print_seen(struct printer *p, const struct cuda_mask *mask, int align,
                                const struct cuda_letters *letters);
-/* Finds first_tile and end_tile, of $K keys, for the $G rows of a tile of rows (`base`, `here`): what lies outside is hidden from all of them. */
-void cuda_attention_print_range(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *letters);
-/* The values of a key where all conditions hold: in tiles from first_plain to end_plain. */
+/* Finds first_tile and end_tile, of $K keys, for the $G rows of a tile of rows (`base`, `here`): what lies outside is hidden from all of them. edge_of[warp] has the same
+ * for a quarter of the rows, and first and end of tiles of which no condition on positions hides anything from those. `place` is NULL or what a thread does for row
+ * `r` of the tile, whose values are known; only then is all that found where there is no condition. */
+void cuda_attention_print_range(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *letters,
+                                const char *place);
+/* Looks at a tile's keys, as far as conditions on a key say whether they are seen, a lane at some of them. The tile's first key is `from`, its last `last`. */
+void cuda_attention_print_look(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *letters);
+/* Tells all lanes; `every` has all bits where none is hidden. */
+void cuda_attention_print_bits(struct printer *p, const struct cuda_mask *mask, const struct cuda_letters *letters);
+/* A score with what has been seen; one where all conditions hold. */
+void cuda_attention_print_masked(struct printer *p, const struct cuda_mask *mask, int32_t score);
 void cuda_attention_print_plain(struct printer *p, const struct cuda_mask *mask);
 
 /* A function's text around what is printed for the kernel: `row` is known behind `start`, `product` and the key's coordinate behind `loop`,
  * `score` before `end`. Where a thread has several rows, `row` is known behind `rows` (for each, `own`), whose coordinates are kept; `loop` ends for each
  * again, and `product` is known behind `element`. The same, for keys that no condition hides, between `plain` and `otherwise`, if there are. */
 struct cuda_attention_form {
-    const char *name, *functions, *start, *fetch, *rows, *loop, *plain, *otherwise, *element, *end, *out;
+    const char *name, *functions, *start, *place, *fetch, *rows, *loop, *copies, *products, *plain, *otherwise,
+        *element, *end, *out;
+    const char *rounded; /* what stands for a product in memory, or NULL: `product` is rounded */
     uint32_t threads;
     int align;                                                       /* of the first key of few rows; 0: none */
+    int64_t group, bytes;                                            /* rows of a block; its dynamic shared memory */
     int row_count, row_indent, element_indent, score_indent, blocks; /* blocks at once on a multiprocessor, at least */
-    bool tiles; /* it goes through tiles of keys, found behind `start`; `fetch` comes behind that, then a copy of q */
+    bool
+        tiles; /* it goes through tiles of keys, found behind `start`, then `fetch`; `place` is done by a thread for each row, and coordinates are kept in shared memory */
 };
 struct cuda_attention_form cuda_attention_few(struct cuda_set *set, struct cuda_letters *l, dtype t, int form,
                                               int64_t key, int64_t row);
@@ -296,18 +320,11 @@ bool cuda_attention_may_be_narrow(dtype t, int64_t key, int64_t row);
 struct cuda_attention_form cuda_attention_narrow(struct cuda_set *set, struct cuda_letters *l, dtype t, int64_t key,
                                                  int64_t row);
 struct cuda_attention_form cuda_attention_matrix(struct cuda_set *set, struct cuda_letters *l, dtype t, bool wide,
-                                                 int64_t key, int64_t row);
-/* Bytes of shared memory. */
-int64_t cuda_attention_many_bytes(int64_t key, int64_t row);
-int64_t cuda_attention_matrix_bytes(int64_t key, int64_t row);
-/* Rows per block. */
-int64_t cuda_attention_many_rows(int64_t key, int64_t row);
-int64_t cuda_attention_matrix_rows(int64_t key, int64_t row);
-int64_t cuda_attention_rows(int form, dtype t, int64_t key, int64_t row);
-uint32_t cuda_attention_threads(int form, dtype t, int64_t key, int64_t row);
+                                                 bool rounds, const struct cuda_mask *mask, int64_t key, int64_t row);
 extern const char *const cuda_attention_stage_form[2];
 extern const char cuda_attention_shared_form[], cuda_attention_place_form[], cuda_attention_turns_form[];
 extern const char cuda_attention_gather_form[];
+extern const char cuda_attention_items_form[];
 /* Few rows: keys that a warp takes at a time. */
 uint32_t cuda_attention_keys(int form, dtype t, int64_t key, int64_t row);
 /* Floats of a row's part in the workspace. */

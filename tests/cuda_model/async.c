@@ -65,3 +65,8 @@ void tpc_wait_async(void)
     uint32_t thread = model_now->number, groups = of_thread[thread].group;
     complete(thread, groups ? groups - 1 : 0);
 }
+
+void tpc_wait_all_async(void)
+{
+    complete(model_now->number, UINT32_MAX);
+}

@@ -57,6 +57,7 @@ extern const struct model_thread *model_now;
 extern struct model_index model_block, model_block_extent, model_grid_extent;
 #define threadIdx (model_now->thread)
 #define blockIdx model_block
+#define tpc_thread() ((int)threadIdx.x)
 #define blockDim model_block_extent
 #define gridDim model_grid_extent
 
@@ -148,7 +149,9 @@ float tpc_from_f16(uint16_t h);
 uint16_t tpc_to_f16(float x);
 uint16_t tpc_to_bf16(float x);
 
-float tpc_exp_near(float x); /* to 2 units in the last place; no denormals */
+/* To 2 units in the last place; no denormals. */
+float tpc_exp_near(float x);
+float tpc_exp2_near(float x);
 /* Two numbers in 16 bits each, the first in the lower half. */
 uint32_t tpc_pack_bf16(float low, float high);
 uint32_t tpc_pack_f16(float low, float high);
@@ -160,6 +163,7 @@ void tpc_copy_async_16(void *to, const void *from, bool there);
 /* The thread's copies since the last commit are a group; waits for all its groups but the last. */
 void tpc_commit_async(void);
 void tpc_wait_async(void);
+void tpc_wait_all_async(void);
 
 /* ---- tensor cores: by a warp together ---- */
 

@@ -30,10 +30,15 @@ uint16_t tpc_to_bf16(float x)
     return x != x ? 0x7fff : (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+float tpc_exp2_near(float x)
+{
+    float y = exp2f(x);
+    return y < 0x1p-126f ? 0 : y;
+}
+
 float tpc_exp_near(float x)
 {
-    float y = exp2f(x * 1.44269504f);
-    return y < 0x1p-126f ? 0 : y;
+    return tpc_exp2_near(x * 1.44269504f);
 }
 
 uint32_t tpc_pack_bf16(float low, float high)

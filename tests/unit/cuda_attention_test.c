@@ -18,8 +18,10 @@ static const struct kind {
     bool across;                           /* keys lie as [width, keys] */
     bool added;                            /* a mask is a term, not a choice */
     int values;                            /* groups of values, if not as of keys */
-    bool sink;  /* one more score of each head, as a concat before the softmax and a slice behind it */
-    double low; /* what hides; 0: minus infinity */
+    bool sink;   /* one more score of each head, as a concat before the softmax and a slice behind it */
+    bool late;   /* keys from 64 on are not masked */
+    bool common; /* all of a batch have the same keys and values */
+    double low;  /* what hides; 0: minus infinity */
     int softcap;
     dtype types[3];
     int64_t size[5][4]; /* b, s, p, n; n 0: no more */
@@ -32,6 +34,11 @@ static const struct kind {
      .size = {{3, 1, 0, 90}, {5, 2, 0, 3}, {2, 70, 0, 70}}},
     {"masked and causal", 2, 2, 16, 16, .mask = true, .causal = true, .zero = true, .types = {DT_BF16},
      .size = {{4, 1, 6, 7}, {2, 67, 3, 70}}},
+    /* heads that fill tiles of rows, are one row longer, or share them, and tiles that no condition hides anything of */
+    {"masked at first", 4, 2, 16, 24, .mask = true, .late = true, .causal = true, .zero = true,
+     .types = {DT_BF16, DT_F32}, .size = {{1, 128, 64, 192}, {1, 129, 71, 200}, {2, 40, 90, 130}}},
+    {"masked at first and added", 2, 1, 32, 16, .mask = true, .late = true, .causal = true, .low = -1e38, .added = true,
+     .types = {DT_BF16, DT_F32}, .size = {{1, 140, 0, 140}, {2, 33, 127, 160}}},
     {"biased", 5, 5, 13, 11, .bias = true, .types = {DT_F32, DT_BF16},
      .size = {{1, 1, 0, 70}, {1, 5, 0, 40}, {1, 35, 0, 9}}},
     {"capped in a window", 6, 2, 80, 80, .causal = true, .window = true, .softcap = 5, .types = {DT_F16, DT_BF16},
@@ -51,7 +58,7 @@ static const struct kind {
     {"finite and added", 2, 1, 16, 64, .causal = true, .window = true, .mask = true, .low = -1e38, .added = true,
      .types = {DT_BF16, DT_F32}, .size = {{2, 70, 130, 300}, {2, 2, 40, 100}, {3, 67, 0, 67}}},
     {"windows over tiles", 2, 2, 24, 24, .causal = true, .window = true, .types = {DT_BF16, DT_F32},
-     .size = {{1, 70, 130, 200}, {1, 33, 200, 300}}},
+     .size = {{1, 70, 130, 200}, {1, 33, 200, 300}, {1, 130, 70, 200}}},
     {"window of few", 4, 2, 64, 64, .causal = true, .window = true, .types = {DT_BF16, DT_F32, DT_F16},
      .size = {{1, 1, 299, 300}, {2, 3, 297, 300}, {1, 1, 3, 5}, {1, 2, 150, 400}}},
     {"finite window of few", 4, 4, 16, 32, .causal = true, .window = true, .mask = true, .low = -1e4,
@@ -62,6 +69,8 @@ static const struct kind {
      .size = {{1, 1, 299, 300}, {2, 3, 30, 33}, {1, 1, 0, 1}}},
     {"sinks and a window", 4, 4, 40, 24, .causal = true, .window = true, .mask = true, .low = -3.4e38, .sink = true,
      .added = true, .types = {DT_F32, DT_BF16}, .size = {{5, 1, 0, 100}, {5, 2, 90, 100}, {1, 1, 300, 400}}},
+    {"common keys", 2, 1, 16, 16, .mask = true, .zero = true, .common = true, .types = {DT_BF16},
+     .size = {{3, 20, 0, 70}}},
     {"told rows", 4, 2, 32, 32, .causal = true, .mask = true, .told = true, .types = {DT_F32, DT_BF16},
      .size = {{5, 1, 1, 2}, {6, 20, 0, 3}, {6, 2, 1, 3}}},
 };
@@ -73,21 +82,29 @@ static void put_products(struct text *t, const struct kind *k)
     int h = k->heads, g = k->groups, d = k->key, w = k->row, repeat = h / g, gv = k->values ? k->values : g;
     text_printf(t, "%%q: $[b, s, %d] = input as \"q\"\n%%q4: $[b, s, %d, %d] = reshape %%q\n", h * d, h, d);
     text_put(t, "%qt = transpose %q4 list [0, 2, 1, 3]\n");
-    if (k->across)
+    if (k->common)
+        text_printf(t,
+                    "%%k: $[n, %d] = input as \"k\"\n%%k3: $[n, %d, %d] = reshape %%k\n"
+                    "%%kt = transpose %%k3 list [1, 0, 2]\n%%v: $[n, %d] = input as \"v\"\n"
+                    "%%v3: $[n, %d, %d] = reshape %%v\n%%vt = transpose %%v3 list [1, 0, 2]\n",
+                    g * d, g, d, g * w, g, w);
+    else if (k->across)
         text_printf(t, "%%kr: $[b, %d, %d, n] = input as \"k\"\n%%kt = transpose %%kr list [0, 1, 3, 2]\n", g, d);
     else
         text_printf(t,
                     "%%k: $[b, n, %d] = input as \"k\"\n%%k4: $[b, n, %d, %d] = reshape %%k\n"
                     "%%kt = transpose %%k4 list [0, 2, 1, 3]\n",
                     g * d, g, d);
-    text_printf(t, "%%v: $[b, n, %d] = input as \"v\"\n%%v4: $[b, n, %d, %d] = reshape %%v\n", gv * w, gv, w);
-    text_put(t, "%vt = transpose %v4 list [0, 2, 1, 3]\n");
+    if (!k->common) {
+        text_printf(t, "%%v: $[b, n, %d] = input as \"v\"\n%%v4: $[b, n, %d, %d] = reshape %%v\n", gv * w, gv, w);
+        text_put(t, "%vt = transpose %v4 list [0, 2, 1, 3]\n");
+    }
     text_printf(t,
-                "%%kg: $[b, %d, %d, n, %d] = broadcast %%kt list [0, 1, 3, 4]\n%%kh: $[b, %d, n, %d] = reshape %%kg\n",
-                g, repeat, d, h, d);
+                "%%kg: $[b, %d, %d, n, %d] = broadcast %%kt list [%s1, 3, 4]\n%%kh: $[b, %d, n, %d] = reshape %%kg\n",
+                g, repeat, d, k->common ? "" : "0, ", h, d);
     text_printf(t,
-                "%%vg: $[b, %d, %d, n, %d] = broadcast %%vt list [0, 1, 3, 4]\n%%vh: $[b, %d, n, %d] = reshape %%vg\n",
-                gv, h / gv, w, h, w);
+                "%%vg: $[b, %d, %d, n, %d] = broadcast %%vt list [%s1, 3, 4]\n%%vh: $[b, %d, n, %d] = reshape %%vg\n",
+                gv, h / gv, w, k->common ? "" : "0, ", h, w);
     text_put(t, "%vx = transpose %vh list [0, 1, 3, 2]\n%x0 = dot %qt, %kh batch 2 contract 1\n");
 }
 
@@ -140,7 +157,10 @@ static int put_score(struct text *t, const struct kind *k)
     }
     if (k->mask) {
         text_put(t, "%keep: bool[b, n] = input as \"mask\"\n");
-        x = put_mask(t, k, x, "keep", "[0, 3]");
+        if (k->late)
+            text_put(t, "%kj: i64[b, n] = iota axis 1\n%tile: i64[] = constant data [64]\n"
+                        "%tile2: i64[b, n] = broadcast %tile\n%late = le %tile2, %kj\n%seen = or %keep, %late\n");
+        x = put_mask(t, k, x, k->late ? "seen" : "keep", "[0, 3]");
     }
     return x;
 }
