@@ -83,6 +83,10 @@ void *arena_array(struct arena *arena, size_t count, size_t size); /* checked co
 void *arena_copy(struct arena *arena, const void *bytes, size_t size);
 char *arena_strdup(struct arena *arena, const char *text);
 char *arena_strndup(struct arena *arena, const char *text, size_t length);
+/* Length of the well-formed UTF-8 sequence at s[0..n), 1 to 4, or 0: not well-formed, or a control character. (diag.c) */
+size_t printable_length(const unsigned char *s, size_t n);
+/* As diagnostics show it: what is not printable as \xNN, so that names from a file are safe on a terminal, and one line. */
+const char *arena_printable(struct arena *arena, const char *text);
 char *arena_printf(struct arena *arena, const char *format, ...) TPC_PRINTF(2, 3);
 /* release(object) will be called by arena_free or by a rewind past this point, or now if even this cannot be noted
  * (then it unwinds): in every case the caller need not release the object any more. */

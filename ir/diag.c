@@ -8,8 +8,7 @@
 
 enum { LINE_LIMIT = 1000 };
 
-/* Length of the well-formed UTF-8 sequence at s[0..n), 1 to 4, or 0: not well-formed, or a control character. */
-static size_t printable_length(const unsigned char *s, size_t n)
+size_t printable_length(const unsigned char *s, size_t n)
 {
     if (s[0] < 0x80)
         return s[0] >= 0x20 && s[0] != 0x7f;

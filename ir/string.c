@@ -124,3 +124,19 @@ uint32_t *map_put(struct map *m, const void *key, size_t length, bool *added)
     }
     return &slot->value;
 }
+
+const char *arena_printable(struct arena *arena, const char *text)
+{
+    struct text t = {.arena = arena};
+    size_t length = strlen(text);
+    for (size_t i = 0; i < length;) {
+        const unsigned char *s = (const unsigned char *)text + i;
+        size_t plain = printable_length(s, length - i);
+        if (plain)
+            text_printf(&t, "%.*s", (int)plain, (const char *)s);
+        else
+            text_printf(&t, "\\x%02x", s[0]);
+        i += plain ? plain : 1;
+    }
+    return t.at == NULL ? "" : t.at;
+}

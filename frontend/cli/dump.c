@@ -122,6 +122,19 @@ static void print_guards(const cJSON *root)
     }
 }
 
+/* Names come from a model's file and go to a terminal. */
+static void make_printable(struct arena *arena, cJSON *o)
+{
+    cJSON *x = NULL;
+    cJSON_ArrayForEach(x, o)
+    {
+        if (cJSON_IsString(x)) {
+            (void)cJSON_SetValuestring(x, arena_printable(arena, x->valuestring));
+        }
+        make_printable(arena, x);
+    }
+}
+
 static status print_plan(struct arena *arena, const cJSON *root, const char *path, struct diag *diag)
 {
     const cJSON *plan = list_of(root, "tp_plan");
@@ -149,13 +162,14 @@ static status dump(struct arena *arena, const struct args *args, struct diag *di
         fwrite(t.at, 1, t.length, stdout);
         return TPC_OK;
     }
-    const cJSON *root = json_keep(arena, cJSON_ParseWithLength(p->decisions, p->decisions_length));
+    cJSON *root = json_keep(arena, cJSON_ParseWithLength(p->decisions, p->decisions_length));
     if (root == NULL) {
         return diag_error(diag, TPC_DATA, args->positional.at[0], "the plan's decisions are no JSON document");
     }
     if (args_flag(args, "--tp-plan")) {
         return print_plan(arena, root, args->positional.at[0], diag);
     }
+    make_printable(arena, root);
     print_head(root);
     if (cJSON_IsString(list_of(root, "note"))) {
         printf("note: %s\n", text_of(root, "note"));

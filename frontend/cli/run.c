@@ -81,7 +81,8 @@ static status wanted_inputs(const struct job *j, const char *wrong)
                           links->input[i] != NULL; /* a state's shape here is a rank's: the whole is wanted */
             dim_print(g->dims, placed ? axis_extent(g, &links->input[i]->axis[a]) : n->shape[a], &t);
         }
-        fprintf(stderr, "  %s %s [%s]\n", g->inputs.at[i].name, dtype_name(n->dtype), t.at == NULL ? "" : t.at);
+        fprintf(stderr, "  %s %s [%s]\n", arena_printable(j->arena, g->inputs.at[i].name), dtype_name(n->dtype),
+                t.at == NULL ? "" : t.at);
     }
     return s;
 }
@@ -176,7 +177,7 @@ static status read_inputs(struct job *j)
 static void print_output(const struct job *j, const char *name, const struct tensor *t)
 {
     enum { SHOWN = 8 };
-    printf("%s %s [", name, tensor_type_text(t, j->arena));
+    printf("%s %s [", arena_printable(j->arena, name), tensor_type_text(t, j->arena));
     for (size_t i = 0; i < t->count && i < SHOWN; i++) {
         if (dtype_is_float(t->dtype)) {
             printf("%s%.6g", i == 0 ? "" : ", ", dtype_load_f64(t->dtype, t->data, i));

@@ -11,22 +11,10 @@ static const cJSON *field(const cJSON *o, const char *name)
     return cJSON_GetObjectItemCaseSensitive(o, name);
 }
 
-/* A copy without control characters: names come from a model file and go to terminals. */
-static const char *printable(struct arena *arena, const char *text)
-{
-    char *copy = arena_strdup(arena, text);
-    for (char *c = copy; *c != 0; c++) {
-        if ((unsigned char)*c < ' ' || *c == 127) {
-            *c = '?';
-        }
-    }
-    return copy;
-}
-
 static const char *text_of(struct arena *arena, const cJSON *o, const char *name)
 {
     const cJSON *x = field(o, name);
-    return cJSON_IsString(x) ? printable(arena, x->valuestring) : "-";
+    return cJSON_IsString(x) ? arena_printable(arena, x->valuestring) : "-";
 }
 
 static double number_of(const cJSON *o, const char *name, double otherwise)
@@ -68,7 +56,8 @@ static void read_nominal(struct document *d, const cJSON *cost)
     cJSON_ArrayForEach(x, field(cost, "nominal"))
     {
         if (cJSON_IsNumber(x) && x->string != NULL) {
-            text_printf(&t, "%s%s=%.0f", t.length == 0 ? "" : ", ", printable(d->arena, x->string), x->valuedouble);
+            text_printf(&t, "%s%s=%.0f", t.length == 0 ? "" : ", ", arena_printable(d->arena, x->string),
+                        x->valuedouble);
         }
     }
     d->nominal = t.at == NULL ? "" : t.at;
@@ -223,7 +212,7 @@ static void read_values(struct document *d, const cJSON *root)
     {
         char *shape = cJSON_PrintUnformatted(field(x, "shape"));
         out[d->value_count++] =
-            (struct told_value){text_of(d->arena, x, "name"), shape == NULL ? "-" : printable(d->arena, shape),
+            (struct told_value){text_of(d->arena, x, "name"), shape == NULL ? "-" : arena_printable(d->arena, shape),
                                 text_of(d->arena, x, "placement")};
         cJSON_free(shape);
     }

@@ -163,6 +163,26 @@ kept [ -z "$(grep '  $' "$tmp/err")" ]
 "$tpc" help run >"$tmp/out" 2>"$tmp/err"
 kept grep -q -- --random-inputs "$tmp/out"
 
+# names from a file do nothing to a terminal, and to no line
+odd() {
+    "$tpc" "$@" >"$tmp/out" 2>"$tmp/err" || { failed=$((failed + 1)); cat "$tmp/err"; }
+    kept [ -z "$(LC_ALL=C tr -d '\n\11 -~\303\251' <"$tmp/out")" ]
+    kept grep -qF '\x1b[31mred\x0aline' "$tmp/out"
+}
+"$tpc" compile "$tmp/bad/odd_names.onnx" --tp 3 -o "$tmp/odd.plan" || failed=$((failed + 1))
+odd dump "$tmp/odd.plan"
+odd explain "$tmp/odd.plan"
+odd run "$tmp/odd.plan" --random-inputs 1
+"$tpc" run "$tmp/odd.plan" >"$tmp/out" 2>&1
+kept grep -qF '  x\x1b[31mred\x0aline' "$tmp/out"
+
+# an expected output that is another's
+cp -r "$here/../models/gpt2-ts17" "$tmp/folder"
+cp "$tmp/folder/test_data_set_1/output_0.pb" "$tmp/folder/test_data_set_0/output_0.pb"
+"$tpc" verify "$tmp/folder" --tp 2 >"$tmp/out" 2>"$tmp/err"
+kept [ $? = 1 ]
+kept grep -q "note: 2 ranks, one and the reference interpreter agree with each other" "$tmp/err"
+
 # a stream that is closed is not the file that is opened next
 "$tpc" compile "$tmp/before.onnx" --tp 7 --even -o "$tmp/closed.plan" 2>&- >&- <&- || failed=$((failed + 1))
 kept "$tpc" dump "$tmp/closed.plan" >"$tmp/out"

@@ -70,7 +70,7 @@ ends 0 "$tpc" compile hostile.tpc --tp 2 -o hostile.plan
 ends 0 "$tpc" explain hostile.plan --html hostile.html
 lacks hostile.html "<img"
 ends 0 "$tpc" explain hostile.plan
-has out '?[2J</script><b>"; bad ['
+has out '\x1b[2J</script><b>"; bad ['
 ends 0 "$tpc" explain hostile.plan --dot -
 has out '\"; bad ['
 

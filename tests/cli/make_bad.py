@@ -36,6 +36,9 @@ def weight(name, shape, raw=None):
 x, y = value("x", ["n", 4]), value("y", ["n", 3])
 good = model([h.make_node("MatMul", ["x", "w"], ["y"], name="up")], [x], [y], [weight("w", [4, 3])])
 save("good", good)
+odd = "\x1b[31mred\nline\x9b \u00e9"
+save("odd_names", model([h.make_node("MatMul", ["x" + odd, "w" + odd], ["y" + odd], name="up" + odd)], [value("x" + odd, ["n", 4])],
+                        [value("y" + odd, ["n", 3])], [weight("w" + odd, [4, 3])]))  # this one is good
 save("empty", b"")
 save("text", b"this is no model, it is a line of text\n")
 save("truncated", good.SerializeToString()[:-25])
