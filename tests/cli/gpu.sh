@@ -31,31 +31,29 @@ for case in "gpt2-ts17 --tp 1" "llama-past-opt18 --tp 2" "qwen2-ts17 --mesh dp=2
     set -- $case
     timeout 200 "$tpc" verify "$models/$1" "$2" "$3" --device cuda >out 2>err || bad "$*: $(cat err)"
 done
-timeout 100 "$tpc" verify "$models/gpt2-ts17" --tp 2 --device cuda --collectives host --gpus 0,0 >out 2>err || bad "two ranks on one GPU: $(cat err)"
+timeout 200 "$tpc" verify "$models/gpt2-ts17" --tp 2 --device cuda --collectives host --gpus 0,0 >out 2>err || bad "two ranks on one GPU: $(cat err)"
 
 # ---- generation: caches stay on the GPU ----
 "$tpc" compile "$SOURCE/examples/charlm/model.onnx" --tp 2 -o plan.bin >/dev/null || exit 1
-"$tpc" run plan.bin --prompt 'the ' --generate 8 --device cpu >cpu.txt 2>/dev/null || bad "generation on CPUs"
-timeout 100 "$tpc" run plan.bin --prompt 'the ' --generate 8 --threads 3 >gpu.txt 2>err || bad "generation on GPUs, by default: $(cat err)"
-cmp -s cpu.txt gpu.txt || bad "GPUs write something else"
-# logits are cut along the vocabulary: their gathering, one collective of ten, is left out
-for how in "--device cpu" "--device cuda" "--device cuda --collectives host"; do
-    timeout 100 "$tpc" run plan.bin --prompt 'the ' --generate 8 --times $how 2>err >some.txt || bad "$how: $(tail -1 err)"
+"$tpc" run plan.bin --prompt 'the ' --generate 5 --device cpu >cpu.txt 2>/dev/null || bad "generation on CPUs"
+# logits are cut along the vocabulary: their gathering, one collective of ten, is left out; where GPUs are, they are the default
+for how in "--device cpu" "--threads 3" "--device cuda --collectives host"; do
+    timeout 200 "$tpc" run plan.bin --prompt 'the ' --generate 5 --times $how 2>err >some.txt || bad "$how: $(tail -1 err)"
     cmp -s cpu.txt some.txt || bad "$how writes something else"
-    [ "$how" != "--device cpu" ] && wanted=72 || wanted=80
+    [ "$how" != "--device cpu" ] && wanted=45 || wanted=50
     grep -q "^$wanted collectives" err || bad "$how does not have $wanted collectives: $(grep collectives err)"
 done
 printf '116,104,101,32\n97,110\n' >batch.txt # rows of unequal length; the likeliest, then draws
 for how in "" "--temperature 0.9 --seed 3 --top-k 5"; do
     "$tpc" run plan.bin --batch-file batch.txt --generate 4 --device cpu $how >cpu-batch.txt 2>err || bad "a batch on CPUs: $(cat err)"
-    timeout 100 "$tpc" run plan.bin --batch-file batch.txt --generate 4 --device cuda $how >gpu-batch.txt 2>err || bad "a batch on GPUs: $(cat err)"
+    timeout 200 "$tpc" run plan.bin --batch-file batch.txt --generate 4 --device cuda $how >gpu-batch.txt 2>err || bad "a batch on GPUs: $(cat err)"
     cmp -s cpu-batch.txt gpu-batch.txt || bad "GPUs write another batch ($how)"
 done
 
 # rows that are padded on the right: their first tokens come from different places
 "$tpc" compile "$models/llama-genai-fp32/model.onnx" --tp 2 -o right.bin >/dev/null || exit 1
 "$tpc" run right.bin --batch-file batch.txt --generate 3 --device cpu --temperature 0.9 --top-p 0.9 >cpu-batch.txt 2>err || bad "unequal rows on CPUs: $(cat err)"
-timeout 100 "$tpc" run right.bin --batch-file batch.txt --generate 3 --device cuda --temperature 0.9 --top-p 0.9 >gpu-batch.txt 2>err || bad "unequal rows on GPUs: $(cat err)"
+timeout 200 "$tpc" run right.bin --batch-file batch.txt --generate 3 --device cuda --temperature 0.9 --top-p 0.9 >gpu-batch.txt 2>err || bad "unequal rows on GPUs: $(cat err)"
 cmp -s cpu-batch.txt gpu-batch.txt || bad "GPUs write other unequal rows"
 
 # ---- processes, a GPU each: collectives through host memory ----
@@ -63,16 +61,16 @@ port=$((20000 + $$ % 12000))
 process() { # process RANK COMMAND...
     local r=$1
     shift
-    RANK=$r WORLD_SIZE=2 LOCAL_RANK=$r MASTER_ADDR=127.0.0.1 MASTER_PORT=$port timeout 100 "$@" >out."$r" 2>err."$r" &
+    RANK=$r WORLD_SIZE=2 LOCAL_RANK=$r MASTER_ADDR=127.0.0.1 MASTER_PORT=$port timeout 200 "$@" >out."$r" 2>err."$r" &
     pid[r]=$!
 }
-for r in 0 1; do process $r "$tpc" run plan.bin --prompt 'the ' --generate 8 --collectives host; done
+for r in 0 1; do process $r "$tpc" run plan.bin --prompt 'the ' --generate 5 --collectives host; done
 for r in 0 1; do wait "${pid[$r]}" || bad "process $r: $(cat err.$r)"; done
 cmp -s cpu.txt out.0 || bad "processes with a GPU each write something else"
 port=$((port + 1))
 drawn="--temperature 1.2 --top-p 0.9 --seed 5"
-"$tpc" run plan.bin --prompt 'the ' --generate 8 --device cpu $drawn >cpu-drawn.txt 2>err || bad "draws on CPUs: $(cat err)"
-for r in 0 1; do CUDA_VISIBLE_DEVICES=$r TPC_FAKE_GPUS=1 process $r "$tpc" run plan.bin --prompt 'the ' --generate 8 --device cuda --collectives host $drawn; done
+"$tpc" run plan.bin --prompt 'the ' --generate 5 --device cpu $drawn >cpu-drawn.txt 2>err || bad "draws on CPUs: $(cat err)"
+for r in 0 1; do CUDA_VISIBLE_DEVICES=$r TPC_FAKE_GPUS=1 process $r "$tpc" run plan.bin --prompt 'the ' --generate 5 --device cuda --collectives host $drawn; done
 for r in 0 1; do wait "${pid[$r]}" || bad "process $r, shown one GPU: $(cat err.$r)"; done
 cmp -s cpu-drawn.txt out.0 || bad "processes that are shown one GPU each write something else"
 port=$((port + 1))

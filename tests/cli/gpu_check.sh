@@ -15,13 +15,13 @@ bad() {
     failed=1
 }
 unset CHARLM BENCH
-timeout 200 "$SOURCE/scripts/gpu-check" --quick --only checker,models,processes --json good.json >out 2>&1 || bad "gpu-check: $(grep FAILED out)"
+timeout 400 "$SOURCE/scripts/gpu-check" --quick --only checker,models,processes --json good.json >out 2>&1 || bad "gpu-check: $(grep FAILED out)"
 grep -q '\*\*\* FAKE' out || bad "it does not say that the GPU is a fake"
 grep -q '^gpt2-ts17 tp 4  *good' out || bad "no row for gpt2 at tp 4"
 grep -q '^charlm, 2 processes, host  *good' out || bad "no row for two processes"
 grep -q '"fake": true' good.json || bad "the JSON does not say that the GPU is a fake"
 ! command -v python3 >/dev/null || python3 -m json.tool good.json >/dev/null || bad "good.json is no JSON"
-TPC_FAKE_FAIL=cuLaunchKernelEx:20 timeout 200 "$SOURCE/scripts/gpu-check" --quick --only models --json bad.json >out 2>&1
+TPC_FAKE_FAIL=cuLaunchKernelEx:20 timeout 400 "$SOURCE/scripts/gpu-check" --quick --only models --json bad.json >out 2>&1
 [ $? = 1 ] && grep -q '^gpt2-ts17 tp 1  *FAILED' out || bad "a launch that fails goes unnoticed: $(tail -3 out)"
 
 # ---- the bench models, from a folder that was packed; torch and ONNX Runtime are played by a script ----
@@ -43,7 +43,7 @@ echo '{"peer": "torch", "what": "decode", "way": "compiled", "s": 0.5}'
 echo '{"peer": "torch", "what": "prefill 16", "way": "compiled", "left_out": "not there within 60 s"}'
 EOT
 chmod +x python
-(unset MODELS TPC MEASURE && PYTHON=$PWD/python timeout 200 packed/gpu-check --quick --only speed,peers --json speed.json --results results.md >out 2>&1) || bad "the packed gpu-check: $(tail -5 out)"
+(unset MODELS TPC MEASURE && PYTHON=$PWD/python timeout 400 packed/gpu-check --quick --only speed,peers --json speed.json --results results.md >out 2>&1) || bad "the packed gpu-check: $(tail -5 out)"
 grep -q '^tiny decode at 16, fixed room  *measured .* [1-9][0-9]*+[0-9]* kernels + products in a step alone; [1-9][0-9]* graphs of [1-9]' out && grep -q '^tiny prefill of 16  *measured .* % of cuBLASLt' out || bad "the figures of tiny: $(cat out)"
 grep -q '^tiny start  *measured .*([1-9][0-9]* by NVRTC)' out || bad "the start of tiny: $(cat out)"
 grep -q '^tiny decode, torch compiled  *measured  500 ms; tpc .* times as fast' out && grep -q '^tiny prefill 16, torch compiled  *skipped  *not there' out &&

@@ -2,14 +2,12 @@
  * rank that gives up. The same for ranks as threads and for ranks as processes (each played by a thread here, with connections of its own).
  */
 #include "runtime/processes.h"
+#include "tests/test.h"
 
 #include <math.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 enum { MOST_RANKS = 12 };
 
@@ -97,7 +95,7 @@ static void in_world(uint32_t ranks, struct job *job, bool processes)
         assert_non_null(job->world);
         return;
     }
-    port = (uint16_t)(port ? port + 1 : 33000 + getpid() % 20000);
+    port = (uint16_t)(port ? port + 1 : 20000 + getpid() % 12000); /* below those that the kernel gives away */
     job->port = port;
     each_rank(job, join_rank);
 }
@@ -170,6 +168,8 @@ static int reduce_body(struct job *job, struct comm *c)
     for (int t = 1; t < DT_COUNT; t++)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
             struct job one = *job;
+            if (sanitized() && sizes[s] > 1000 && (unsigned)t % 3 != job->subaxes % 3)
+                continue;
             one.type = (dtype)t;
             one.elements = sizes[s];
             one.reduction = (enum reduction)(1 + (t + (int)s) % 4);

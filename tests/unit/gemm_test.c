@@ -1,11 +1,9 @@
 /* tests/unit/gemm_test.c - dots with all kinds of strides, shapes and types against the definition, with one worker and with three. */
 #include "runtime/gemm.h"
+#include "tests/test.h"
 
 #include <math.h>
-#include <setjmp.h>
 #include <stdlib.h>
-
-#include <cmocka.h>
 
 static uint64_t random_state = 1;
 
@@ -134,8 +132,7 @@ static void random_dots(void **state)
     static const dtype types[] = {DT_F32, DT_F32, DT_F32, DT_F16, DT_BF16, DT_F64, DT_I64, DT_I32, DT_U8, DT_BOOL};
     static const int64_t small[] = {1, 2, 3, 4, 5, 7, 11, 13, 17, 33, 0}, large[] = {1, 4, 31, 64, 129, 200, 391, 530};
     struct workers *pools[] = {workers_new(1), workers_new(3)};
-    const char *sanitize = getenv("TPC_SANITIZE");
-    int rounds = sanitize && *sanitize ? 200 : 600;
+    int rounds = sanitized() ? 200 : 600;
     for (int i = 0; i < rounds; i++) {
         uint32_t count[4] = {random_below(3), random_below(3), random_below(3), random_below(3)}, axes = 0;
         bool big = i % 10 == 0;

@@ -220,8 +220,7 @@ static void every_call_may_fail(void **state)
     static const struct sampling nucleus = {1, 0, 0.8, 3};
     static const struct engine_lines fifth = {.step = 5};
     (void)state;
-    const char *sanitize = getenv("TPC_SANITIZE");
-    uint64_t step = sanitize && *sanitize ? 37 : 17, failed = 0;
+    uint64_t step = sanitized() ? 37 : 17, failed = 0;
     int64_t most[MOST], drawn[ROWS], place;
     struct trial cpu;
     reference(1, 3, 1, most);

@@ -219,9 +219,8 @@ static void every_call_may_fail(void **state)
 {
     (void)state;
     static float got[64 * WIDTH], wanted[64 * WIDTH];
-    const char *sanitize = getenv("TPC_SANITIZE");
-    static const int64_t runs[] = {3, 3, 4, 3};    /* one by one; recorded; of the same kind; again */
-    uint64_t slow = sanitize && *sanitize ? 3 : 1; /* then not quite each */
+    static const int64_t runs[] = {3, 3, 4, 3}; /* one by one; recorded; of the same kind; again */
+    uint64_t slow = sanitized() ? 3 : 1;        /* then not quite each */
     for (uint32_t ranks = 1; ranks <= 2; ranks++) {
         on_cpu(ranks, 3, 2, wanted);
         uint32_t failed = 0;
