@@ -256,8 +256,7 @@ void cuda_find_attention(struct cuda_set *set)
             set->program->buffers.at[s->arg[0]].type !=
                 set->program->buffers.at[set->program->steps.at[a.product].arg[2]].type)
             continue;
-        a.alike = fits_always(set, &a);
-        a.always = a.alike && a.sink < 0;
+        a.alike = a.always = fits_always(set, &a);
         cuda_add_attention(set, &a);
         *PUSH(set->arena, &set->attentions) = a;
         set->attention[a.scores] = set->attention[a.softmax] = set->attention[a.product] = set->attentions.count;

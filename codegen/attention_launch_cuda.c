@@ -118,7 +118,7 @@ static bool shape_of(const struct cuda_making *m, const struct cuda_attention *a
 bool cuda_attention_fits(const struct cuda_making *m, const struct cuda_attention *a)
 {
     struct shape shape;
-    return shape_of(m, a, &shape) && (a->sink < 0 || shape.group <= FEW_ROWS);
+    return shape_of(m, a, &shape);
 }
 
 static void put_axes(struct cuda_making *m, const struct rows *r)

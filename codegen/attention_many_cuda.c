@@ -53,8 +53,8 @@ static const char rows_form[] = "        UNROLL for (int own = 0; own < $X; own+
 static const char loop_form[] =
     "        float most[$X], sum[$X], result[$X][$Y][4];\n"
     "        UNROLL for (int own = 0; own < $X; own++) {\n"
-    "            most[own] = -INFINITY;\n"
-    "            sum[own] = 0;\n"
+    "            most[own] = sinks ? sink[own] : -INFINITY;\n"
+    "            sum[own] = most[own] > -INFINITY && lane == 0 ? 1 : 0;\n"
     "            UNROLL for (int i = 0; i < $Y * 4; i++)\n"
     "                result[own][i / 4][i % 4] = 0;\n"
     "        }\n"

@@ -38,6 +38,7 @@ static const char start_form[] =
     "    SHARED(int64_t, keys_of, [2]); /* where keys and values lie */\n"
     "    SHARED(uint32_t, coordinate, [$Q][$G]);\n"
     "    SHARED(bool, zero_of, [$G]);\n"
+    "    SHARED(float, sink_of, [$G]);\n"
     "    SHARED(int, of_warp, [4]);\n"
     "    for (int i = tpc_thread(); i < $G + $K; i += $M)\n"
     "        for (int d = $D; d < $F; d++)\n"
@@ -70,8 +71,8 @@ static const char fetch_form[] =
 static const char loop_form[] =
     "        float most[2 * $H], sum[2 * $H], result[$H][$Y][4];\n"
     "        UNROLL for (int own = 0; own < 2 * $H; own++) {\n"
-    "            most[own] = -INFINITY;\n"
-    "            sum[own] = 0;\n"
+    "            most[own] = sinks ? sink_of[tpc_thread() / 32 * $S + own * 8 + tpc_thread() % 32 / 4] : -INFINITY;\n"
+    "            sum[own] = most[own] > -INFINITY && tpc_thread() % 4 == 0 ? 1 : 0;\n"
     "            UNROLL for (int i = 0; i < $Y * 2; i++)\n"
     "                result[own / 2][i / 2][own % 2 * 2 + i % 2] = 0;\n"
     "        }\n"

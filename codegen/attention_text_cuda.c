@@ -168,16 +168,22 @@ static void print_score(struct printer *p, const struct cuda_attention *a, const
     print_line(p, "score = (float)%s;", print_value(p, (uint32_t)a->score));
 }
 
+static const char *sink_text(const struct printer *p, const struct cuda_attention *a)
+{
+    return a->sink >= 0 ? arena_printf(p->arena, "(float)%s", print_value(p, (uint32_t)a->sink)) : "-INFINITY";
+}
+
 /* What is known with a row, or of all rows of a thread: among it whether it gives 0 whatever the scores are. */
 static void print_row(struct printer *p, const struct cuda_attention *a, const struct cuda_attention_form *form,
                       const struct cuda_letters *l)
 {
     const struct nest *n = p->nest;
-    const char *zero = a->zero >= 0 ? print_value(p, (uint32_t)a->zero) : "false";
+    const char *zero = a->zero >= 0 ? print_value(p, (uint32_t)a->zero) : "false", *sink = sink_text(p, a);
     p->indent = 2;
     if (form->rows) {
         print_line(p, "int64_t coordinate[%u][%d];", (unsigned)(n->points ? n->points : 1), form->row_count);
         print_line(p, "bool zero[%d];", form->row_count);
+        print_line(p, "float sink[%d];", form->row_count);
         cuda_fill(p->out, form->rows, l);
     }
     p->indent = form->row_indent;
@@ -185,16 +191,14 @@ static void print_row(struct printer *p, const struct cuda_attention *a, const s
         cuda_print_coordinates(p, n->point, n->points, "row");
     else
         print_coordinates(p);
-    if (!form->rows || a->zero >= 0) {
+    if (!form->rows || a->zero >= 0 || a->sink >= 0) {
         print_indices(p, DEPTH_POINT, 0);
         print_values(p, DEPTH_POINT, 0);
     }
     for (uint32_t i = 0; i < n->points && form->rows; i++)
         print_line(p, "coordinate[%u][own] = c%u;", (unsigned)i, (unsigned)n->point[i]);
     print_line(p, form->rows ? "zero[own] = %s;" : "const bool zero = %s;", zero);
-    if (!form->rows)
-        print_line(p, "const float sink = %s;",
-                   a->sink >= 0 ? arena_printf(p->arena, "(float)%s", print_value(p, (uint32_t)a->sink)) : "-INFINITY");
+    print_line(p, form->rows ? "sink[own] = %s;" : "const float sink = %s;", sink);
     text_put(p->out, form->rows ? "        }\n" : "");
 }
 
@@ -208,6 +212,8 @@ static const char *place_of(struct printer *p, const struct cuda_attention *a, c
     text_put(&out, form->place);
     for (uint32_t i = 0; i < n->points; i++)
         text_printf(&out, "                coordinate[%u][r] = (uint32_t)c%u;\n", (unsigned)i, (unsigned)n->point[i]);
+    if (a->sink >= 0)
+        text_printf(&out, "                sink_of[r] = %s;\n", sink_text(p, a));
     text_printf(&out, "                zero_of[r] = %s;\n            }\n",
                 a->zero >= 0 ? print_value(p, (uint32_t)a->zero) : "false");
     return out.at;
@@ -260,6 +266,8 @@ static void print_main(struct cuda_set *set, const struct cuda_attention *a, con
     cuda_fill(out, form->functions, l);
     cuda_fill(out, arena_printf(set->arena, "ENTRY_EARLY_OF($N, %u, %d)\n{\n", form->threads, form->blocks), l);
     cuda_print_locals(&p, skip);
+    if (form->tiles)
+        print_line(&p, "const bool sinks = %s;", a->sink >= 0 ? "true" : "false");
     cuda_fill(out, form->start, l);
     p.indent = 2;
     print_indices(&p, DEPTH_ENTRY, 0);
@@ -351,9 +359,9 @@ static bool may_take(const struct cuda_attention *a, int form, dtype t, int64_t 
     case CUDA_ATTENTION_FEW_MATRIX:
         return narrow && !a->across;
     case CUDA_ATTENTION_MANY:
-        return a->sink < 0;
+        return true;
     case CUDA_ATTENTION_MANY_WIDE:
-        return wide && !a->across && a->sink < 0;
+        return wide && !a->across;
     default:
         return wide && !a->across && !narrow;
     }
