@@ -34,11 +34,14 @@ for command in compile run dump explain verify doctor; do
         esac
         echo "$option"
     done >"$tmp/single"
+    [ -z "${TPC_SANITIZE-}" ] || sed -i '2,$d' "$tmp/single" # one of each
     while read -r option; do
         refused "$command: $option is given twice: 1 and 2" $command "$option" 1 nothing "$option" 2
     done <"$tmp/single"
 done
-[ "$passed" -ge 36 ] || { failed=$((failed + 1)); echo "FAILED: only $passed options were tried"; }
+wanted=36
+[ -z "${TPC_SANITIZE-}" ] || wanted=4
+[ "$passed" -ge $wanted ] || { failed=$((failed + 1)); echo "FAILED: only $passed options were tried"; }
 
 refused "compile: --tp is given twice: 2 and 2" compile --tp=2 --tp=2
 
@@ -59,7 +62,7 @@ both() { # COMMAND OPTION OTHER ARGUMENT...: in either order
     command=$1 one=$2 other=$3
     shift 3
     refused "exclude each other: give one" "$command" "$@" $one $other
-    refused "exclude each other: give one" "$command" "$@" $other $one
+    [ -n "${TPC_SANITIZE-}" ] || refused "exclude each other: give one" "$command" "$@" $other $one
 }
 both dump --json --tp-plan x
 both dump --json --program x
@@ -75,7 +78,9 @@ for option in "--inputs d" "--output a=@b" "--outputs d" "--random-inputs 1" "--
 done
 both run "--device cpu" "--gpus 0" "$tmp/plan" --random-inputs 1
 both verify "--device cpu" "--collectives host" "$model"
-for option in --prompt --prompt-ids --batch-file --temperature --top-k --top-p --seed --eos --context --first --bind; do
+generating="--prompt --prompt-ids --batch-file --temperature --top-k --top-p --seed --eos --context --first --bind"
+[ -z "${TPC_SANITIZE-}" ] || generating=--prompt
+for option in $generating; do
     refused "run: $option needs --generate N" run x $option 1
 done
 refused "run: --text needs --batch-file FILE" run x --generate 1 --text --prompt-ids 1
