@@ -80,7 +80,6 @@ static const char loop_form[] =
     "        if (tile < end)\n"
     "            stage(k_rows, arguments.k + keys_of[0], tile * $K, keys, arguments.k_next, "
     "arguments.k_step, $D, $I);\n"
-    "        tpc_commit_async();\n"
     "        for (; tile < end; tile++) {\n"
     "            const int from = tile * $K;\n"
     "            const int *const edge = edge_of[tpc_thread() / 32];\n"
@@ -90,8 +89,7 @@ static const char loop_form[] =
 static const char copies_form[] =
     "            tpc_wait_all_async();\n"
     "            __syncthreads(); /* the keys are there, the last values done with */\n"
-    "            stage(v_rows, arguments.v + keys_of[1], from, keys, arguments.v_next, arguments.v_step, $W, $J);\n"
-    "            tpc_commit_async();\n";
+    "            stage(v_rows, arguments.v + keys_of[1], from, keys, arguments.v_next, arguments.v_step, $W, $J);\n";
 
 static const char products_form[] =
     "            float s[$H][$X][4];\n"
@@ -118,7 +116,6 @@ static const char products_form[] =
     "                stage(k_rows, arguments.k + keys_of[0], from + $K, keys, arguments.k_next, arguments.k_step, "
     "$D, "
     "$I);\n"
-    "            tpc_commit_async();\n"
     "            if (works) {\n"
     "                const int thread = tpc_thread(), pair = thread % 4, first_row = thread / 32 * $S + thread % 32 / "
     "4;\n"
