@@ -98,6 +98,7 @@ struct cu_kernel_node {
     X(event_create, cuEventCreate, (cu_event * event, unsigned flags))                                                 \
     X(event_record, cuEventRecord, (cu_event event, cu_stream stream))                                                 \
     X(event_wait, cuEventSynchronize, (cu_event event))                                                                \
+    X(event_query, cuEventQuery, (cu_event event))                                                                     \
     X(event_destroy, cuEventDestroy_v2, (cu_event event))                                                              \
     X(module_load, cuModuleLoadData, (cu_module * module, const void *image))                                          \
     X(module_unload, cuModuleUnload, (cu_module module))                                                               \

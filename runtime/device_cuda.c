@@ -149,13 +149,15 @@ status cuda_copy_bytes(struct device *d, void *to, const void *from, size_t byte
 
 /* ---- waiting ------------------------------------------------------------------------------------------------------------ */
 
-/* For the stream, or until somebody interrupts. */
-static status wait_stream(struct cuda *c, struct failure *f)
+/* For an event, or (NULL) all of the stream; or until somebody interrupts. */
+static status wait_for(struct cuda *c, cu_event event, struct failure *f)
 {
+    const struct cuda_driver *api = c->api;
     if (!c->base.interrupted)
-        return cuda_check(c, c->api->stream_wait(c->stream), "what it was given to do", f);
+        return cuda_check(c, event ? api->event_wait(event) : api->stream_wait(c->stream), "what it was given to do",
+                          f);
     for (uint32_t round = 0;; round++) {
-        cu_result r = c->api->stream_query(c->stream);
+        cu_result r = event ? api->event_query(event) : api->stream_query(c->stream);
         if (r != CU_NOT_READY)
             return cuda_check(c, r, "what it was given to do", f);
         if (round % 64 == 63 && c->base.interrupted(c->base.context))
@@ -165,6 +167,11 @@ static status wait_stream(struct cuda *c, struct failure *f)
         else
             nanosleep(&(struct timespec){.tv_nsec = 20 * 1000}, NULL);
     }
+}
+
+static status wait_stream(struct cuda *c, struct failure *f)
+{
+    return wait_for(c, NULL, f);
 }
 
 /* The cell for faults comes to fault_read[at] behind what is queued. */
@@ -185,8 +192,8 @@ static status tell_fault(struct cuda *c, uint32_t at, struct failure *f)
         return TPC_OK;
     f->node = c->set ? cuda_fault_node(c->set, fault) : 0;
     c->fault_read[at] = 0;
-    status s = cuda_check(c, c->api->stream_wait(c->stream), "what it was given to do", f); /* a run behind this one */
-    if (s == TPC_OK)
+    status s = wait_stream(c, f); /* a run behind this one */
+    if (s == TPC_OK || s == TPC_RANKS)
         s = cuda_check(c, c->api->fill(c->fault, 0, sizeof *c->fault_read, c->stream), "filling its memory", f);
     return s == TPC_OK ? fail(f, TPC_DATA, "an index is out of range") : s;
 }
@@ -214,7 +221,7 @@ static status reach(struct device *d, uint32_t slot, struct failure *f)
     struct cuda *c = cuda_of(d);
     status s = cuda_enter(c, f);
     if (s == TPC_OK)
-        s = cuda_check(c, c->api->event_wait(c->marked[slot]), "what it was given to do", f);
+        s = wait_for(c, c->marked[slot], f);
     return s == TPC_OK ? tell_fault(c, 1 + slot, f) : s;
 }
 

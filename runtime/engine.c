@@ -356,6 +356,8 @@ void engine_close(struct engine *e)
 {
     if (!e)
         return;
+    if (e->began)
+        drop_begun(e);
     e->command = COMMAND_QUIT;
     signal_raise(&e->go);
     for (uint32_t i = 0; e->rank && i < e->local; i++)
@@ -416,6 +418,8 @@ static status run_engine(void *context)
     if (!e->early)
         drop_begun(e);
     e->began = false;
+    for (uint32_t i = 0; i < e->local; i++)
+        e->rank[i].began = e->rank[i].marked = false;
     for (uint32_t i = 0; i < g->inputs.count; i++) {
         uint32_t state = e->state_of_input[i];
         if (!run->keep || !run->keep[i]) {
@@ -459,10 +463,12 @@ status engine_run(struct engine *e, const struct tensor *inputs, const bool *kee
     e->expected = last;
     e->expected.given = false;
     e->ran = s == TPC_OK;
-    if (s != TPC_OK)
+    for (uint32_t i = 0; i < e->local; i++)
+        e->began = e->began || e->rank[i].began;
+    if (s != TPC_OK) {
         drop_begun(e);
-    if (s != TPC_OK)
         return s;
+    }
     e->turn = !e->turn;
     e->stats.runs++;
     e->stats.run_seconds += seconds_now() - start;

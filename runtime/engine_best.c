@@ -1,7 +1,7 @@
 /* runtime/engine_best.c - the largest elements of an output's lines, or draws from them, found where they are: tokens without logits on the host.
  *
  * Where the output is gathered from parts of the lines by the last step that touches it, that step is left out: each rank looks at its own part, and a few words per row are
- * gathered instead (draws with cuts: and sums added up). Else the first rank of a process, which like all has the whole output, looks at it.
+ * gathered instead (draws with cuts: and sums added up). Else a rank looks at the whole output, which all have: looks().
  *
  * Invariant: what is left out, and what is done instead, depends on e->best and the symbols alone, so that all ranks do the same. Start with run_best.
  */
@@ -31,15 +31,20 @@ static uint32_t find_gather(const struct engine *e, uint32_t buffer)
     return found;
 }
 
-/* May the places go to an input of the next run? One rank, which has it whole, as integers. */
+/* May the places go to an input of the next run? One that every rank has whole, as integers; of ranks in one process. */
 static bool can_chain(const struct engine *e, uint32_t input)
 {
-    const struct device_ops *ops = e->rank[0].device->ops;
-    if (input >= e->graph->inputs.count || e->ranks > 1 || !ops->mark || e->cut_input[input] ||
-        e->state_of_input[input])
+    if (input >= e->graph->inputs.count || !e->rank[0].device->ops->mark || e->options.processes ||
+        e->cut_input[input] || e->state_of_input[input])
         return false;
     dtype type = graph_node(e->graph, e->graph->inputs.at[input].value)->dtype;
     return type == DT_I64 || type == DT_I32;
+}
+
+/* Of lines that all ranks have whole, each looks for itself where the next run takes what it finds; else the first of a process does for all. */
+static bool looks(const struct rank *r)
+{
+    return r == r->engine->rank || r->engine->best.input != UINT32_MAX;
 }
 
 static bool same_wish(const struct wanted_best *a, const struct wanted_best *b)
@@ -198,7 +203,7 @@ uint64_t best_bytes(const struct rank *r, const struct shape_plan *now)
     if (!best_shape(e, now->of, &t, &each))
         return 0;
     const struct exchange *x = line_gather(e, now, extent_of(&t));
-    if (!x && (!e->best.draws || r != e->rank))
+    if (!x && (!e->best.draws || !looks(r)))
         return 0;
     plan_of(e, x, t.dtype, extent_of(&t), 0, &draw, &plan);
     return (plan.words + (x ? parts_of(e, x->subaxes) * plan.own_words : 0)) * sizeof(uint64_t);
@@ -365,7 +370,7 @@ status run_best(struct rank *r, const struct course *c)
         return TPC_OK;
     own.type = t.dtype;
     own.x = line_gather(e, c->plan, extent_of(&t));
-    if (!own.x && r != e->rank)
+    if (!own.x && !looks(r))
         return TPC_OK;
     chain(r, &rows);
     bool direct = !own.x && !e->best.draws; /* nothing is to be put together */

@@ -93,6 +93,7 @@ struct rank {
     void **address, **next_address; /* per buffer: of this run, of the one that is expected */
     bool ready;                     /* for the expected one: */
     struct course next;
+    bool began, marked; /* which has begun; all of it is queued */
     struct store temporaries;
     struct store weights; /* copied slices */
     struct store kept, constants;
@@ -201,11 +202,11 @@ struct course course_of(const struct rank *r, struct shape_plan *plan, void *con
 bool as_foreseen(const struct engine *e, const struct tensor *inputs, const bool *keep);
 /* While the device computes: makes ready what is expected behind this run. */
 void expect_next(struct rank *r);
-/* Begins it, if it can be: e->began. */
-void begin_next(struct rank *r);
+/* Begins it, if it can be on all ranks: r->began. Not TPC_OK: another rank has ended this run. */
+status begin_next(struct rank *r);
 /* On the engine's thread: has this very run begun? */
 bool as_begun(const struct engine *e, const struct tensor *inputs, const bool *keep);
-/* Waits for what has begun and is not wanted. */
+/* Between runs: waits for what has begun and is not wanted. */
 void drop_begun(struct engine *e);
 
 /* ---- engine_input.c ---- */

@@ -5,6 +5,7 @@
  * itself. Start with expect_next.
  */
 #include "ir/bind.h"
+#include "runtime/comm_nccl.h"
 #include "runtime/engine_impl.h"
 
 /* ---- symbols ---------------------------------------------------------------------------------------------------------- */
@@ -234,30 +235,50 @@ static status begin(void *context)
     struct engine *e = r->engine;
     const struct device_ops *ops = r->device->ops;
     const struct tensor *input = e->expected.input;
-    for (uint32_t i = 0; i < e->graph->inputs.count; i++)
+    for (uint32_t i = 0; i < e->graph->inputs.count && r == e->rank; i++)
         if (!e->expected.keep[i])
             e->begun[i] = i == e->best.input ? 0 : hash_bytes(input[i].data, tensor_bytes(&input[i]), 0);
+    r->began = true; /* as much of it as there is */
     status s = bring_inputs(r, input, e->expected.keep, e->best.input);
-    e->began = true; /* as much of it as there is */
     if (s == TPC_OK)
         s = ops->replay(r->device, &r->failure);
-    return s == TPC_OK ? ops->mark(r->device, r->next.slot, &r->failure) : s;
+    if (s == TPC_OK)
+        s = ops->mark(r->device, r->next.slot, &r->failure);
+    r->marked = s == TPC_OK;
+    return s;
 }
 
-void begin_next(struct rank *r)
+/* Ranks begin together or not at all: a collective waits for all of them. The device computes meanwhile. */
+static status agree(struct rank *r, bool *can)
+{
+    int32_t mine = *can, all = 0;
+    if (r->engine->ranks > 1 && !r->comm->ops->all_reduce(r->comm, (1u << r->engine->graph->mesh.count) - 1,
+                                                          REDUCTION_MIN, DT_I32, &mine, &all, 1))
+        return comm_failed(r, r->comm);
+    *can = r->engine->ranks > 1 ? all : mine;
+    return TPC_OK;
+}
+
+status begin_next(struct rank *r)
 {
     const struct engine *e = r->engine;
     struct diag diag = {.sink = swallow};
-    struct failure failure = r->failure;
     uint32_t chained = e->best.input;
-    if (!e->expected.begin || !r->ready || chained >= e->graph->inputs.count || e->expected.keep[chained] ||
-        !is_chained(r, chained, &e->expected.input[chained]) || !best_is_there(e, &e->best.lines, r->now->of) ||
-        !r->device->ops->fits(r->device, r->next.key))
-        return;
+    if (!e->expected.begin || chained >= e->graph->inputs.count || e->expected.keep[chained])
+        return TPC_OK; /* all ranks see it */
+    bool can = r->ready && is_chained(r, chained, &e->expected.input[chained]) &&
+               best_is_there(e, &e->best.lines, r->now->of) && r->device->ops->fits(r->device, r->next.key);
+    status s = agree(r, &can);
+    if (s != TPC_OK || !can)
+        return s;
+    struct failure failure = r->failure;
     struct arena_mark mark = arena_mark(r->scratch);
-    (void)guard_run(&diag, begin, r); /* an error of the device is for ever, so that the run in hand hears of it */
+    s = guard_run(&diag, begin, r);
     arena_rewind(r->scratch, mark);
+    if (r->engine->ranks > 1)
+        return s; /* the others have begun */
     r->failure = failure;
+    return TPC_OK; /* an error of the device is for ever, so that the run in hand hears of it; any other is not its own */
 }
 
 /* The elements of the input that is the last run's places. */
@@ -274,6 +295,8 @@ static bool same_places(const struct engine *e, const struct tensor *t)
 bool as_begun(const struct engine *e, const struct tensor *inputs, const bool *keep)
 {
     bool same = true;
+    for (uint32_t i = 0; i < e->local; i++)
+        same = same && e->rank[i].marked;
     for (uint32_t i = 0; i < e->graph->inputs.count && same; i++)
         if (!(keep && keep[i]))
             same = i == e->best.input ? same_places(e, &inputs[i])
@@ -284,8 +307,14 @@ bool as_begun(const struct engine *e, const struct tensor *inputs, const bool *k
 void drop_begun(struct engine *e)
 {
     struct failure nobody = {.code = TPC_OK};
+    bool whole = true;
+    for (uint32_t i = 0; i < e->local && e->began; i++)
+        whole = whole && e->rank[i].marked;
     e->stats.dropped += e->began;
-    if (e->began)
-        (void)e->rank[0].device->ops->finish(e->rank[0].device, &nobody);
+    for (uint32_t i = 0; i < e->local && !whole; i++) /* else those that began wait for ever for one that did not */
+        if (e->rank[i].queued)
+            comm_nccl_give_up(e->rank[i].queued);
+    for (uint32_t i = 0; i < e->local && e->began; i++)
+        (void)e->rank[i].device->ops->finish(e->rank[i].device, &nobody);
     e->began = false;
 }

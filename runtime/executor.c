@@ -286,7 +286,7 @@ status execute(struct rank *r, const struct course *c, enum step_phase phase)
     struct engine *e = r->engine;
     const struct device_ops *ops = r->device->ops;
     bool run = phase == PHASE_RUN, early = run && e->early; /* then it is queued and marked already */
-    bool marked = run && e->expected.given && e->expected.begin && e->ranks == 1 && ops->mark && can_record(r);
+    bool marked = run && e->expected.given && e->expected.begin && ops->mark && can_record(r);
     status s = early ? TPC_OK : run && can_record(r) ? run_traced(r, c) : run_steps(r, c, phase);
     if (s == TPC_OK && marked && !early)
         s = ops->mark(r->device, c->slot, &r->failure);
@@ -296,8 +296,9 @@ status execute(struct rank *r, const struct course *c, enum step_phase phase)
     if (run)
         expect_next(r);
     if (marked || early) {
-        begin_next(r);
-        s = ops->reach(r->device, c->slot, &r->failure);
+        s = begin_next(r);
+        if (s == TPC_OK)
+            s = ops->reach(r->device, c->slot, &r->failure);
     } else {
         s = ops->finish(r->device, &r->failure);
     }

@@ -5,7 +5,9 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum { MOST_GPUS = 16, RELEASED = 64 };
@@ -35,6 +37,20 @@ static bool fails_by_name(const char *name)
     return same && atomic_fetch_add(&seen, 1) + 1 == strtoull(colon + 1, NULL, 10);
 }
 
+/* fake_fail_of */
+static char failing[64];
+static _Atomic uint64_t until_it_fails;
+
+static bool fails_of(const char *name)
+{
+    if (atomic_load(&until_it_fails) == 0 || strcmp(name, failing) != 0)
+        return false;
+    uint64_t left = atomic_fetch_sub(&until_it_fails, 1);
+    if (left == 0) /* another thread had the last one */
+        atomic_fetch_add(&until_it_fails, 1);
+    return left == 1;
+}
+
 bool fake_call(const char *name)
 {
     const char *path = getenv("TPC_FAKE_LOG");
@@ -48,7 +64,14 @@ bool fake_call(const char *name)
         }
         pthread_mutex_unlock(&lock);
     }
-    return number == atomic_load(&fail_at) || fails_by_name(name);
+    return number == atomic_load(&fail_at) || fails_by_name(name) || fails_of(name);
+}
+
+void fake_fail_of(const char *name, uint64_t n)
+{
+    atomic_store(&until_it_fails, 0);
+    snprintf(failing, sizeof failing, "%s", name);
+    atomic_store(&until_it_fails, n);
 }
 
 void fake_fail_after(uint64_t n)

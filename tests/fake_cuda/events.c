@@ -42,6 +42,12 @@ FAKE_API cu_result cuEventSynchronize(cu_event event)
     return CU_OK;
 }
 
+FAKE_API cu_result cuEventQuery(cu_event event)
+{
+    CALL(LAUNCH_FAILED);
+    return atomic_load(&((struct event *)event)->pending) > 0 ? CU_NOT_READY : CU_OK;
+}
+
 FAKE_API cu_result cuEventDestroy_v2(cu_event event)
 {
     bool fails = fake_call(__func__);

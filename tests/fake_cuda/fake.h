@@ -25,6 +25,7 @@
 FAKE_API bool fake_call(const char *name);
 /* For tests: the n-th call from now fails (0: none does); calls since the start; objects that nobody has released. */
 FAKE_API void fake_fail_after(uint64_t n);
+FAKE_API void fake_fail_of(const char *name, uint64_t n); /* the n-th call of that name; 0: none */
 FAKE_API uint64_t fake_calls(void);
 FAKE_API int64_t fake_live(void);
 FAKE_API void fake_own(int64_t more); /* objects made, or released (< 0) */

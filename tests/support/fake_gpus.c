@@ -39,6 +39,7 @@ int open_fakes(void **state)
         print_message("%s\n", dlerror());
     assert_non_null(library);
     find(library, "fake_fail_after", &fakes.fail_after);
+    find(library, "fake_fail_of", &fakes.fail_of);
     find(library, "fake_calls", &fakes.calls);
     find(library, "fake_live", &fakes.live);
     return 0;

@@ -8,10 +8,11 @@
 #include "ir/base.h"
 
 struct fake_gpus {
-    void (*fail_after)(uint64_t n); /* the n-th call of the fakes from now on fails; 0: none */
-    uint64_t (*calls)(void);        /* so far */
-    int64_t (*live)(void);          /* objects of theirs that nobody has given back */
-    struct diag diag;               /* keeps the last line, and counts */
+    void (*fail_after)(uint64_t n);                /* the n-th call of the fakes from now on fails; 0: none */
+    void (*fail_of)(const char *name, uint64_t n); /* the n-th call of that name (of the driver) */
+    uint64_t (*calls)(void);                       /* so far */
+    int64_t (*live)(void);                         /* objects of theirs that nobody has given back */
+    struct diag diag;                              /* keeps the last line, and counts */
     char last_line[1100];
     int lines;
 };

@@ -2,7 +2,7 @@
  * from parts of lines, whose gathering is then left out; alone and in graphs, under NCCL and through host memory; and that a call that fails ends it cleanly.
  */
 #include "frontend/compile.h"
-#include "runtime/engine.h"
+#include "runtime/engine_impl.h"
 #include "runtime/sample.h"
 #include "runtime/tensor_file.h"
 #include "tests/support/fake_gpus.h"
@@ -215,6 +215,49 @@ static void draws(void **state)
     end(&cpu);
 }
 
+/* What a run finds is what the next one is given, which begins early; where ranks have parts of the lines, and where all have all of them. */
+static void go_on(uint32_t ranks, uint32_t output)
+{
+    enum { STEPS = 8 };
+    struct trial t, cpu;
+    int64_t shape[2] = {ROWS, 1}, ids[ROWS] = {3, 7, 1}, found[ROWS];
+    struct tensor in, next, y;
+    assert_int_equal(open_trial(&t, ranks, &(struct engine_options){.kind = ENGINE_CUDA}), TPC_OK);
+    assert_int_equal(open_trial(&cpu, 1, NULL), TPC_OK);
+    assert_true(tensor_shape(&in, DT_I64, 2, shape) && tensor_shape(&next, DT_I64, 2, shape));
+    in.data = ids;
+    for (uint64_t step = 0; step < STEPS; step++) {
+        struct engine_lines now = {.step = step}, then = {.step = step + 1};
+        assert_int_equal(engine_run(cpu.engine, &in, NULL, &fakes.diag), TPC_OK);
+        assert_int_equal(engine_output(cpu.engine, output, &fakes.diag, &y), TPC_OK);
+        engine_want_best(t.engine, output, ROWS, 0, &samplings[0], &now);
+        engine_expect(t.engine, &next, NULL, step + 1 < STEPS, &then);
+        assert_int_equal(engine_run(t.engine, &in, NULL, &fakes.diag), TPC_OK);
+        for (int64_t row = 0; row < ROWS; row++) {
+            size_t extent = (size_t)y.shape[2];
+            assert_true(engine_best(t.engine, row, &found[row]));
+            assert_int_equal(found[row],
+                             sample_token(&samplings[0], &y, (size_t)row * extent, extent, (uint64_t)row, step));
+        }
+        memcpy(ids, found, sizeof ids);
+    }
+    for (uint32_t r = 0; r < ranks; r++) /* what the last one found is with every rank, in memory of fakes */
+        assert_memory_equal(t.engine->rank[r].input[0].at, found, sizeof found);
+    assert_true(engine_stats(t.engine)->early >= STEPS - 4);
+    assert_int_equal(engine_stats(t.engine)->dropped, 0);
+    end(&cpu);
+    end(&t);
+    assert_int_equal(fakes.live(), 0);
+}
+
+static void goes_on_with_what_it_finds(void **state)
+{
+    (void)state;
+    go_on(1, 1);
+    go_on(2, 0);
+    go_on(2, 1);
+}
+
 static void every_call_may_fail(void **state)
 {
     static const struct sampling nucleus = {1, 0, 0.8, 3};
@@ -256,6 +299,7 @@ static void every_call_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(finds_the_largest), cmocka_unit_test(draws),
+                                       cmocka_unit_test(goes_on_with_what_it_finds),
                                        cmocka_unit_test(every_call_may_fail)};
     alarm(240); /* nothing may wait for ever */
     return cmocka_run_group_tests(tests, open_fakes, NULL);

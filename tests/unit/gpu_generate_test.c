@@ -108,7 +108,7 @@ static void write_all(uint32_t ranks, engine_kind kind, int64_t context, struct 
 
 /* ---- tests ---------------------------------------------------------------------------------------------------------------------- */
 
-/* Of a step that was expected nothing is launched by itself, and one graph is. On one rank it has begun before the last one's token was looked at. */
+/* Of a step that was expected nothing is launched by itself, and one graph is, which has begun before the last one's token was looked at. */
 static void a_step_is_one_launch(void **state)
 {
     sampling = state ? &greedy : &drawn;
@@ -123,7 +123,7 @@ static void a_step_is_one_launch(void **state)
             assert_int_equal(after->launches, before->launches);
             assert_int_equal(after->products, before->products);
             assert_int_equal(after->graphs, before->graphs);
-            assert_int_equal(after->early - before->early, ranks == 1);
+            assert_int_equal(after->early - before->early, 1);
         }
         const struct engine_stats *s = &gpu.after[TOKENS - 1];
         assert_true(s->graphs <= 2 && s->graph_updates >= TOKENS - WARM - 1);
@@ -147,9 +147,9 @@ static void a_drawn_step_is_one_launch(void **state)
 }
 
 /* What the run that has begun writes over is not handed out. */
-static void expect_outputs(struct engine *engine)
+static void expect_outputs(struct engine *engine, uint32_t ranks)
 {
-    const struct graph *g = on_ranks[1].plan.program->graph;
+    const struct graph *g = on_ranks[ranks].plan.program->graph;
     struct tensor t;
     for (uint32_t o = 0; o < g->outputs.count; o++) {
         bool of_state = false;
@@ -166,48 +166,64 @@ static void stops_anywhere(void **state)
     static struct writing cpu, gpu;
     struct engine *engine;
     write_all(1, ENGINE_CPU, 0, &cpu);
-    assert_int_equal(open_model(1, ENGINE_CUDA, &engine), TPC_OK);
-    for (size_t most = 6; most < 8; most++) {
-        assert_int_equal(write_text(engine, 1, TOKENS + 5, most, &gpu), TPC_OK);
-        assert_int_equal(gpu.count, most);
-        assert_memory_equal(cpu.token, gpu.token, most * sizeof *cpu.token);
-        expect_outputs(engine);
+    for (uint32_t ranks = 1; ranks <= MODELS; ranks++) {
+        assert_int_equal(open_model(ranks, ENGINE_CUDA, &engine), TPC_OK);
+        for (size_t most = 6; most < 8; most++) {
+            assert_int_equal(write_text(engine, ranks, TOKENS + 5, most, &gpu), TPC_OK);
+            assert_int_equal(gpu.count, most);
+            assert_memory_equal(cpu.token, gpu.token, most * sizeof *cpu.token);
+            expect_outputs(engine, ranks);
+        }
+        assert_int_equal(engine_stats(engine)->dropped, 1); /* the second is there still */
+        engine_close(engine);
+        assert_int_equal(fakes.live(), 0);
     }
-    assert_int_equal(engine_stats(engine)->dropped, 1); /* the second is there still */
-    engine_close(engine);
-    assert_int_equal(fakes.live(), 0);
 }
 
-/* A call that fails, among those of steps that begin early. */
+/* A warm engine writes while the n-th call fails, of those of `name` where it is given (NULL: of all); n 0: none. The calls it made. */
+static uint64_t write_failing(uint32_t ranks, const char *name, uint64_t n, const struct writing *cpu, uint32_t *failed)
+{
+    static struct writing gpu;
+    struct engine *engine;
+    assert_int_equal(open_model(ranks, ENGINE_CUDA, &engine), TPC_OK);
+    assert_int_equal(write_text(engine, ranks, TOKENS + 5, 4, &gpu), TPC_OK); /* warm */
+    fakes.lines = 0;
+    uint64_t before = fakes.calls();
+    fakes.fail_after(name ? 0 : n);
+    if (name)
+        fakes.fail_of(name, n);
+    status s = write_text(engine, ranks, TOKENS + 5, 4, &gpu);
+    uint64_t made = fakes.calls() - before;
+    fakes.fail_after(0);
+    fakes.fail_of("", 0);
+    engine_close(engine);
+    *failed += s != TPC_OK;
+    if (s != TPC_OK && fakes.lines != 1)
+        fail_msg("call %llu fails: %d lines, the last is '%s'", (unsigned long long)n, fakes.lines, fakes.last_line);
+    if (fakes.live() != 0)
+        fail_msg("call %llu fails with '%s': %lld objects are left", (unsigned long long)n, fakes.last_line,
+                 (long long)fakes.live());
+    if (s == TPC_OK)
+        assert_memory_equal(cpu->token, gpu.token, 4 * sizeof *cpu->token);
+    return made;
+}
+
+/* A call that fails, among those of steps that begin early; of two ranks one alone does not begin. */
 static void calls_may_fail(void **state)
 {
     (void)state;
-    static struct writing cpu, gpu;
-    struct engine *engine;
-    uint64_t made = 0; /* calls of the second text */
+    static struct writing cpu;
     uint32_t failed = 0, tries = 8;
     write_all(1, ENGINE_CPU, 0, &cpu);
-    for (uint32_t i = 0; i <= tries; i++) {
-        assert_int_equal(open_model(1, ENGINE_CUDA, &engine), TPC_OK);
-        assert_int_equal(write_text(engine, 1, TOKENS + 5, 4, &gpu), TPC_OK); /* warm */
-        fakes.lines = 0;
-        uint64_t before = fakes.calls(), n = made * i / tries;
-        fakes.fail_after(n);
-        status s = write_text(engine, 1, TOKENS + 5, 4, &gpu);
-        fakes.fail_after(0);
-        made = i == 0 ? fakes.calls() - before : made;
-        engine_close(engine);
-        failed += s != TPC_OK;
-        if (s != TPC_OK && fakes.lines != 1)
-            fail_msg("call %llu fails: %d lines, the last is '%s'", (unsigned long long)n, fakes.lines,
-                     fakes.last_line);
-        if (fakes.live() != 0)
-            fail_msg("call %llu fails with '%s': %lld objects are left", (unsigned long long)n, fakes.last_line,
-                     (long long)fakes.live());
-        if (s == TPC_OK)
-            assert_memory_equal(cpu.token, gpu.token, 4 * sizeof *cpu.token);
-    }
+    uint64_t made = write_failing(1, NULL, 0, &cpu, &failed);
+    for (uint32_t i = 1; i <= tries; i++)
+        (void)write_failing(1, NULL, made * i / tries, &cpu, &failed);
     assert_true(failed > 3);
+    failed = 0;
+    for (uint64_t n = 2; n <= 6; n += 2)
+        (void)write_failing(2, "cuGraphLaunch", n, &cpu, &failed);
+    (void)write_failing(2, "cuMemcpyHtoDAsync_v2", 5, &cpu, &failed);
+    assert_int_equal(failed, 4);
 }
 
 /* The prompt on one plan, the rest on another: its states are copied on their GPU, and never seen by the host. */
