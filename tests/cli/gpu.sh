@@ -56,6 +56,17 @@ done
 timeout 200 "$tpc" run right.bin --batch-file batch.txt --generate 3 --device cuda --temperature 0.9 --top-p 0.9 >gpu-batch.txt 2>err || bad "unequal rows on GPUs: $(cat err)"
 cmp -s cpu-batch.txt gpu-batch.txt || bad "GPUs write other unequal rows"
 
+# ---- a plan for the prompt and another one behind it, whose states lie alike (--state-from) ----
+pair=$SOURCE/tests/generate/t5
+for part in encoder_model decoder_with_past_model; do "$tpc" compile "$pair/$part.onnx" --tp 2 -o $part.bin || bad "$part"; done
+"$tpc" compile "$pair/decoder_model.onnx" --tp 2 --state-from decoder_with_past_model.bin -o first.bin || bad "--state-from"
+"$tpc" run encoder_model.bin --device cpu --input input_ids=1x4xi64=5,6,7,1 --input attention_mask=1x4xi64=1,1,1,1 --output last_hidden_state=@hidden.npy || bad encoder
+for how in cpu cuda; do
+    timeout 200 "$tpc" run decoder_with_past_model.bin --first first.bin --input encoder_hidden_states=@hidden.npy --prompt-ids 0 --generate 7 --device $how >$how.ids 2>err ||
+        bad "--first on $how: $(cat err)"
+done
+cmp -s cpu.ids cuda.ids || bad "--first writes $(cat cuda.ids) on GPUs and not $(cat cpu.ids)"
+
 # ---- processes, a GPU each: collectives through host memory ----
 port=$((20000 + $$ % 12000))
 process() { # process RANK COMMAND...

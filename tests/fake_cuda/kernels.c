@@ -90,15 +90,25 @@ static const char *object_folder(void)
     return made;
 }
 
-/* Under the lock. */
+static bool is_listed(const struct cuda_text *list, uint32_t count, const char *name)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (strcmp(list[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Under the lock. Of texts of one name, in modules of two plans, the others wait on. */
 static bool compile_waiting(void)
 {
     struct cuda_text list[1024];
+    struct unit *unit[1024];
     uint32_t count = 0;
     uint64_t key = UINT64_C(14695981039346656037);
     char path[4200], error[4096] = "";
     for (struct unit *t = texts; t && count < 1024; t = t->next)
-        if (!t->model && t->uses) {
+        if (!t->model && t->uses && !is_listed(list, count, t->name)) {
+            unit[count] = t;
             list[count++] = (struct cuda_text){t->name, t->source};
             key = hash_text(t->source, key);
         }
@@ -108,11 +118,10 @@ static bool compile_waiting(void)
         return false;
     }
     struct cuda_model *model = cuda_model_open(path);
-    for (struct unit *t = texts; t && model; t = t->next)
-        if (!t->model && t->uses) {
-            t->model = model;
-            t->words = cuda_model_words(model, t->name);
-        }
+    for (uint32_t i = 0; i < count && model; i++) {
+        unit[i]->model = model;
+        unit[i]->words = cuda_model_words(model, unit[i]->name);
+    }
     return model != NULL;
 }
 
@@ -130,7 +139,9 @@ static void run_launch(void *argument)
     if (fake_idles())
         return;
     pthread_mutex_lock(&kernel_lock);
-    bool good = l->text->model || compile_waiting();
+    bool good = true;
+    while (good && !l->text->model)
+        good = compile_waiting();
     struct model_launch m = {
         .shared_bytes = l->shared_bytes, .words = l->words, .word_count = l->text->words, .range = range};
     memcpy(m.grid, l->grid, sizeof m.grid);
