@@ -15,7 +15,7 @@ struct printer {
     struct map by_name;      /* a name of nodes, or of weights -> 1 + index of its first layer; or AMBIGUOUS */
     LIST(const char *) said; /* per layer: its style */
 };
-enum { AMBIGUOUS = UINT32_MAX };
+enum { AMBIGUOUS = INT32_MAX };
 
 static const char *side(struct arena *arena, uint32_t parts)
 {

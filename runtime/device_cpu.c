@@ -157,7 +157,7 @@ struct device *device_cpu_new(const struct kernel_set *kernels, uint32_t threads
     struct cpu *c = base_alloc(sizeof *c);
     if (!c)
         return NULL;
-    *c = (struct cpu){.base = {&ops}, .kernels = kernels, .workers = workers_new(threads)};
+    *c = (struct cpu){.base.ops = &ops, .kernels = kernels, .workers = workers_new(threads)};
     if (!c->workers) {
         base_free(c);
         return NULL;

@@ -11,7 +11,7 @@
 #include "ir/placement.h"
 
 /* Beside these, a number of parts is itself. PARTS_CUT: at least two (with --even: all ranks, if uneven cuts would allow that). */
-enum { PARTS_ANY = 0, PARTS_WHOLE = 1, PARTS_CUT = UINT32_MAX };
+enum { PARTS_ANY = 0, PARTS_WHOLE = 1, PARTS_CUT = INT32_MAX };
 
 enum pin_kind {
     PIN_UNIT,    /* a switch point: `parts` */

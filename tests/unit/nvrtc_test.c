@@ -144,7 +144,7 @@ static struct program *small_program(void)
     static const char text[] = "%x: f32[b, 24] = input as \"x\"\n%y = exp %x\n%s = reduce_sum %y list [1]\n"
                                "output \"y\" %y\noutput \"s\" %s\n";
     struct graph *g;
-    struct program *p;
+    struct program *p = NULL;
     lines[0] = '\0';
     if (graph_parse(arena, "small", text, sizeof text - 1, &diag, &g) != TPC_OK ||
         fuse(arena, g, &diag, &p) != TPC_OK || schedule(p, &diag) != TPC_OK)
