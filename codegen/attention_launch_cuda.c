@@ -266,21 +266,6 @@ static void put_kernel(struct cuda_making *m, const struct cuda_attention *a)
     m->step = product;
 }
 
-static int64_t common_divisor(int64_t a, int64_t b)
-{
-    while (b) {
-        int64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
-
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
-}
-
 /* What a number is multiplied by, and the upper 32 bits taken, to divide it by d; or a little more. */
 static int64_t inverse_of(int64_t d)
 {
@@ -294,9 +279,9 @@ static void split_keys(const struct cuda_making *m, const struct shape *s, int64
                                                          1, 2, 2}; /* blocks per processor: those that run at once */
     int64_t most = wanted[c->form] * (int64_t)m->processors, splits = blocks < most ? most / blocks : 1;
     splits = blocks > CUDA_ATTENTION_TILES ? 1 : splits > CUDA_ATTENTION_SPLITS ? CUDA_ATTENTION_SPLITS : splits;
-    int64_t keys = divide_up(s->keys, splits);
-    c->per_split = divide_up(keys < LEAST_SPLIT ? LEAST_SPLIT : keys, unit) * unit;
-    c->splits = divide_up(s->keys, c->per_split);
+    int64_t keys = cuda_divide_up(s->keys, splits);
+    c->per_split = cuda_divide_up(keys < LEAST_SPLIT ? LEAST_SPLIT : keys, unit) * unit;
+    c->splits = cuda_divide_up(s->keys, c->per_split);
 }
 
 status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a, struct cuda_step *out)
@@ -319,8 +304,8 @@ status cuda_attention_step(struct cuda_making *m, const struct cuda_attention *a
         c.form = CUDA_ATTENTION_MANY_WIDE;
     int64_t rows = a->rows[c.form];
     if (!few) /* a tile is to hold the end of one head and the start of the next only where heads are short */
-        s.group = common_divisor(s.group, s.line < rows / 2 ? s.alike : s.line);
-    c.tiles = divide_up(s.group, rows);
+        s.group = (int64_t)u64_gcd((uint64_t)s.group, (uint64_t)(s.line < rows / 2 ? s.alike : s.line));
+    c.tiles = cuda_divide_up(s.group, rows);
     if (!i64_mul(s.rows / s.group, c.tiles, &blocks))
         return TPC_DATA;
     if (few) {

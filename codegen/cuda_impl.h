@@ -168,6 +168,11 @@ void cuda_put_element(struct text *out, dtype t);
 
 /* ---- launch_cuda.c ---- */
 
+static inline int64_t cuda_divide_up(int64_t a, int64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
 /* A launch in the making: words are added in the order of the entry's arguments. */
 struct cuda_making {
     const struct cuda_set *set;

@@ -6,11 +6,6 @@
 
 enum { GRID_LIMIT = INT32_MAX, ROW_WARPS = 8 };
 
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
-}
-
 /* ---- words ---- */
 
 void cuda_put_buffer(struct cuda_making *m, uint32_t buffer, int64_t bytes)
@@ -77,7 +72,7 @@ static bool count_of(const struct cuda_making *m, const struct nest *n, const ui
 
 static uint32_t round_to_warps(int64_t threads, uint32_t most)
 {
-    int64_t whole = divide_up(threads < 1 ? 1 : threads, CUDA_WARP) * CUDA_WARP;
+    int64_t whole = cuda_divide_up(threads < 1 ? 1 : threads, CUDA_WARP) * CUDA_WARP;
     return whole > most ? most : (uint32_t)whole;
 }
 
@@ -85,12 +80,12 @@ static uint32_t round_to_warps(int64_t threads, uint32_t most)
  * some four, or as many as a thread keeps. */
 static struct cuda_launch launch_rows(struct cuda_making *m, const struct cuda_kernel *k, int64_t rows, int64_t length)
 {
-    int64_t steps = divide_up(length, k->form.width), turns = k->form.turns;
+    int64_t steps = cuda_divide_up(length, k->form.width), turns = k->form.turns;
     bool many = rows >= (int64_t)m->processors * 2 * ROW_WARPS, full = rows >= (int64_t)m->processors;
     if (steps <= (many ? 16 : 2) * CUDA_WARP && (!turns || steps <= turns * CUDA_WARP))
-        return cuda_launch_of(m, k->function, divide_up(rows, ROW_WARPS), CUDA_WARP, ROW_WARPS, 0);
+        return cuda_launch_of(m, k->function, cuda_divide_up(rows, ROW_WARPS), CUDA_WARP, ROW_WARPS, 0);
     int64_t each = turns ? (full ? turns : 1) : many ? 4 : 1;
-    uint32_t threads = round_to_warps(divide_up(steps, each), k->form.threads);
+    uint32_t threads = round_to_warps(cuda_divide_up(steps, each), k->form.threads);
     return cuda_launch_of(m, k->function, rows, threads < 2 * CUDA_WARP ? 2 * CUDA_WARP : threads, 1, 0);
 }
 
@@ -100,7 +95,7 @@ static struct cuda_launch launch_items(struct cuda_making *m, const struct cuda_
     uint32_t threads = k->form.threads;
     while (threads > 2 * CUDA_WARP && items < (int64_t)threads * m->processors)
         threads /= 2;
-    return cuda_launch_of(m, k->function, divide_up(items, threads), threads, 1, 0);
+    return cuda_launch_of(m, k->function, cuda_divide_up(items, threads), threads, 1, 0);
 }
 
 static bool launch_tiles(struct cuda_making *m, const struct cuda_kernel *k, struct cuda_launch *out)
@@ -112,7 +107,8 @@ static bool launch_tiles(struct cuda_making *m, const struct cuda_kernel *k, str
         !dim_eval(n->dims, n->kernel->extent[nest_fast_axis(n)], m->of, &along))
         return false;
     int64_t tiles;
-    if (!i64_mul(divide_up(across, CUDA_TILE), divide_up(along, CUDA_TILE), &tiles) || !i64_mul(tiles, outer, &tiles))
+    if (!i64_mul(cuda_divide_up(across, CUDA_TILE), cuda_divide_up(along, CUDA_TILE), &tiles) ||
+        !i64_mul(tiles, outer, &tiles))
         return false;
     *out = cuda_launch_of(m, k->function, tiles, CUDA_TILE, CUDA_TILE_ROWS, 0);
     return true;

@@ -72,11 +72,6 @@ static bool takes_epilogue(const struct cuda_making *m, const struct cuda_skinny
 
 /* ---- shares ---- */
 
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
-}
-
 /* How a launch shares out its work. */
 struct shares {
     int64_t tile[CUDA_SKINNY_UNITS]; /* tiles of each unit */
@@ -90,12 +85,12 @@ static void count_tiles(const struct cuda_skinny *a, const struct products *x, i
 {
     s->tiles = 0;
     for (uint32_t u = 0; u < a->units; u++)
-        s->tiles += s->tile[u] = divide_up(x->of[u][0].n, columns);
+        s->tiles += s->tile[u] = cuda_divide_up(x->of[u][0].n, columns);
 }
 
 static int64_t rows_of_part(int64_t k, int64_t parts)
 {
-    return divide_up(divide_up(k, parts), PART_ROWS) * PART_ROWS;
+    return cuda_divide_up(cuda_divide_up(k, parts), PART_ROWS) * PART_ROWS;
 }
 
 /* Parts of k for each of the tiles: none where one and a half blocks per multiprocessor are there without (97 % of an H200's bandwidth, and a part costs 2
@@ -104,7 +99,8 @@ static int64_t parts_for(const struct cuda_making *m, int64_t tiles, int64_t k, 
 {
     int64_t most = k / LEAST_PART < MOST_PARTS ? k / LEAST_PART : MOST_PARTS, best = 1, chosen = tiles, fullest = 0;
     for (int64_t parts = 1; parts <= most && fullest < 93; parts++) {
-        int64_t blocks = tiles * divide_up(k, rows_of_part(k, parts)), rounds = divide_up(blocks, m->processors);
+        int64_t blocks = tiles * cuda_divide_up(k, rows_of_part(k, parts)),
+                rounds = cuda_divide_up(blocks, m->processors);
         int64_t full = 2 * blocks < 5 * (int64_t)m->processors ? 0 : 100 * blocks / (rounds * m->processors);
         bool enough = 2 * chosen >= 3 * (int64_t)m->processors;
         if (blocks > room * m->processors || (enough && (chosen == tiles || parts > FEW_PARTS)))
@@ -137,7 +133,7 @@ static struct shares shares_of(const struct cuda_making *m, const struct cuda_sk
     int64_t parts = parts_for(m, s.tiles, first->k, cuda_skinny_room(a, first->type, first->m > 1));
     if (parts > 1 && s.tiles <= CUDA_SKINNY_TILES) {
         s.per_part = rows_of_part(first->k, parts);
-        s.parts = divide_up(first->k, s.per_part);
+        s.parts = cuda_divide_up(first->k, s.per_part);
         s.sums = a->width * rows * LANES * width;
     }
     return s;

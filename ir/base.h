@@ -169,6 +169,16 @@ static inline bool i64_mul(int64_t a, int64_t b, int64_t *out)
     return true;
 }
 
+static inline uint64_t u64_gcd(uint64_t a, uint64_t b)
+{
+    while (b) {
+        uint64_t r = a % b;
+        a = b;
+        b = r;
+    }
+    return a;
+}
+
 /* ---- strings: string.c -------------------------------------------------------------------------------------- */
 
 /* A growing text in an arena. */

@@ -92,16 +92,6 @@ static uint64_t magnitude(int64_t v)
     return v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
 }
 
-static uint64_t gcd(uint64_t a, uint64_t b)
-{
-    while (b) {
-        uint64_t r = a % b;
-        a = b;
-        b = r;
-    }
-    return a;
-}
-
 /* The greatest constant and the greatest monomial that divide all terms of a and b. */
 static dim common_factor(struct dims *t, dim a, dim b)
 {
@@ -112,11 +102,11 @@ static dim common_factor(struct dims *t, dim a, dim b)
     for (int k = 0; k < 2; k++) {
         struct terms x;
         terms_of(t, both[k], &x);
-        content = gcd(content, magnitude(x.value));
+        content = u64_gcd(content, magnitude(x.value));
         if (x.value)
             atoms = 0;
         for (uint32_t i = 0; i < x.count; i++) {
-            content = gcd(content, magnitude(x.coefficient[i]));
+            content = u64_gcd(content, magnitude(x.coefficient[i]));
             uint32_t n, kept = 0;
             const dim *m = monomial_atoms(t, &x.arg[i], &n);
             if (atoms == UINT32_MAX) {

@@ -229,16 +229,6 @@ static void replace_last(struct solver *s, tree_list *list, const tree out[2])
     factors_of(s, out[1], list, 0);
 }
 
-static int64_t gcd(int64_t a, int64_t b)
-{
-    while (b) {
-        int64_t r = a % b;
-        a = b;
-        b = r;
-    }
-    return a;
-}
-
 /* Makes the last factors of both lists comparable; false when they are not. */
 static bool refine_last(struct solver *s, tree_list *a, tree_list *b)
 {
@@ -255,7 +245,7 @@ static bool refine_last(struct solver *s, tree_list *a, tree_list *b)
     int64_t nx, ny;
     if (!constant(s, dx, &nx) || !constant(s, dy, &ny) || nx <= 0 || ny <= 0)
         return false;
-    int64_t common = gcd(nx, ny);
+    int64_t common = (int64_t)u64_gcd((uint64_t)nx, (uint64_t)ny);
     if (common <= 1 || common == nx || common == ny)
         return false;
     struct dims *t = s->g->dims;
