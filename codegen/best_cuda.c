@@ -55,11 +55,6 @@ static const char best_form[] =
     "    void *next; /* NULL, or per line an integer of so many bytes: where that is */\n"
     "    int64_t next_bytes;\n"
     "};\n"
-    "/* Larger comes first, NaN before all numbers; -0 is 0. */\n"
-    "static __device__ inline uint64_t order_of($V x)\n"
-    "{\n"
-    "$K"
-    "}\n"
     "/* A block per line. Its elements are read 16 bytes at once, but for those before the first and behind the last "
     "such piece. */\n"
     "ENTRY($N, $T)\n"
@@ -140,11 +135,11 @@ static void add_best(struct cuda_set *set, dtype type, value node)
     l.of['N' - 'A'] = best_name(set->arena, type);
     l.of['E' - 'A'] = d.element[type];
     l.of['V' - 'A'] = d.type[type];
-    l.of['K' - 'A'] = cuda_order_text(type);
     l.of['T' - 'A'] = cuda_number(set->arena, THREADS);
     l.of['P' - 'A'] = cuda_number(set->arena, PIECES);
     l.of['W' - 'A'] = cuda_number(set->arena, (int64_t)(16 / dtype_size(type)));
     cuda_put_element(&body, type);
+    cuda_put_order(&body, "order_of", type);
     cuda_fill(&body, cuda_found_form, &l);
     cuda_fill(&body, best_form, &l);
     (void)cuda_add(set, l.of['N' - 'A'], body.at, THREADS, node);

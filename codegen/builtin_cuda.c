@@ -106,11 +106,6 @@ static const char topk_form[] =
     "    int64_t *to;\n"
     "    int64_t lines, extent, inner, k, smallest;\n"
     "};\n"
-    "/* Larger comes first, NaN before all numbers; -0 is 0. */\n"
-    "static __device__ inline uint64_t order_of($V x)\n"
-    "{\n"
-    "$K"
-    "}\n"
     "static __device__ inline bool comes_first(uint64_t a, int64_t at_a, uint64_t b, int64_t at_b)\n"
     "{\n"
     "    return a != b ? a > b : at_a < at_b;\n"
@@ -165,7 +160,7 @@ static const char topk_form[] =
     "    }\n"
     "}\n";
 
-const char *cuda_order_text(dtype t)
+static const char *order_text(dtype t)
 {
     if (t == DT_F64)
         return "    const uint64_t bits = (uint64_t)__double_as_longlong(x + 0.0);\n"
@@ -174,6 +169,14 @@ const char *cuda_order_text(dtype t)
         return "    const uint32_t bits = __float_as_uint(x + 0.0f);\n"
                "    return x != x ? UINT64_MAX : bits >> 31 ? ~bits : bits | 0x80000000u;\n";
     return dtype_is_signed(t) ? "    return (uint64_t)(int64_t)x + (UINT64_C(1) << 63);\n" : "    return x;\n";
+}
+
+void cuda_put_order(struct text *out, const char *name, dtype t)
+{
+    text_printf(out,
+                "/* Larger comes first, NaN before all numbers; -0 is 0. */\n"
+                "static __device__ inline uint64_t %s(%s x)\n{\n%s}\n",
+                name, dialect_cuda().type[t], order_text(t));
 }
 
 static uint32_t add_topk(struct cuda_set *set, const struct step *s)
@@ -185,8 +188,8 @@ static uint32_t add_topk(struct cuda_set *set, const struct step *s)
     l.of['N' - 'A'] = arena_printf(set->arena, "tpc_topk_%s", dtype_name(t));
     l.of['E' - 'A'] = d.element[t];
     l.of['V' - 'A'] = d.type[t];
-    l.of['K' - 'A'] = cuda_order_text(t);
     cuda_put_element(&body, t);
+    cuda_put_order(&body, "order_of", t);
     cuda_fill(&body, topk_form, &l);
     return cuda_add(set, l.of['N' - 'A'], body.at, THREADS, s->node);
 }

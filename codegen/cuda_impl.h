@@ -359,8 +359,8 @@ uint32_t cuda_add_builtin(struct cuda_set *set, const struct step *s);
 status cuda_builtin_step(struct cuda_making *m, struct cuda_step *out);
 uint32_t cuda_add_copy_rows(struct cuda_set *set);
 uint32_t cuda_add_combine(struct cuda_set *set, dtype type, int32_t reduction);
-/* Body of a function of x that gives a uint64_t > 0: larger for larger x, largest for NaN. */
-const char *cuda_order_text(dtype t);
+/* Defines a function that gives a uint64_t > 0: larger for larger x, largest for NaN. */
+void cuda_put_order(struct text *out, const char *name, dtype t);
 void cuda_put_address(struct cuda_making *m);
 
 /* ---- best_cuda.c ---- */

@@ -19,11 +19,7 @@ static const char number_form[] =
     "{\n"
     "    return __longlong_as_double((int64_t)bits);\n"
     "}\n"
-    "/* Of a logit, in the upper bits: larger for larger ones, largest for NaN. And back. */\n"
-    "static __device__ inline uint64_t narrow_order($V x)\n"
-    "{\n"
-    "$K"
-    "}\n"
+    "/* Of a logit, in the upper bits; and back. */\n"
     "static __device__ inline uint64_t order_of($V x)\n"
     "{\n"
     "    return narrow_order(x) << $S;\n"
@@ -163,10 +159,6 @@ static const char tally_form[] =
     "}\n";
 
 static const char noise_form[] =
-    "static __device__ inline uint64_t order_of_score(double x)\n"
-    "{\n"
-    "$F"
-    "}\n"
     "/* Philox4x32-10 */\n"
     "static __device__ inline uint64_t token_bits(uint64_t seed, int64_t row, uint64_t step, uint64_t token)\n"
     "{\n"
@@ -269,34 +261,35 @@ static const char *name_of(struct arena *arena, const char *what, dtype type)
     return arena_printf(arena, "tpc_%s_%s", what, dtype_name(type));
 }
 
-static void add(struct cuda_set *set, const char *what, dtype type, value node, const char *const *form, size_t forms)
+static void add(struct cuda_set *set, bool draws, dtype type, value node)
 {
+    const char *const tally[] = {number_form, cut_form, tally_form, NULL};
+    const char *const draw[] = {number_form, cut_form, noise_form, cuda_found_form, draw_form, NULL};
     const struct dialect d = dialect_cuda();
     struct text body = {.arena = set->arena};
     struct cuda_letters l = {0};
-    l.of['N' - 'A'] = name_of(set->arena, what, type);
+    l.of['N' - 'A'] = name_of(set->arena, draws ? "draw" : "tally", type);
     l.of['E' - 'A'] = d.element[type];
     l.of['V' - 'A'] = d.type[type];
-    l.of['K' - 'A'] = cuda_order_text(type);
-    l.of['F' - 'A'] = cuda_order_text(DT_F64);
     l.of['B' - 'A'] = number_of_order[type == DT_F64];
     l.of['S' - 'A'] = type == DT_F64 ? "0" : "32";
     l.of['T' - 'A'] = cuda_number(set->arena, THREADS);
     l.of['D' - 'A'] = cuda_number(set->arena, 1 << DIGIT);
     cuda_put_element(&body, type);
-    for (size_t i = 0; i < forms; i++)
-        cuda_fill(&body, form[i], &l);
+    cuda_put_order(&body, "narrow_order", type);
+    if (draws)
+        cuda_put_order(&body, "order_of_score", DT_F64);
+    for (const char *const *form = draws ? draw : tally; *form; form++)
+        cuda_fill(&body, *form, &l);
     (void)cuda_add(set, l.of['N' - 'A'], body.at, THREADS, node);
 }
 
 void cuda_add_draw(struct cuda_set *set, dtype type, value node)
 {
-    const char *const tally[] = {number_form, cut_form, tally_form};
-    const char *const draw[] = {number_form, cut_form, noise_form, cuda_found_form, draw_form};
     struct cuda_letters l = {.of = {['T' - 'A'] = cuda_number(set->arena, THREADS)}};
     struct text clear = {.arena = set->arena};
-    add(set, "tally", type, node, tally, sizeof tally / sizeof *tally);
-    add(set, "draw", type, node, draw, sizeof draw / sizeof *draw);
+    add(set, false, type, node);
+    add(set, true, type, node);
     cuda_fill(&clear, clear_form, &l);
     (void)cuda_add(set, "tpc_clear", clear.at, THREADS, node);
 }
