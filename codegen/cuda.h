@@ -200,6 +200,7 @@ enum { CUDA_DRAW_ROUNDS = 12, CUDA_DRAW_EACH = 4096 }; /* rounds, at most; eleme
 struct cuda_draw {
     double factor, share; /* of logits; top_p, or 0 */
     int64_t top_k;        /* 0: all */
+    int scale;            /* the likeliest weighs 2 to its power */
     uint64_t seed, step;
     int64_t rows;   /* of all launches together */
     int64_t extent; /* of a whole line */

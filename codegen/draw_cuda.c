@@ -10,24 +10,23 @@
 
 enum { THREADS = 256, DIGIT = 11 };
 
-static const char number_form[] =
-    "static __device__ inline double mul(double x, double y)\n"
-    "{\n"
-    "    return __dmul_rn(x, y);\n"
-    "}\n"
-    "static __device__ inline double double_of(uint64_t bits)\n"
-    "{\n"
-    "    return __longlong_as_double((int64_t)bits);\n"
-    "}\n"
-    "/* Of a logit, in the upper bits; and back. */\n"
-    "static __device__ inline uint64_t order_of($V x)\n"
-    "{\n"
-    "    return narrow_order(x) << $S;\n"
-    "}\n"
-    "static __device__ inline double number_of(uint64_t order)\n"
-    "{\n"
-    "$B"
-    "}\n";
+static const char number_form[] = "static __device__ inline double mul(double x, double y)\n"
+                                  "{\n"
+                                  "    return __dmul_rn(x, y);\n"
+                                  "}\n"
+                                  "static __device__ inline double double_of(uint64_t bits)\n"
+                                  "{\n"
+                                  "    return __longlong_as_double((int64_t)bits);\n"
+                                  "}\n"
+                                  "/* Of a logit, in the upper bits; and back. */\n"
+                                  "static __device__ inline uint64_t order_of($V x)\n"
+                                  "{\n"
+                                  "    return narrow_order(x) << $S;\n"
+                                  "}\n"
+                                  "static __device__ inline double number_of(uint64_t order)\n"
+                                  "{\n"
+                                  "$B"
+                                  "}\n";
 
 static const char *const number_of_order[2] = {
     "    const uint32_t half = (uint32_t)order;\n"
@@ -296,14 +295,9 @@ void cuda_add_draw(struct cuda_set *set, dtype type, value node)
 
 /* ---- what a draw takes --------------------------------------------------------------------------------------------------------- */
 
-static int significant_bits(dtype type)
-{
-    return type == DT_F64 ? 64 : type == DT_F16 ? 19 : type == DT_BF16 ? 16 : 32;
-}
-
 static void plan_cut(struct cuda_draw_plan *p, dtype type, bool weighs, int64_t rows)
 {
-    int end = 64 - significant_bits(type);
+    int end = 64 - dtype_significant_bits(type);
     for (int shift = 64; shift > end;) {
         int digit = shift - end < DIGIT ? shift - end : DIGIT;
         p->round[p->rounds++] = (struct cuda_round){.shift = shift,
@@ -385,16 +379,13 @@ bool cuda_draw_tally(const struct cuda_set *set, dtype type, const struct cuda_l
 {
     struct cuda_making m = {.set = set, .arena = arena};
     const struct cuda_round *r = &p->round[round];
-    int64_t scale = 62;
-    for (int64_t left = d->extent; left > 0; left /= 2)
-        scale--;
     put_lines(&m, lines, d, p, round);
     cuda_put_number(&m, round > 0 ? r[-1].state : -1);
     cuda_put_number(&m, (int64_t)r->bins);
     cuda_put_number(&m, r->shift);
     cuda_put_number(&m, r->digit);
     cuda_put_number(&m, r->weighs ? 0 : -1);
-    cuda_put_number(&m, scale);
+    cuda_put_number(&m, d->scale);
     put_double(&m, d->factor);
     return launch(&m, name_of(arena, "tally", type), lines->extent > 0 ? lines->count * d->blocks : 0, out);
 }

@@ -67,6 +67,10 @@ bool dtype_is_narrow(dtype t)
 {
     return narrows[t].extras != 0;
 }
+int dtype_significant_bits(dtype t)
+{
+    return t == DT_F64 ? 64 : t == DT_F16 ? 19 : t == DT_BF16 ? 16 : 32;
+}
 bool dtype_is_stored(dtype t)
 {
     return rows[t].bits < 8 || (rows[t].bits == 8 && rows[t].class == CLASS_FLOAT);

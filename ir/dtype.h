@@ -68,6 +68,8 @@ bool dtype_is_float(dtype t);
 bool dtype_is_int(dtype t);    /* signed or unsigned, not bool */
 bool dtype_is_signed(dtype t); /* signed int or float */
 bool dtype_is_narrow(dtype t); /* a float of at most 16 bits: computed in f32 */
+/* Bits from the sign on that are not always 0 in a float of the type, widened to f32 (f64: as it is). */
+int dtype_significant_bits(dtype t);
 bool dtype_is_stored(dtype t); /* a type that is kept, moved and converted, and never computed in */
 dtype dtype_from_name(const char *name, size_t length); /* DT_NONE when unknown */
 dtype dtype_from_onnx(int64_t onnx);                    /* DT_NONE when unknown */

@@ -184,6 +184,7 @@ static void plan_of(const struct engine *e, const struct exchange *x, dtype type
     *draw = (struct cuda_draw){.rows = e->best.rows, .extent = extent, .blocks = 1};
     if (e->best.draws) {
         draw->factor = sample_factor(s);
+        draw->scale = sample_scale((size_t)extent);
         draw->share = s->top_p;
         draw->top_k = s->top_k;
         draw->seed = s->seed;

@@ -96,7 +96,7 @@ struct row {
     const struct tensor *logits;
     size_t first, count;
     double most, factor;
-    int scale; /* the likeliest weighs 2 to its power: all together do not overflow */
+    int scale; /* sample_scale */
 };
 
 static double logit(const struct row *r, size_t i)
@@ -104,7 +104,7 @@ static double logit(const struct row *r, size_t i)
     return dtype_load_f64(r->logits->dtype, r->logits->data, r->first + i);
 }
 
-/* Larger for larger numbers, in the upper bits; those of the type that are not always the same: significant_bits. */
+/* Larger for larger numbers, in the upper bits; those of the type that are not always the same: dtype_significant_bits. */
 static uint64_t order_of(double x, dtype type)
 {
     if (type == DT_F64) {
@@ -115,11 +115,6 @@ static uint64_t order_of(double x, dtype type)
     uint32_t bits;
     memcpy(&bits, &narrow, sizeof bits);
     return (uint64_t)(bits >> 31 ? ~bits : bits | 0x80000000u) << 32;
-}
-
-static int significant_bits(dtype type)
-{
-    return type == DT_F64 ? 64 : type == DT_F16 ? 19 : type == DT_BF16 ? 16 : 32;
 }
 
 /* exp(factor * (x - most)) times 2 to the power of scale, as an integer. */
@@ -142,7 +137,7 @@ static uint64_t find_least(const struct row *r, uint64_t least, uint64_t goal, d
 {
     uint64_t bin[BINS], prefix = 0, above = 0; /* prefix: the order's digits so far; above: what larger orders weigh */
     dtype type = r->logits->dtype;
-    for (int shift = 64, end = 64 - significant_bits(type); shift > end;) {
+    for (int shift = 64, end = 64 - dtype_significant_bits(type); shift > end;) {
         int digit = shift - end < DIGIT ? shift - end : DIGIT;
         memset(bin, 0, sizeof bin);
         for (size_t i = 0; i < r->count; i++) {
@@ -165,7 +160,7 @@ static uint64_t find_least(const struct row *r, uint64_t least, uint64_t goal, d
         prefix = prefix << digit | b;
         shift -= digit;
     }
-    return prefix << (64 - significant_bits(type));
+    return prefix << (64 - dtype_significant_bits(type));
 }
 
 /* ---- a draw ------------------------------------------------------------------------------------------------------------------- */
@@ -173,6 +168,14 @@ static uint64_t find_least(const struct row *r, uint64_t least, uint64_t goal, d
 double sample_factor(const struct sampling *s)
 {
     return 1 / (s->temperature < 1e-30 ? 1e-30 : s->temperature);
+}
+
+int sample_scale(size_t count)
+{
+    int scale = 62;
+    for (size_t left = count; left > 0; left /= 2)
+        scale--;
+    return scale;
 }
 
 static int64_t draw(const struct row *r, uint64_t least, uint64_t seed, uint64_t row, uint64_t step)
@@ -199,7 +202,7 @@ int64_t sample_token(const struct sampling *s, const struct tensor *logits, size
                      uint64_t step)
 {
     int64_t best = -1;
-    struct row r = {logits, first, count, -(double)INFINITY, sample_factor(s), 62};
+    struct row r = {logits, first, count, -(double)INFINITY, sample_factor(s), sample_scale(count)};
     for (size_t i = 0; i < count; i++) {
         double x = logit(&r, i);
         if (isnan(x))
@@ -212,8 +215,6 @@ int64_t sample_token(const struct sampling *s, const struct tensor *logits, size
     if (best < 0 || sample_is_greedy(s) || isinf(r.most)) /* an infinite logit leaves no choice */
         return best;
     uint64_t least = 0;
-    for (size_t left = count; left > 0; left /= 2)
-        r.scale--;
     if (s->top_k > 0 && (uint64_t)s->top_k < count)
         least = find_least(&r, 0, (uint64_t)s->top_k, 0);
     if (s->top_p > 0 && s->top_p < 1)

@@ -29,6 +29,8 @@ static inline bool sample_is_greedy(const struct sampling *s)
 }
 /* What logits are multiplied with. */
 double sample_factor(const struct sampling *s);
+/* The likeliest of so many tokens weighs 2 to its power: all together do not overflow 64 bits. */
+int sample_scale(size_t count);
 
 /* Philox4x32-10: four words for a counter of four and a key of two. */
 void sample_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);

@@ -92,6 +92,7 @@ static void draw(const struct cuda_set *set, const struct sampling *s, struct pa
     dtype type = part[0].t.dtype;
     d.rows = LINES;
     d.extent = extent;
+    d.scale = sample_scale((size_t)extent);
     for (int i = 0; i < parts; i++) {
         int64_t blocks = (part[i].t.shape[1] + CUDA_DRAW_EACH - 1) / CUDA_DRAW_EACH;
         d.blocks = blocks > d.blocks ? blocks : d.blocks;
